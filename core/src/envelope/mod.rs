@@ -1,0 +1,1 @@
+//! The envelope: `docs/spec/envelope.md`.

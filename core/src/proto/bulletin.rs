@@ -1,0 +1,102 @@
+//! The bulletin: everything that sealing needs, signed by the organisation, fetched by terminals and cached.
+//! It holds public keys, folder rules and revocations, and no secret.
+
+use super::base64::Base64;
+use crate::ids::{FolderId, GroupId, LabelId, OrganisationId, PersonId, TerminalId};
+use crate::policy::{Group, Label};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// A bulletin as it travels: the exact bytes that were signed, and the signature.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct SignedBulletin {
+    /// JSON of a [`Bulletin`], exactly as signed.
+    pub payload: Base64,
+    /// Ed25519 over `"tobari/1 bulletin" ‖ 0 ‖ payload`, by the organisation's signing key.
+    pub signature: Base64,
+}
+
+/// What the organisation says to its terminals.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Bulletin {
+    /// Format version: 1.
+    pub version: u32,
+    /// The organisation.
+    pub organisation: OrganisationId,
+    /// Display name of the organisation.
+    pub organisation_name: String,
+    /// Grows with each change; a terminal never goes back to a lower one.
+    pub number: u64,
+    /// When it was made.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = DateTime))]
+    pub issued_at: Timestamp,
+    /// All labels with their public keys.
+    pub labels: Vec<LabelKeys>,
+    /// The organisation's recovery recipient, in every file.
+    pub recovery: PublicKey,
+    /// The group tree (names for display).
+    pub groups: Vec<Group>,
+    /// Designated folders, of all terminals.
+    pub folders: Vec<Folder>,
+    /// What is revoked.
+    pub revocations: Revocations,
+}
+
+/// A label and the public key under which new files are sealed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct LabelKeys {
+    /// The label.
+    pub label: Label,
+    /// Generation of `key`, from 1.
+    pub generation: u32,
+    /// The current key.
+    pub key: PublicKey,
+    /// Whether password-ZIPs of this label's files may use legacy ZipCrypto.
+    #[serde(default)]
+    pub allow_legacy_zip: bool,
+}
+
+/// A recipient's public key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct PublicKey {
+    /// DER SubjectPublicKeyInfo of the RSA key.
+    pub rsa_spki: Base64,
+    /// ML-KEM-768 encapsulation key; with it the stanza kind is `rsa-oaep+mlkem768`, without it `rsa-oaep`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mlkem768: Option<Base64>,
+}
+
+/// A designated folder: what lands in it is sealed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Folder {
+    /// Identity.
+    pub id: FolderId,
+    /// The terminal (file server) on which it lies.
+    pub terminal: TerminalId,
+    /// Absolute path on that terminal.
+    pub path: String,
+    /// Label given to files that land here.
+    pub label: LabelId,
+    /// The group that owns the folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner_group: Option<GroupId>,
+    /// Glob patterns, relative to the folder, of what is left alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exclude: Vec<String>,
+}
+
+/// What terminals must refuse from now on.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Revocations {
+    /// Terminals.
+    pub terminals: Vec<TerminalId>,
+    /// People.
+    pub people: Vec<PersonId>,
+}
