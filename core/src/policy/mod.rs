@@ -1,11 +1,25 @@
 //! The policy: who may do what with a file of which label, and why. A pure function over data; it never
 //! renders, logs, reads a clock or picks a status code.
+//!
+//! [`PolicySet::new`] checks labels, groups, posts and rules once; [`PolicySet::decide`] then answers each question with a
+//! [`Decision`] that lists the rules which decided. `docs/spec/policy.md` is normative.
 
+mod decision;
+mod error;
 mod model;
+mod name;
 mod rights;
+mod set;
+mod tree;
+mod validate;
 
+pub use decision::{DecidingRule, Decision};
+pub use error::{Element, PolicyError, PolicyFault};
 pub use model::{
     Conditions, Context, Effect, Group, GroupSelector, Label, Membership, Post, PostSelector, Requester,
     Rule, Subject,
 };
+pub use name::{MAX_NAME_BYTES, fold_name};
 pub use rights::{Right, Rights, UnknownRight};
+pub use set::PolicySet;
+pub use validate::{MAX_LEVEL, MAX_RANK};
