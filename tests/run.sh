@@ -1,0 +1,92 @@
+#!/usr/bin/env bash
+# All tests: style, lints, documents, unit and property tests, scenarios with the real programs, the independent
+# decoder, the quick start. Installs what is missing when it may. What cannot run here is said loudly and counted.
+#
+#   bash tests/run.sh
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+skipped=0
+step() { printf '\n\033[1m== %s\033[0m\n' "$*"; }
+skip() { skipped=$((skipped + 1)); printf '!! SKIPPED: %s\n' "$*" >&2; }
+
+step 'What is missing'
+wanted=()
+need() { command -v "$1" >/dev/null || wanted+=("$2"); } # program package
+need cc 'gcc libc6-dev'
+need 7z p7zip-full
+need bsdtar libarchive-tools
+need setfacl acl
+need setfattr attr
+need jq jq
+need xxd xxd
+need openssl openssl
+need shellcheck shellcheck
+need soffice 'libreoffice-writer-nogui libreoffice-calc-nogui fonts-vlgothic'
+need python3 'python3 python3-venv'
+if [ ${#wanted[@]} -gt 0 ]; then
+    sudo=''
+    [ "$(id -u)" -eq 0 ] || sudo=sudo
+    if command -v apt-get >/dev/null && { [ -z "$sudo" ] || command -v sudo >/dev/null; }; then
+        echo "installing: ${wanted[*]}"
+        $sudo apt-get -o Acquire::Retries=3 update -qq
+        # shellcheck disable=SC2068 # an entry may name several packages
+        DEBIAN_FRONTEND=noninteractive $sudo apt-get -o Acquire::Retries=3 install -y -qq --no-install-recommends ${wanted[@]} >/dev/null
+    else
+        echo "please install: ${wanted[*]}" >&2
+        exit 1
+    fi
+fi
+if ! command -v cargo >/dev/null && [ -x "$HOME/.cargo/bin/cargo" ]; then PATH=$HOME/.cargo/bin:$PATH; fi
+command -v cargo >/dev/null || { echo 'no Rust toolchain: install Rust 1.95 or newer (https://rustup.rs), then run this again' >&2; exit 1; }
+[ "$(id -u)" -eq 0 ] || skip 'not root: tests with several users, mounts and ownership'
+
+target=$(cargo metadata --format-version 1 --no-deps --locked | jq -r .target_directory)
+
+step 'Style'
+cargo fmt --all --check
+shellcheck deploy/*.sh tests/*.sh tests/bench/*.sh .ci/run
+
+step 'Lints'
+cargo clippy --workspace --all-targets --locked --release -- -D warnings
+
+step 'Documents of the code'
+RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked --release --quiet
+
+step 'Independent decoder (Python)'
+venv=$target/oracle-venv
+if [ ! -x "$venv/bin/python" ] || ! cmp -s tests/oracle/requirements.txt "$venv/requirements.txt"; then
+    python3 -m venv --clear "$venv"
+    "$venv/bin/pip" install --quiet --disable-pip-version-check -r tests/oracle/requirements.txt
+    cp tests/oracle/requirements.txt "$venv/requirements.txt"
+fi
+export TOBARI_ORACLE_PYTHON=$venv/bin/python
+
+step 'Programs and tests'
+cargo build --workspace --bins --locked --release
+cargo test --workspace --locked --release --no-fail-fast
+
+step 'Dependencies: advisories and licences'
+if command -v cargo-deny >/dev/null; then
+    cargo deny --offline check licenses bans sources
+else
+    skip 'cargo-deny is not installed (cargo install cargo-deny)'
+fi
+
+step 'Fuzz targets'
+if command -v cargo-fuzz >/dev/null; then
+    for name in header policy body; do
+        (cd fuzz && RUSTC_BOOTSTRAP=1 cargo fuzz run "$name" --target-dir "$target/fuzz" -- -max_total_time=20 -print_final_stats=0)
+    done
+else
+    skip 'cargo-fuzz is not installed (cargo install cargo-fuzz); the same properties ran above as proptest'
+fi
+
+step 'Quick start'
+bash deploy/quickstart.sh --bin-dir "$target/release"
+
+step 'Nothing left behind'
+left=$(pgrep -f "$target/release/tobari" || true)
+[ -z "$left" ] || { echo "processes left running: $left" >&2; exit 1; }
+
+printf '\nAll tests passed; %s skipped (see !! above).\n' "$skipped"
