@@ -1,12 +1,13 @@
 //! What the programs say to each other: types with serde, no logic.
 //!
 //! [`api`] is the key server's HTTP API, [`bulletin`] the signed document that sealing needs,
-//! [`control`] the daemon's local socket, [`problem`] the errors of all of them. `docs/spec/api.md` is
-//! normative.
+//! [`control`] the daemon's local socket and [`frame`] its framing, [`problem`] the errors of all of them.
+//! `docs/spec/api.md` is normative.
 
 pub mod admin;
 pub mod api;
 pub mod base64;
 pub mod bulletin;
 pub mod control;
+pub mod frame;
 pub mod problem;
