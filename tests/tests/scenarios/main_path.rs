@@ -128,7 +128,8 @@ fn an_empty_and_a_large_file_come_back_byte_for_byte() -> Result<()> {
         return Ok(());
     }
     let site = Site::reference_case()?;
-    let large: Vec<u8> = (0..40_000_003_u64).map(|i| (i.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56) as u8).collect();
+    let large: Vec<u8> =
+        (0..40_000_003_u64).map(|i| (i.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56) as u8).collect();
     for (name, content) in [("空.txt", &[][..]), ("大.bin", &large)] {
         let file = site.drop_file(name, content)?;
         let answer = site.tobari("ippan", &["cat", file.to_str().expect("UTF-8")])?.ok()?;
