@@ -281,7 +281,10 @@ impl Site {
     pub fn start_daemon(&mut self) -> Result<()> {
         let config = self.path("tobarid.toml");
         let (state, socket) = (self.path("daemon"), self.socket());
-        std::fs::write(&config, format!("state_dir = {state:?}\nsocket = {socket:?}\nroles = [\"seal\", \"view\"]\n"))?;
+        std::fs::write(
+            &config,
+            format!("state_dir = {state:?}\nsocket = {socket:?}\nroles = [\"seal\", \"view\"]\n"),
+        )?;
         let log = std::fs::File::options().create(true).append(true).open(self.path("tobarid.log"))?;
         let child = Command::new(bin_dir()?.join("tobarid"))
             .args(["run", "--config"])
@@ -331,7 +334,17 @@ impl Site {
 
     /// Adds a person with one membership, `group:post`.
     pub fn add_person(&self, login: &str, membership: &str) -> Result<Answer> {
-        let args = ["admin", "person", "add", login, "--name", login, "--membership", membership, "--password-stdin"];
+        let args = [
+            "admin",
+            "person",
+            "add",
+            login,
+            "--name",
+            login,
+            "--membership",
+            membership,
+            "--password-stdin",
+        ];
         self.tobari_with(ADMIN, &args, password(login).as_bytes())
     }
 
