@@ -41,6 +41,12 @@ if ! command -v cargo >/dev/null && [ -x "$HOME/.cargo/bin/cargo" ]; then PATH=$
 command -v cargo >/dev/null || { echo 'no Rust toolchain: install Rust 1.95 or newer (https://rustup.rs), then run this again' >&2; exit 1; }
 [ "$(id -u)" -eq 0 ] || skip 'not root: tests with several users, mounts and ownership'
 
+if [ "${CI:-}" = true ]; then
+    for tool in cargo-deny cargo-fuzz; do
+        command -v "$tool" >/dev/null || cargo install --quiet --locked --debug "$tool"
+    done
+fi
+
 target=$(cargo metadata --format-version 1 --no-deps --locked | jq -r .target_directory)
 
 step 'Style'
@@ -69,6 +75,11 @@ cargo test --workspace --locked --release --no-fail-fast
 step 'Dependencies: advisories and licences'
 if command -v cargo-deny >/dev/null; then
     cargo deny --offline check licenses bans sources
+    if [ -d "${CARGO_HOME:-$HOME/.cargo}/advisory-db" ] || [ -d "${CARGO_HOME:-$HOME/.cargo}/advisory-dbs" ]; then
+        cargo deny --offline check advisories
+    else
+        skip 'no advisory database on this machine (cargo deny fetch)'
+    fi
 else
     skip 'cargo-deny is not installed (cargo install cargo-deny)'
 fi
