@@ -1,5 +1,17 @@
 //! The daemon `tobarid` as a library: the folder side ([`watch`] notices files, [`seal`] seals them in
-//! place) and the side of local users. `main` only puts the parts together.
+//! place) and the side of local users ([`control`] hears them, [`open`] and [`zip`] serve them with the terminal's
+//! keys). [`enrol`] makes a host a terminal, [`state`] remembers it, [`server`] speaks to the key server.
+//! `main` only puts the parts together.
 
+pub mod bulletin;
+pub mod config;
+pub mod enrol;
+pub mod failure;
+pub mod files;
+pub mod log;
+pub mod pin;
 pub mod seal;
+pub mod server;
+pub mod sessions;
+pub mod state;
 pub mod watch;

@@ -1,0 +1,360 @@
+//! The configuration file of `tobarid run`, in TOML: [`RawConfig`] as it is written, [`Config`] as it is used. An
+//! unknown key, a value of the wrong kind and a value out of range are errors that name the key; nothing is
+//! silently replaced by a default. `deploy/examples/tobarid.toml` shows every key.
+
+use crate::watch::EngineSettings;
+use serde::Deserialize;
+use std::collections::BTreeSet;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tobari_core::proto::control::DEFAULT_SOCKET;
+
+/// Where the configuration is unless `--config` says otherwise.
+pub const DEFAULT_CONFIG: &str = "/etc/tobari/tobarid.toml";
+/// Where the terminal's keys and certificate are unless configured.
+pub const DEFAULT_STATE_DIR: &str = "/var/lib/tobari";
+
+/// What the daemon does on this host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// Seals what lands in designated folders.
+    Seal,
+    /// Opens sealed files for people who log in here.
+    View,
+}
+
+impl std::str::FromStr for Role {
+    type Err = ConfigError;
+    fn from_str(text: &str) -> Result<Self, ConfigError> {
+        match text {
+            "seal" => Ok(Self::Seal),
+            "view" => Ok(Self::View),
+            _ => Err(invalid("roles", format!("'{text}' is not a role (known: seal, view)"))),
+        }
+    }
+}
+
+/// The configuration as written. Every key is optional.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawConfig {
+    /// Folder of the terminal's keys, certificate and cached bulletin.
+    pub state_dir: Option<PathBuf>,
+    /// Path of the control socket.
+    pub socket: Option<PathBuf>,
+    /// What the daemon does: `"seal"`, `"view"` or both.
+    pub roles: Option<Vec<Role>>,
+    /// Log filter, such as `"info"` or `"tobari_daemon=debug"`.
+    pub log: Option<String>,
+    /// How often the key server is asked for a new bulletin, in seconds.
+    pub bulletin_poll_seconds: Option<u64>,
+    /// Limits of the control socket.
+    #[serde(default)]
+    pub control: RawControl,
+    /// How the folder side behaves.
+    #[serde(default)]
+    pub seal: RawSeal,
+}
+
+/// Table `[control]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawControl {
+    /// Most connections at a time.
+    pub connections: Option<usize>,
+    /// Most connections of one user at a time.
+    pub connections_per_user: Option<usize>,
+    /// A connection that asks nothing for this long is closed, in seconds.
+    pub idle_seconds: Option<u64>,
+}
+
+/// Table `[seal]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawSeal {
+    /// Time between two sweeps of a folder, in seconds.
+    pub sweep_seconds: Option<u64>,
+    /// A file that no event announced is left alone until it was last written this long ago, in milliseconds.
+    pub settle_milliseconds: Option<u64>,
+    /// Files that are sealed at the same time.
+    pub workers: Option<usize>,
+    /// Threads for one large file.
+    pub threads: Option<usize>,
+    /// Patterns of editors' lock and temporary files, left alone while they are young...
+    pub transient: Option<Vec<String>>,
+    /// ...and sealed once they were last written this long ago, in seconds.
+    pub transient_seconds: Option<u64>,
+    /// Longest pause before another try of a file that could not be sealed, in seconds.
+    pub retry_seconds: Option<u64>,
+    /// Chunk size of new envelopes in KiB: a power of two from 4 to 1024.
+    pub chunk_kib: Option<u32>,
+}
+
+/// The configuration as used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Folder of the terminal's keys, certificate and cached bulletin.
+    pub state_dir: PathBuf,
+    /// Path of the control socket.
+    pub socket: PathBuf,
+    /// What the daemon does; never empty.
+    pub roles: BTreeSet<Role>,
+    /// Log filter.
+    pub log: String,
+    /// How often the key server is asked for a new bulletin.
+    pub bulletin_poll: Duration,
+    /// Limits of the control socket.
+    pub control: ControlLimits,
+    /// How the folder side behaves.
+    pub seal: EngineSettings,
+}
+
+/// Limits of the control socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ControlLimits {
+    /// Most connections at a time.
+    pub connections: usize,
+    /// Most connections of one user at a time.
+    pub connections_per_user: usize,
+    /// A connection that asks nothing for this long is closed.
+    pub idle: Duration,
+}
+
+/// A configuration that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("failed to read the configuration {path}: {source}")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file is not TOML of the expected shape; the parser names line and key.
+    #[error("failed to understand the configuration {path}: {source}")]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        source: Box<toml::de::Error>,
+    },
+    /// A value is out of range.
+    #[error("failed to use the configuration: {field}: {why}")]
+    Invalid {
+        /// The key.
+        field: &'static str,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+fn invalid(field: &'static str, why: impl Into<String>) -> ConfigError {
+    ConfigError::Invalid { field, why: why.into() }
+}
+
+impl RawConfig {
+    /// Reads a configuration file.
+    ///
+    /// # Errors
+    /// When it cannot be read or has unknown or malformed keys.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+        toml::from_str(&text)
+            .map_err(|source| ConfigError::Malformed { path: path.to_owned(), source: Box::new(source) })
+    }
+}
+
+impl TryFrom<RawConfig> for Config {
+    type Error = ConfigError;
+
+    fn try_from(raw: RawConfig) -> Result<Self, ConfigError> {
+        let roles: BTreeSet<Role> =
+            raw.roles.unwrap_or_else(|| vec![Role::Seal, Role::View]).into_iter().collect();
+        if roles.is_empty() {
+            return Err(invalid("roles", "at least one role is needed (known: seal, view)"));
+        }
+        let log = raw.log.unwrap_or_else(|| String::from("info"));
+        if let Err(error) = tracing_subscriber::EnvFilter::try_new(&log) {
+            return Err(invalid("log", error.to_string()));
+        }
+        let connections = within("control.connections", raw.control.connections, 256, 1..=65_536)?;
+        Ok(Self {
+            state_dir: absolute("state_dir", raw.state_dir, DEFAULT_STATE_DIR)?,
+            socket: absolute("socket", raw.socket, DEFAULT_SOCKET)?,
+            roles,
+            log,
+            bulletin_poll: seconds("bulletin_poll_seconds", raw.bulletin_poll_seconds, 15, 1..=86_400)?,
+            control: ControlLimits {
+                connections,
+                connections_per_user: within(
+                    "control.connections_per_user",
+                    raw.control.connections_per_user,
+                    connections.min(32),
+                    1..=connections,
+                )?,
+                idle: seconds("control.idle_seconds", raw.control.idle_seconds, 60, 1..=86_400)?,
+            },
+            seal: raw.seal.resolve()?,
+        })
+    }
+}
+
+impl RawSeal {
+    fn resolve(self) -> Result<EngineSettings, ConfigError> {
+        let shipped = EngineSettings::default();
+        let settle = within(
+            "seal.settle_milliseconds",
+            self.settle_milliseconds,
+            u64::try_from(shipped.settle.as_millis()).unwrap_or(u64::MAX),
+            0..=3_600_000,
+        )?;
+        let retry_max =
+            seconds("seal.retry_seconds", self.retry_seconds, shipped.retry_max.as_secs(), 1..=86_400)?;
+        let chunk_log2 = match self.chunk_kib {
+            None => shipped.chunk_log2,
+            Some(kib) if kib.is_power_of_two() && (4..=1024).contains(&kib) => {
+                u8::try_from(kib.ilog2() + 10).unwrap_or(shipped.chunk_log2)
+            }
+            Some(kib) => {
+                return Err(invalid("seal.chunk_kib", format!("{kib} is not a power of two from 4 to 1024")));
+            }
+        };
+        Ok(EngineSettings {
+            sweep_interval: seconds(
+                "seal.sweep_seconds",
+                self.sweep_seconds,
+                shipped.sweep_interval.as_secs(),
+                1..=604_800,
+            )?,
+            settle: Duration::from_millis(settle),
+            workers: within("seal.workers", self.workers, shipped.workers, 1..=256)?,
+            threads: within("seal.threads", self.threads, shipped.threads, 1..=256)?,
+            transient: self.transient.unwrap_or(shipped.transient),
+            transient_age: seconds(
+                "seal.transient_seconds",
+                self.transient_seconds,
+                shipped.transient_age.as_secs(),
+                0..=86_400,
+            )?,
+            retry_min: shipped.retry_min.min(retry_max),
+            retry_max,
+            chunk_log2,
+        })
+    }
+}
+
+fn absolute(field: &'static str, path: Option<PathBuf>, default: &str) -> Result<PathBuf, ConfigError> {
+    let path = path.unwrap_or_else(|| PathBuf::from(default));
+    if path.is_absolute() {
+        Ok(path)
+    } else {
+        Err(invalid(field, format!("{path:?} is not an absolute path")))
+    }
+}
+
+fn within<T: PartialOrd + std::fmt::Display + Copy>(
+    field: &'static str,
+    value: Option<T>,
+    default: T,
+    range: std::ops::RangeInclusive<T>,
+) -> Result<T, ConfigError> {
+    let value = value.unwrap_or(default);
+    if range.contains(&value) {
+        Ok(value)
+    } else {
+        Err(invalid(field, format!("{value} is not from {} to {}", range.start(), range.end())))
+    }
+}
+
+fn seconds(
+    field: &'static str,
+    value: Option<u64>,
+    default: u64,
+    range: std::ops::RangeInclusive<u64>,
+) -> Result<Duration, ConfigError> {
+    within(field, value, default, range).map(Duration::from_secs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config, String> {
+        let raw: RawConfig = toml::from_str(text).map_err(|error| error.to_string())?;
+        Config::try_from(raw).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn an_empty_file_is_the_shipped_configuration() {
+        let config = parse("").unwrap();
+        assert_eq!(config.state_dir, Path::new(DEFAULT_STATE_DIR));
+        assert_eq!(config.socket, Path::new(DEFAULT_SOCKET));
+        assert_eq!(config.roles, BTreeSet::from([Role::Seal, Role::View]));
+        assert_eq!(config.bulletin_poll, Duration::from_secs(15));
+        assert_eq!(config.seal, EngineSettings::default());
+    }
+
+    #[test]
+    fn every_key_is_used() {
+        let config = parse(
+            r#"
+            state_dir = "/srv/tobari"
+            socket = "/srv/tobari.sock"
+            roles = ["view"]
+            log = "debug"
+            bulletin_poll_seconds = 5
+            [control]
+            connections = 10
+            connections_per_user = 2
+            idle_seconds = 9
+            [seal]
+            sweep_seconds = 30
+            settle_milliseconds = 100
+            workers = 3
+            threads = 4
+            transient = ["~*"]
+            transient_seconds = 7
+            retry_seconds = 8
+            chunk_kib = 64
+            "#,
+        )
+        .unwrap();
+        assert_eq!(config.roles, BTreeSet::from([Role::View]));
+        assert_eq!(config.control.connections_per_user, 2);
+        assert_eq!(config.control.idle, Duration::from_secs(9));
+        assert_eq!(config.seal.sweep_interval, Duration::from_secs(30));
+        assert_eq!(config.seal.settle, Duration::from_millis(100));
+        assert_eq!((config.seal.workers, config.seal.threads, config.seal.chunk_log2), (3, 4, 16));
+        assert_eq!(config.seal.transient, ["~*"]);
+        assert_eq!(config.seal.transient_age, Duration::from_secs(7));
+        assert_eq!(config.seal.retry_max, Duration::from_secs(8));
+    }
+
+    #[test]
+    fn errors_name_the_key() {
+        for (text, named) in [
+            ("stat_dir = '/x'", "stat_dir"),
+            ("[seal]\nsweep = 3", "sweep"),
+            ("roles = []", "roles"),
+            ("roles = ['gateway']", "gateway"),
+            ("state_dir = 'x'", "state_dir"),
+            ("socket = 'run/x.sock'", "socket"),
+            ("bulletin_poll_seconds = 0", "bulletin_poll_seconds"),
+            ("bulletin_poll_seconds = 'x'", "bulletin_poll_seconds"),
+            ("log = 'a=b=c'", "log"),
+            ("control.idle_seconds = 0", "control.idle_seconds"),
+            ("control.connections = 0", "control.connections"),
+            ("control.connections_per_user = 1000", "control.connections_per_user"),
+            ("seal.workers = 0", "seal.workers"),
+            ("seal.chunk_kib = 3", "seal.chunk_kib"),
+            ("seal.chunk_kib = 2048", "seal.chunk_kib"),
+        ] {
+            let message = parse(text).unwrap_err();
+            assert!(message.contains(named), "{text}: {message}");
+        }
+    }
+}

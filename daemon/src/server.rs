@@ -1,0 +1,360 @@
+//! The client of the key server: mutual TLS 1.3 under the organisation's CA, JSON, problems.
+//!
+//! Everything that goes wrong becomes one [`Problem`]: what the server says passes through unchanged, and what keeps
+//! us from hearing it is `KeyServerUnreachable` or `CertificateExpired`. Callers are ordinary threads; requests
+//! run on the runtime whose handle is given (calling from inside that runtime would block it).
+
+use crate::pin::PinnedCa;
+use crate::sessions::Token;
+use jiff::Timestamp;
+use reqwest::header::{AUTHORIZATION, ETAG, HeaderValue, IF_NONE_MATCH};
+use reqwest::{Method, StatusCode, Url};
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use serde::{Serialize, de::DeserializeOwned};
+use std::error::Error as _;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tobari_core::clock::Clock;
+use tobari_core::proto::problem::{Problem, ProblemCode};
+
+/// Longest answer that is read, in bytes.
+const MAX_ANSWER: usize = 32 << 20;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// A key server's URL: `https`, host, perhaps a port, nothing else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerUrl(Url);
+
+/// A text that is not the URL of a key server.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("'{0}' is not a key server's URL (like https://keys.example:8443)")]
+pub struct InvalidServerUrl(String);
+
+impl std::str::FromStr for ServerUrl {
+    type Err = InvalidServerUrl;
+    fn from_str(text: &str) -> Result<Self, InvalidServerUrl> {
+        let url = Url::parse(text).map_err(|_| InvalidServerUrl(text.to_owned()))?;
+        let bare = url.scheme() == "https"
+            && url.host_str().is_some()
+            && url.username().is_empty()
+            && url.password().is_none()
+            && url.path() == "/"
+            && url.query().is_none()
+            && url.fragment().is_none();
+        if bare { Ok(Self(url)) } else { Err(InvalidServerUrl(text.to_owned())) }
+    }
+}
+
+impl std::fmt::Display for ServerUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.0.as_str().trim_end_matches('/'))
+    }
+}
+
+/// A TLS set-up that cannot be used: a key that does not fit its certificate, or a bug.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Keys and certificates.
+    #[error("failed to prepare TLS: {0}")]
+    Tls(#[from] rustls::Error),
+    /// The HTTP client.
+    #[error("failed to prepare the HTTP client: {0}")]
+    Http(#[from] reqwest::Error),
+}
+
+/// One request.
+pub struct Call<'a> {
+    /// Method.
+    pub method: Method,
+    /// Path and query, from `/`.
+    pub path: &'a str,
+    /// Session of the person who asks.
+    pub token: Option<&'a Token>,
+    /// JSON body.
+    pub body: Option<serde_json::Value>,
+    /// Answer only if the object is not this one.
+    pub unless: Option<&'a HeaderValue>,
+}
+
+impl<'a> Call<'a> {
+    /// A `GET` without a session.
+    pub fn get(path: &'a str) -> Self {
+        Self { method: Method::GET, path, token: None, body: None, unless: None }
+    }
+
+    /// A `POST` of `body` without a session.
+    ///
+    /// # Errors
+    /// Never for the protocol's types; a bug otherwise.
+    pub fn post(path: &'a str, body: &impl Serialize) -> Result<Self, Problem> {
+        let body = serde_json::to_value(body).map_err(|error| internal(format!("a request: {error}")))?;
+        Ok(Self { method: Method::POST, path, token: None, body: Some(body), unless: None })
+    }
+
+    /// The same in a person's session.
+    #[must_use]
+    pub fn with_token(mut self, token: &'a Token) -> Self {
+        self.token = Some(token);
+        self
+    }
+}
+
+/// An answer.
+pub struct Reply {
+    /// HTTP status.
+    pub status: StatusCode,
+    /// Version of the object.
+    pub etag: Option<HeaderValue>,
+    body: Vec<u8>,
+}
+
+impl Reply {
+    /// The object in a successful answer.
+    ///
+    /// # Errors
+    /// The server's problem, or what it said instead of one.
+    pub fn object<T: DeserializeOwned>(self) -> Result<T, Problem> {
+        if !self.status.is_success() {
+            return Err(self.problem());
+        }
+        serde_json::from_slice(&self.body)
+            .map_err(|error| internal(format!("the key server's answer cannot be read: {error}")))
+    }
+
+    /// Status and JSON body, whatever they are; null without a body.
+    ///
+    /// # Errors
+    /// When the body is not JSON.
+    pub fn value(self) -> Result<(u16, serde_json::Value), Problem> {
+        let status = self.status.as_u16();
+        if self.body.is_empty() {
+            return Ok((status, serde_json::Value::Null));
+        }
+        match serde_json::from_slice(&self.body) {
+            Ok(value) => Ok((status, value)),
+            Err(_) if !self.status.is_success() => Err(self.problem()),
+            Err(error) => Err(internal(format!("the key server's answer is not JSON: {error}"))),
+        }
+    }
+
+    /// Nothing, from a successful answer.
+    ///
+    /// # Errors
+    /// The server's problem, or what it said instead of one.
+    pub fn nothing(self) -> Result<(), Problem> {
+        if self.status.is_success() { Ok(()) } else { Err(self.problem()) }
+    }
+
+    fn problem(&self) -> Problem {
+        serde_json::from_slice(&self.body).unwrap_or_else(|_| {
+            internal(format!("the key server answered {} without a problem", self.status))
+        })
+    }
+}
+
+fn internal(detail: String) -> Problem {
+    Problem::local(ProblemCode::Internal, detail)
+}
+
+/// How contact with the key server stands.
+#[derive(Debug, Clone, Default)]
+pub struct Contact {
+    /// Last successful contact.
+    pub seen_at: Option<Timestamp>,
+    /// The last error in contact, cleared by success.
+    pub error: Option<String>,
+}
+
+/// The key server, as seen from this terminal.
+pub struct KeyServer {
+    url: ServerUrl,
+    http: reqwest::Client,
+    runtime: tokio::runtime::Handle,
+    clock: Arc<dyn Clock>,
+    certificate_expires_at: Option<Timestamp>,
+    contact: Mutex<Contact>,
+}
+
+impl std::fmt::Debug for KeyServer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KeyServer").field("url", &self.url).finish_non_exhaustive()
+    }
+}
+
+/// What a terminal shows to the key server, and what it trusts.
+pub struct Credentials {
+    /// The terminal's certificate.
+    pub certificate: CertificateDer<'static>,
+    /// When that ends.
+    pub certificate_expires_at: Timestamp,
+    /// Its private key.
+    pub key: PrivateKeyDer<'static>,
+    /// The only trusted root.
+    pub ca: CertificateDer<'static>,
+}
+
+impl KeyServer {
+    /// A client with the terminal's certificate.
+    ///
+    /// # Errors
+    /// When key and certificates do not fit.
+    pub fn new(
+        url: ServerUrl,
+        credentials: Credentials,
+        runtime: tokio::runtime::Handle,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, ClientError> {
+        let mut roots = RootCertStore::empty();
+        roots.add(credentials.ca)?;
+        let tls = ClientConfig::builder_with_provider(crypto_provider())
+            .with_protocol_versions(&[&rustls::version::TLS13])?
+            .with_root_certificates(roots)
+            .with_client_auth_cert(vec![credentials.certificate], credentials.key)?;
+        Self::with_tls(url, tls, Some(credentials.certificate_expires_at), runtime, clock)
+    }
+
+    /// A client without a certificate, for enrolment: trusts the CA that `verifier` pins.
+    ///
+    /// # Errors
+    /// A bug.
+    pub fn unenrolled(
+        url: ServerUrl,
+        verifier: PinnedCa,
+        runtime: tokio::runtime::Handle,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, ClientError> {
+        let tls = ClientConfig::builder_with_provider(crypto_provider())
+            .with_protocol_versions(&[&rustls::version::TLS13])?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(verifier))
+            .with_no_client_auth();
+        Self::with_tls(url, tls, None, runtime, clock)
+    }
+
+    fn with_tls(
+        url: ServerUrl,
+        mut tls: ClientConfig,
+        certificate_expires_at: Option<Timestamp>,
+        runtime: tokio::runtime::Handle,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, ClientError> {
+        tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        let http = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls)
+            .https_only(true)
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(CONNECT_TIMEOUT)
+            .timeout(REQUEST_TIMEOUT)
+            .user_agent(concat!("tobarid/", env!("CARGO_PKG_VERSION")))
+            .build()?;
+        Ok(Self { url, http, runtime, clock, certificate_expires_at, contact: Mutex::default() })
+    }
+
+    /// Its URL.
+    pub fn url(&self) -> &ServerUrl {
+        &self.url
+    }
+
+    /// How contact stands.
+    pub fn contact(&self) -> Contact {
+        self.contact.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Sends a request and waits for the answer.
+    ///
+    /// # Errors
+    /// `CertificateExpired` and `KeyServerUnreachable`; an answer of any status is not an error here.
+    pub fn call(&self, call: Call<'_>) -> Result<Reply, Problem> {
+        let result = self.check_certificate().and_then(|()| self.runtime.block_on(self.send(call)));
+        let mut contact = self.contact.lock().unwrap_or_else(PoisonError::into_inner);
+        match &result {
+            Ok(_) => *contact = Contact { seen_at: Some(self.clock.now()), error: None },
+            Err(problem) => contact.error = Some(problem.detail.clone()),
+        }
+        result
+    }
+
+    fn check_certificate(&self) -> Result<(), Problem> {
+        match self.certificate_expires_at {
+            Some(end) if end <= self.clock.now() => Err(expired(&format!("expired at {end}"))),
+            _ => Ok(()),
+        }
+    }
+
+    async fn send(&self, call: Call<'_>) -> Result<Reply, Problem> {
+        let path = call.path;
+        let url = self.url.0.join(path).map_err(|error| internal(format!("path '{path}': {error}")))?;
+        let mut request = self.http.request(call.method, url);
+        if let Some(token) = call.token {
+            let mut value = HeaderValue::try_from(format!("Bearer {}", token.expose()))
+                .map_err(|_| internal(String::from("the session's token is not a header value")))?;
+            value.set_sensitive(true);
+            request = request.header(AUTHORIZATION, value);
+        }
+        if let Some(etag) = call.unless {
+            request = request.header(IF_NONE_MATCH, etag);
+        }
+        if let Some(body) = &call.body {
+            request = request.json(body);
+        }
+        let mut response = request.send().await.map_err(|error| self.unreachable(&error))?;
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(|error| self.unreachable(&error))? {
+            if body.len() + chunk.len() > MAX_ANSWER {
+                return Err(internal(format!("the key server's answer is longer than {MAX_ANSWER} bytes")));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(Reply { status: response.status(), etag: response.headers().get(ETAG).cloned(), body })
+    }
+
+    fn unreachable(&self, error: &reqwest::Error) -> Problem {
+        let causes = causes(error);
+        if causes.iter().any(|cause| cause.contains("CertificateExpired") && cause.contains("alert")) {
+            return expired("was refused as expired");
+        }
+        let why = match causes.last() {
+            _ if error.is_timeout() => String::from("it did not answer in time"),
+            Some(cause) => cause.clone(),
+            None => error.to_string(),
+        };
+        Problem::local(
+            ProblemCode::KeyServerUnreachable,
+            format!("the key server {} cannot be reached: {why}", self.url),
+        )
+    }
+}
+
+/// What lies under `error`, outermost first.
+fn causes(error: &reqwest::Error) -> Vec<String> {
+    let mut causes = Vec::new();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        causes.push(cause.to_string());
+        // An io::Error hides what it wraps from `source`.
+        next = cause
+            .downcast_ref::<std::io::Error>()
+            .and_then(std::io::Error::get_ref)
+            .map(|inner| inner as &(dyn std::error::Error + 'static))
+            .or_else(|| cause.source());
+    }
+    causes
+}
+
+fn expired(what: &str) -> Problem {
+    Problem::local(
+        ProblemCode::CertificateExpired,
+        format!("this terminal's certificate {what}; enrol it again with 'tobarid enrol --force'"),
+    )
+}
+
+/// The provider of all TLS here: aws-lc-rs.
+pub fn crypto_provider() -> Arc<rustls::crypto::CryptoProvider> {
+    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
+}
+
+#[cfg(test)]
+mod tests;
