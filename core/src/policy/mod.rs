@@ -8,6 +8,7 @@ mod decision;
 mod error;
 mod model;
 mod name;
+mod preset;
 mod rights;
 mod set;
 mod tree;
@@ -20,6 +21,10 @@ pub use model::{
     Rule, Subject,
 };
 pub use name::{MAX_NAME_BYTES, fold_name};
+pub use preset::{
+    Preset, PresetError, PresetGroups, PresetInstance, PresetLabel, PresetPost, PresetPosts, PresetRule,
+    preset, preset_names,
+};
 pub use rights::{Right, Rights, UnknownRight};
 pub use set::PolicySet;
 pub use validate::{MAX_LEVEL, MAX_RANK};
