@@ -28,3 +28,6 @@ pub use preset::{
 pub use rights::{Right, Rights, UnknownRight};
 pub use set::PolicySet;
 pub use validate::{MAX_LEVEL, MAX_RANK};
+
+#[cfg(test)]
+mod tests;
