@@ -14,6 +14,7 @@ pub struct FileKeys {
     content: DerivedKey,
     header: DerivedKey,
     state: DerivedKey,
+    journal: DerivedKey,
 }
 
 impl FileKeys {
@@ -40,6 +41,7 @@ impl FileKeys {
             content: kdf.expand(&[b"tobari/1 content"])?,
             header: kdf.expand(&[b"tobari/1 header"])?,
             state: kdf.expand(&[b"tobari/1 state"])?,
+            journal: kdf.expand(&[b"tobari/1 journal"])?,
         })
     }
 
@@ -66,6 +68,16 @@ impl FileKeys {
     /// Whether `mac` is the MAC of the state slot `bytes`; constant time.
     pub fn state_mac_fits(&self, bytes: &[u8], mac: &[u8]) -> bool {
         constant_time_equal(&self.state_mac(bytes), mac)
+    }
+
+    /// The MAC of a redo journal over all its bytes before it.
+    pub fn journal_mac(&self, bytes: &[u8]) -> [u8; 32] {
+        self.code(&self.journal, bytes)
+    }
+
+    /// Whether `mac` is the MAC of the journal `bytes`; constant time.
+    pub fn journal_mac_fits(&self, bytes: &[u8], mac: &[u8]) -> bool {
+        constant_time_equal(&self.journal_mac(bytes), mac)
     }
 
     /// A running root over the body: HMAC under the state key over all chunk tags in order.

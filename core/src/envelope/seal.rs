@@ -66,7 +66,7 @@ pub fn seal(
     source: &mut (dyn Read + Send),
     sink: &dyn Storage,
     epoch: &Epoch,
-    policy: &FilePolicy,
+    policy: FilePolicy,
     options: &SealOptions,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Sealed, SealError> {
@@ -77,7 +77,7 @@ pub fn seal(
         return Err(SealError::Storage(io::ErrorKind::AlreadyExists.into()));
     }
     let (file_id, dek) = (FileId::generate(), Dek::generate());
-    let header = Header::build(file_id, &dek, policy, epoch, options.chunk_log2, None)?;
+    let header = Header::build(file_id, &dek, &policy, epoch, options.chunk_log2, None)?;
     let geometry = header.geometry();
     let keys = FileKeys::new(&dek, &file_id)?;
     let cipher = ChunkCipher::new(&keys, bulk(), file_id, geometry);

@@ -55,7 +55,7 @@ fn options(chunk_log2: u8) -> SealOptions {
 /// Seals with 4 KiB chunks.
 fn sealed(plain: &[u8]) -> (MemoryStorage, Header, Dek) {
     let storage = MemoryStorage::new();
-    let sealed = seal(&mut &plain[..], &storage, epoch(), &policy(), &options(12), &mut |_| {}).unwrap();
+    let sealed = seal(&mut &plain[..], &storage, epoch(), policy(), &options(12), &mut |_| {}).unwrap();
     (storage, sealed.header, sealed.dek)
 }
 

@@ -32,7 +32,7 @@ fn all_recipients_of_both_kinds_open() {
     let public: Vec<_> = keys.iter().map(|key| key.public().clone()).collect();
     let epoch = Epoch::new(&public).unwrap();
     let storage = MemoryStorage::new();
-    let done = seal(&mut &b"contents"[..], &storage, &epoch, &policy(), &SealOptions::default(), &mut |_| {})
+    let done = seal(&mut &b"contents"[..], &storage, &epoch, policy(), &SealOptions::default(), &mut |_| {})
         .unwrap();
     let header = Header::read(&storage).unwrap();
     assert_eq!(header.policy(), &policy());
@@ -50,7 +50,7 @@ fn progress_ends_at_the_length() {
     let plain = contents((3 << 20) + 5);
     let (mut sealing, mut opening) = (Vec::new(), Vec::new());
     let storage = MemoryStorage::new();
-    let done = seal(&mut &plain[..], &storage, epoch(), &policy(), &SealOptions::default(), &mut |at| {
+    let done = seal(&mut &plain[..], &storage, epoch(), policy(), &SealOptions::default(), &mut |at| {
         sealing.push(at);
     })
     .unwrap();
