@@ -90,6 +90,32 @@ impl Bulletins {
         let bytes = std::fs::read(cache.0.join(cache.1))?;
         let signed: SignedBulletin =
             serde_json::from_slice(&bytes).map_err(|error| BulletinError::Malformed(error.to_string()))?;
+        Self::with(key, organisation, cache, signed)
+    }
+
+    /// Starts from a bulletin that the key server just sent, because the cached one was lost or damaged.
+    ///
+    /// # Errors
+    /// When it does not verify or cannot be kept.
+    pub fn start_over(
+        key: VerifyingKey,
+        organisation: OrganisationId,
+        cache: (PathBuf, &'static str),
+        signed: SignedBulletin,
+    ) -> Result<Self, BulletinError> {
+        let bytes =
+            serde_json::to_vec(&signed).map_err(|error| BulletinError::Malformed(error.to_string()))?;
+        let held = Self::with(key, organisation, cache, signed)?;
+        files::replace(&held.cache.0, held.cache.1, &bytes)?;
+        Ok(held)
+    }
+
+    fn with(
+        key: VerifyingKey,
+        organisation: OrganisationId,
+        cache: (PathBuf, &'static str),
+        signed: SignedBulletin,
+    ) -> Result<Self, BulletinError> {
         let bulletin = verify(&signed, &key, organisation)?;
         Ok(Self {
             key,

@@ -5,13 +5,20 @@
 
 pub mod bulletin;
 pub mod config;
+pub mod control;
+pub mod descriptors;
 pub mod enrol;
 pub mod failure;
 pub mod files;
+pub mod forward;
+pub mod grants;
 pub mod log;
 pub mod pin;
+pub mod process;
+pub mod run;
 pub mod seal;
 pub mod server;
+pub mod service;
 pub mod sessions;
 pub mod state;
 pub mod watch;

@@ -9,7 +9,7 @@ use crate::sessions::Token;
 use jiff::Timestamp;
 use reqwest::header::{AUTHORIZATION, ETAG, HeaderValue, IF_NONE_MATCH};
 use reqwest::{Method, StatusCode, Url};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{AlertDescription, CertificateError, ClientConfig, RootCertStore};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde::{Serialize, de::DeserializeOwned};
 use std::error::Error as _;
@@ -312,36 +312,60 @@ impl KeyServer {
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> Problem {
-        let causes = causes(error);
-        if causes.iter().any(|cause| cause.contains("CertificateExpired") && cause.contains("alert")) {
-            return expired("was refused as expired");
+        let mut root = error.to_string();
+        for cause in causes(error) {
+            if let Some(tls) = cause.downcast_ref::<rustls::Error>() {
+                return self.tls_failed(tls);
+            }
+            root = cause.to_string();
         }
-        let why = match causes.last() {
-            _ if error.is_timeout() => String::from("it did not answer in time"),
-            Some(cause) => cause.clone(),
-            None => error.to_string(),
-        };
-        Problem::local(
-            ProblemCode::KeyServerUnreachable,
-            format!("the key server {} cannot be reached: {why}", self.url),
-        )
+        if error.is_timeout() {
+            root = String::from("it did not answer in time");
+        }
+        self.unreachable_because(&root)
+    }
+
+    fn unreachable_because(&self, why: &str) -> Problem {
+        let detail = format!("the key server {} cannot be reached: {why}", self.url);
+        Problem::local(ProblemCode::KeyServerUnreachable, detail)
+    }
+
+    fn tls_failed(&self, error: &rustls::Error) -> Problem {
+        match error {
+            rustls::Error::AlertReceived(AlertDescription::CertificateExpired) => {
+                expired("was refused as expired")
+            }
+            rustls::Error::AlertReceived(
+                alert @ (AlertDescription::BadCertificate
+                | AlertDescription::CertificateRevoked
+                | AlertDescription::CertificateUnknown
+                | AlertDescription::UnknownCA
+                | AlertDescription::AccessDenied),
+            ) => Problem::local(
+                ProblemCode::TerminalNotAccepted,
+                format!("the key server {} refuses this terminal's certificate ({alert:?})", self.url),
+            ),
+            rustls::Error::InvalidCertificate(CertificateError::Other(other)) => {
+                self.unreachable_because(&other.0.to_string())
+            }
+            rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => self
+                .unreachable_because("its certificate is not from the CA under which this terminal enrolled"),
+            other => self.unreachable_because(&other.to_string()),
+        }
     }
 }
 
 /// What lies under `error`, outermost first.
-fn causes(error: &reqwest::Error) -> Vec<String> {
-    let mut causes = Vec::new();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        causes.push(cause.to_string());
-        // An io::Error hides what it wraps from `source`.
-        next = cause
-            .downcast_ref::<std::io::Error>()
-            .and_then(std::io::Error::get_ref)
-            .map(|inner| inner as &(dyn std::error::Error + 'static))
-            .or_else(|| cause.source());
+fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
+    std::iter::successors(error.source(), |cause| under(*cause))
+}
+
+/// What lies under `error`. An `io::Error` hides what it wraps from `source`.
+fn under<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a (dyn std::error::Error + 'static)> {
+    match error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+        Some(inner) => Some(inner),
+        None => error.source(),
     }
-    causes
 }
 
 fn expired(what: &str) -> Problem {

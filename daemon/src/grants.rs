@@ -1,0 +1,286 @@
+//! Grants: keys that the key server releases to this terminal for a person who is logged in here.
+//!
+//! Each answer is taken apart strictly: one outcome for each item in order, each key sealed to our grant key and bound to
+//! file, person, rights and expiry. What an opening may do is decided in one place, [`Granted::key_for`].
+//! Grants to view are kept until they expire, so that reading a file twice asks once; those to release
+//! or send are asked for each time, so that each release is in the audit log.
+
+use crate::failure::Failure;
+use crate::sessions::{Login, Token};
+use jiff::Timestamp;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tobari_core::clock::Clock;
+use tobari_core::crypto::{Dek, GrantKeyPair, GrantOpener, sha256};
+use tobari_core::ids::{FileId, OrganisationId, PersonId, SessionId, TerminalId};
+use tobari_core::policy::{Right, Rights};
+use tobari_core::proto::api::{
+    Grant, GrantItem, GrantOutcome, GrantRequest, GrantResponse, MAX_BATCH, grant_aad, grant_info,
+};
+use tobari_core::proto::base64::Base64;
+use tobari_core::proto::problem::{Problem, ProblemCode};
+
+/// Most header bytes in one batch; with base64 and names it stays well below the server's limit for a body.
+const MAX_BATCH_BYTES: usize = 1 << 20;
+/// Most grants kept; more are asked for again when needed.
+const MAX_KEPT: usize = 65_536;
+
+/// Who answers batches of grants: the key server, or a test.
+pub trait GrantSource: Send + Sync {
+    /// Sends `POST /v1/grants` in the session of `token`.
+    ///
+    /// # Errors
+    /// When there is no answer, or the server refuses the whole batch.
+    fn request(&self, token: &Token, request: &GrantRequest) -> Result<GrantResponse, Problem>;
+}
+
+/// A file to be opened.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    /// Its identity, as its header claims.
+    pub file: FileId,
+    /// Its header from the magic through the header MAC.
+    pub header: Vec<u8>,
+    /// Its name for the audit record.
+    pub name: String,
+}
+
+/// A released key and what it is good for.
+pub struct Granted {
+    file: FileId,
+    rights: Rights,
+    expires_at: Timestamp,
+    dek: Dek,
+}
+
+impl std::fmt::Debug for Granted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Granted")
+            .field("file", &self.file)
+            .field("rights", &self.rights)
+            .field("expires_at", &self.expires_at)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Granted {
+    /// The key, if this grant allows to do `right` with `file` at the time `now`. No other way leads to it.
+    ///
+    /// # Errors
+    /// `RightRefused` when it does not, or not any more.
+    pub fn key_for(&self, file: FileId, right: Right, now: Timestamp) -> Result<&Dek, Failure> {
+        let refused = |detail: String| Failure {
+            rights: Some(self.rights),
+            ..Failure::new(ProblemCode::RightRefused, detail)
+        };
+        if file != self.file {
+            return Err(refused(String::from("the grant is for another file")));
+        }
+        if !self.is_current(now) {
+            return Err(refused(format!("the grant ended at {}", self.expires_at)));
+        }
+        if !self.rights.contains(right) {
+            return Err(refused(format!("the grant does not include the right '{right}'")));
+        }
+        Ok(&self.dek)
+    }
+
+    /// Whether it has not ended.
+    pub fn is_current(&self, now: Timestamp) -> bool {
+        now < self.expires_at
+    }
+}
+
+type Kept = (SessionId, [u8; 32]);
+
+/// All grants of this terminal.
+pub struct Grants {
+    source: Arc<dyn GrantSource>,
+    key: GrantKeyPair,
+    info: Vec<u8>,
+    clock: Arc<dyn Clock>,
+    kept: Mutex<HashMap<Kept, Arc<Granted>>>,
+}
+
+impl std::fmt::Debug for Grants {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Grants").field("kept", &self.kept().len()).finish_non_exhaustive()
+    }
+}
+
+impl Grants {
+    /// No grants yet; `source` will be asked, and keys are sealed to `key`.
+    pub fn new(
+        source: Arc<dyn GrantSource>,
+        key: GrantKeyPair,
+        organisation: OrganisationId,
+        terminal: TerminalId,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        let info = grant_info(organisation, terminal);
+        Self { source, key, info, clock, kept: Mutex::default() }
+    }
+
+    /// Grants to do `right` with each of `wanted`, in order, for the person of `login`. A file that is refused fails
+    /// alone.
+    ///
+    /// # Errors
+    /// When the key server is not reached, refuses the batch, or its answer does not hold together.
+    pub fn obtain(
+        &self,
+        login: &Login,
+        wanted: &[Wanted],
+        right: Right,
+    ) -> Result<Vec<Result<Arc<Granted>, Failure>>, Problem> {
+        let mut outcomes: Vec<Option<Result<Arc<Granted>, Failure>>> =
+            wanted.iter().map(|item| self.find(login, item, right).map(Ok)).collect();
+        let missing: Vec<(usize, &Wanted)> = wanted
+            .iter()
+            .enumerate()
+            .filter(|(index, _)| matches!(outcomes.get(*index), Some(None)))
+            .collect();
+        for batch in batches(&missing) {
+            for ((index, _), outcome) in batch.iter().zip(self.ask(login, batch, right)?) {
+                if let Some(place) = outcomes.get_mut(*index) {
+                    *place = Some(outcome);
+                }
+            }
+        }
+        // `ask` gives one outcome for each item, so none is left out.
+        Ok(outcomes.into_iter().flatten().collect())
+    }
+
+    /// A grant for one file.
+    ///
+    /// # Errors
+    /// The refusal, or that the key server is not reached.
+    pub fn obtain_one(&self, login: &Login, wanted: &Wanted, right: Right) -> Result<Arc<Granted>, Failure> {
+        self.obtain(login, std::slice::from_ref(wanted), right)?
+            .pop()
+            .unwrap_or_else(|| Err(broken("no outcome").into()))
+    }
+
+    /// Forgets the grants of a session.
+    pub fn forget(&self, session: SessionId) {
+        self.kept().retain(|(owner, _), _| *owner != session);
+    }
+
+    /// Forgets all.
+    pub fn clear(&self) {
+        self.kept().clear();
+    }
+
+    fn find(&self, login: &Login, wanted: &Wanted, right: Right) -> Option<Arc<Granted>> {
+        if right != Right::View {
+            return None;
+        }
+        let key = (login.session.id, sha256(&[&wanted.header]));
+        let mut kept = self.kept();
+        let granted = kept.get(&key)?;
+        if granted.is_current(self.clock.now()) {
+            return Some(Arc::clone(granted));
+        }
+        kept.remove(&key);
+        None
+    }
+
+    fn keep(&self, login: &Login, wanted: &Wanted, granted: &Arc<Granted>) {
+        let mut kept = self.kept();
+        if kept.len() >= MAX_KEPT {
+            let now = self.clock.now();
+            kept.retain(|_, granted| granted.is_current(now));
+        }
+        if kept.len() < MAX_KEPT {
+            kept.insert((login.session.id, sha256(&[&wanted.header])), Arc::clone(granted));
+        }
+    }
+
+    fn ask(
+        &self,
+        login: &Login,
+        batch: &[(usize, &Wanted)],
+        right: Right,
+    ) -> Result<Vec<Result<Arc<Granted>, Failure>>, Problem> {
+        let items = batch
+            .iter()
+            .map(|(_, wanted)| GrantItem {
+                header: Base64(wanted.header.clone()),
+                right,
+                name: Some(wanted.name.clone()),
+            })
+            .collect();
+        let response = self.source.request(&login.token, &GrantRequest { items })?;
+        if response.outcomes.len() != batch.len() {
+            return Err(broken("it has another number of outcomes than the request has items"));
+        }
+        let mut opener = None;
+        let mut outcomes = Vec::with_capacity(batch.len());
+        for ((_, wanted), outcome) in batch.iter().zip(response.outcomes) {
+            outcomes.push(match outcome {
+                GrantOutcome::Refused(refusal) => Err(Failure::from(refusal).about(&wanted.name)),
+                GrantOutcome::Granted(grant) => {
+                    let opener = match &mut opener {
+                        Some(opener) => opener,
+                        None => opener.insert(
+                            GrantOpener::new(&self.key, response.encapsulated_key.as_ref(), &self.info)
+                                .map_err(|_| broken("its keys are not sealed to this terminal"))?,
+                        ),
+                    };
+                    let granted = Arc::new(unseal(opener, login.session.person, wanted, &grant)?);
+                    if right == Right::View {
+                        self.keep(login, wanted, &granted);
+                    }
+                    Ok(granted)
+                }
+            });
+        }
+        Ok(outcomes)
+    }
+
+    fn kept(&self) -> MutexGuard<'_, HashMap<Kept, Arc<Granted>>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn unseal(
+    opener: &mut GrantOpener,
+    person: PersonId,
+    wanted: &Wanted,
+    grant: &Grant,
+) -> Result<Granted, Problem> {
+    if grant.file != wanted.file {
+        return Err(broken("it grants another file than the one asked for"));
+    }
+    let aad = grant_aad(grant.file, person, grant.rights, grant.expires_at);
+    let dek = opener
+        .open(&aad, grant.sealed_dek.as_ref())
+        .map_err(|_| broken("a key in it is not bound to this file, person, rights and expiry"))?;
+    Ok(Granted { file: grant.file, rights: grant.rights, expires_at: grant.expires_at, dek })
+}
+
+fn broken(why: &str) -> Problem {
+    Problem::local(ProblemCode::Internal, format!("the key server's grant cannot be trusted: {why}"))
+}
+
+/// Splits by the number of items and the bytes of their headers.
+fn batches<'a, 'b>(items: &'b [(usize, &'a Wanted)]) -> impl Iterator<Item = &'b [(usize, &'a Wanted)]> {
+    let mut rest = items;
+    std::iter::from_fn(move || {
+        let mut bytes = 0;
+        let length = rest
+            .iter()
+            .take(MAX_BATCH)
+            .take_while(|(_, wanted)| {
+                bytes += wanted.header.len() + wanted.name.len();
+                bytes <= MAX_BATCH_BYTES
+            })
+            .count()
+            .max(1);
+        let (batch, after) = rest.split_at_checked(length)?;
+        rest = after;
+        Some(batch)
+    })
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,215 @@
+use super::*;
+use crate::sessions::tests::login;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tobari_core::clock::FixedClock;
+use tobari_core::crypto::GrantSealer;
+use tobari_core::proto::api::Refusal;
+
+pub(crate) const ORGANISATION: OrganisationId = OrganisationId::from_bytes([9; 16]);
+pub(crate) const TERMINAL: TerminalId = TerminalId::from_bytes([7; 16]);
+
+/// A key server that grants `rights` for the files whose keys it knows.
+pub(crate) struct FakeSource {
+    pub(crate) public: Vec<u8>,
+    pub(crate) keys: Vec<(Vec<u8>, FileId, Dek)>,
+    pub(crate) rights: Rights,
+    pub(crate) person: PersonId,
+    pub(crate) expires_at: Timestamp,
+    pub(crate) asked: AtomicUsize,
+    /// Spoils the answer.
+    pub(crate) spoil: fn(&mut GrantResponse),
+}
+
+impl FakeSource {
+    pub(crate) fn new(public: Vec<u8>, rights: Rights, expires_at: &str) -> Self {
+        Self {
+            public,
+            keys: Vec::new(),
+            rights,
+            person: PersonId::from_bytes([1; 16]),
+            expires_at: expires_at.parse().unwrap(),
+            asked: AtomicUsize::new(0),
+            spoil: |_| (),
+        }
+    }
+}
+
+impl GrantSource for FakeSource {
+    fn request(&self, _token: &Token, request: &GrantRequest) -> Result<GrantResponse, Problem> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        assert!(request.items.len() <= MAX_BATCH);
+        let (encapsulated, mut sealer) =
+            GrantSealer::new(&self.public, &grant_info(ORGANISATION, TERMINAL)).unwrap();
+        let outcomes = request
+            .items
+            .iter()
+            .map(|item| {
+                let found = self.keys.iter().find(|(header, ..)| *header == item.header.0);
+                match found {
+                    Some((_, file, dek)) if self.rights.contains(item.right) => {
+                        let aad = grant_aad(*file, self.person, self.rights, self.expires_at);
+                        GrantOutcome::Granted(Grant {
+                            file: *file,
+                            rights: self.rights,
+                            expires_at: self.expires_at,
+                            sealed_dek: Base64(sealer.seal(&aad, dek).unwrap()),
+                            audit: 1,
+                        })
+                    }
+                    _ => GrantOutcome::Refused(Refusal {
+                        code: ProblemCode::RightRefused,
+                        detail: format!("the policy does not give '{}'", item.right),
+                        rights: self.rights,
+                        reasons: Vec::new(),
+                    }),
+                }
+            })
+            .collect();
+        let mut response = GrantResponse { encapsulated_key: Base64(encapsulated), outcomes };
+        (self.spoil)(&mut response);
+        Ok(response)
+    }
+}
+
+fn at(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+fn wanted(number: u8) -> Wanted {
+    Wanted {
+        file: FileId::from_bytes([number; 16]),
+        header: vec![number; 100],
+        name: format!("{number}.txt"),
+    }
+}
+
+struct Case {
+    grants: Grants,
+    source: Arc<FakeSource>,
+    clock: Arc<FixedClock>,
+    login: Login,
+}
+
+fn case(rights: &[Right], spoil: fn(&mut GrantResponse)) -> Case {
+    let key = GrantKeyPair::generate().unwrap();
+    let rights = rights.iter().copied().collect();
+    let mut source = FakeSource::new(key.public(), rights, "2026-01-01T00:05:00Z");
+    source.keys = (1..=3).map(|n| (wanted(n).header, wanted(n).file, Dek::generate())).collect();
+    source.spoil = spoil;
+    let source = Arc::new(source);
+    let clock = Arc::new(FixedClock::new(at("2026-01-01T00:00:00Z")));
+    let asked: Arc<dyn GrantSource> = Arc::clone(&source) as _;
+    let grants = Grants::new(asked, key, ORGANISATION, TERMINAL, Arc::clone(&clock) as _);
+    Case { grants, source, clock, login: login(1, "2027-01-01T00:00:00Z") }
+}
+
+impl Case {
+    fn asked(&self) -> usize {
+        self.source.asked.load(Ordering::Relaxed)
+    }
+}
+
+#[test]
+fn a_grant_to_view_is_kept_until_it_expires() {
+    let case = case(&[Right::View], |_| ());
+    for _ in 0..3 {
+        let granted = case.grants.obtain_one(&case.login, &wanted(1), Right::View).unwrap();
+        granted.key_for(wanted(1).file, Right::View, case.clock.now()).unwrap();
+    }
+    assert_eq!(case.asked(), 1);
+    case.clock.set(at("2026-01-01T00:05:00Z"));
+    case.grants.obtain_one(&case.login, &wanted(1), Right::View).unwrap();
+    assert_eq!(case.asked(), 2);
+}
+
+#[test]
+fn a_grant_is_good_for_its_file_rights_and_time_alone() {
+    let case = case(&[Right::View], |_| ());
+    let granted = case.grants.obtain_one(&case.login, &wanted(1), Right::View).unwrap();
+    let (file, now, end) = (wanted(1).file, case.clock.now(), at("2026-01-01T00:05:00Z"));
+    assert!(granted.key_for(file, Right::View, now).is_ok());
+    for refused in [
+        granted.key_for(wanted(2).file, Right::View, now),
+        granted.key_for(file, Right::Decrypt, now),
+        granted.key_for(file, Right::View, end),
+    ] {
+        let failure = refused.err().unwrap();
+        assert_eq!(failure.problem.code, ProblemCode::RightRefused);
+        assert_eq!(failure.rights, Some(Rights::only(Right::View)));
+    }
+}
+
+#[test]
+fn releases_are_asked_for_each_time() {
+    let case = case(&[Right::View, Right::Decrypt], |_| ());
+    case.grants.obtain_one(&case.login, &wanted(1), Right::View).unwrap();
+    case.grants.obtain_one(&case.login, &wanted(1), Right::Decrypt).unwrap();
+    case.grants.obtain_one(&case.login, &wanted(1), Right::Decrypt).unwrap();
+    assert_eq!(case.asked(), 3);
+}
+
+#[test]
+fn grants_belong_to_a_session_and_go_with_it() {
+    let case = case(&[Right::View], |_| ());
+    case.grants.obtain_one(&case.login, &wanted(1), Right::View).unwrap();
+    let mut other = login(1, "2027-01-01T00:00:00Z");
+    other.session.id = SessionId::from_bytes([200; 16]);
+    case.grants.obtain_one(&other, &wanted(1), Right::View).unwrap();
+    assert_eq!(case.asked(), 2);
+    case.grants.forget(case.login.session.id);
+    case.grants.obtain_one(&other, &wanted(1), Right::View).unwrap();
+    assert_eq!(case.asked(), 2);
+    case.grants.obtain_one(&case.login, &wanted(1), Right::View).unwrap();
+    assert_eq!(case.asked(), 3);
+}
+
+#[test]
+fn a_refusal_fails_alone_and_keeps_its_reasons() {
+    let case = case(&[Right::View], |_| ());
+    let outcomes = case.grants.obtain(&case.login, &[wanted(1), wanted(9), wanted(2)], Right::View).unwrap();
+    assert!(matches!(outcomes.as_slice(), [Ok(_), Err(_), Ok(_)]));
+    let failure = outcomes.into_iter().nth(1).unwrap().unwrap_err();
+    assert_eq!(failure.subject.as_deref(), Some("9.txt"));
+    assert_eq!(failure.rights, Some(Rights::only(Right::View)));
+}
+
+#[test]
+fn an_answer_that_does_not_hold_together_is_refused() {
+    let spoils: [fn(&mut GrantResponse); 6] = [
+        |response| response.outcomes.truncate(1),
+        |response| response.outcomes.swap(0, 1),
+        |response| response.encapsulated_key = Base64(vec![4; 65]),
+        |response| each(response, |grant| grant.rights = Rights::ALL),
+        |response| each(response, |grant| grant.expires_at = "2030-01-01T00:00:00Z".parse().unwrap()),
+        |response| each(response, |grant| grant.file = FileId::from_bytes([3; 16])),
+    ];
+    for (number, spoil) in spoils.into_iter().enumerate() {
+        let case = case(&[Right::View], spoil);
+        let problem = case.grants.obtain(&case.login, &[wanted(1), wanted(2)], Right::View).unwrap_err();
+        assert_eq!(problem.code, ProblemCode::Internal, "{number}");
+    }
+    // Of another person.
+    let case = case(&[Right::View], |_| ());
+    let stranger = login(2, "2027-01-01T00:00:00Z");
+    assert!(case.grants.obtain_one(&stranger, &wanted(1), Right::View).is_err());
+}
+
+fn each(response: &mut GrantResponse, change: fn(&mut Grant)) {
+    for outcome in &mut response.outcomes {
+        if let GrantOutcome::Granted(grant) = outcome {
+            change(grant);
+        }
+    }
+}
+
+#[test]
+fn large_requests_are_split() {
+    let case = case(&[Right::View], |_| ());
+    let many: Vec<Wanted> = (0..MAX_BATCH * 2 + 1).map(|n| wanted(if n % 2 == 0 { 1 } else { 2 })).collect();
+    assert_eq!(case.grants.obtain(&case.login, &many, Right::Decrypt).unwrap().len(), many.len());
+    assert_eq!(case.asked(), 3);
+    let items: Vec<Wanted> =
+        (0..5).map(|_| Wanted { header: vec![0; MAX_BATCH_BYTES / 2], ..wanted(1) }).collect();
+    let indexed: Vec<(usize, &Wanted)> = items.iter().enumerate().collect();
+    assert_eq!(batches(&indexed).map(<[_]>::len).collect::<Vec<_>>(), [1, 1, 1, 1, 1]);
+}

@@ -1,0 +1,359 @@
+//! What the daemon does for local users, one method for each request of the control socket. It knows no socket and no
+//! frames: callers come as a uid that the control side took from the peer credentials.
+
+use crate::bulletin::{BulletinError, Bulletins};
+use crate::config::Role;
+use crate::failure::Failure;
+use crate::forward;
+use crate::grants::{GrantSource, Grants};
+use crate::seal::FolderRule;
+use crate::server::{Call, KeyServer, Reply};
+use crate::sessions::{Login, Sessions, Token};
+use crate::watch::Engine;
+use jiff::Timestamp;
+use reqwest::header::HeaderValue;
+use reqwest::{Method, StatusCode};
+use std::collections::BTreeSet;
+use std::os::unix::fs::MetadataExt as _;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tobari_core::clock::Clock;
+use tobari_core::ids::TerminalId;
+use tobari_core::policy::Right;
+use tobari_core::proto::api::{
+    DecisionOutcome, DecisionResponse, GrantItem, GrantRequest, GrantResponse, LoginRequest, LoginResponse,
+    Session,
+};
+use tobari_core::proto::base64::Base64;
+use tobari_core::proto::bulletin::{Bulletin, SignedBulletin};
+use tobari_core::proto::control::{Answer, Status, Unsealed};
+use tobari_core::proto::problem::{Problem, ProblemCode};
+
+const SESSIONS: &str = "/v1/sessions";
+const CURRENT_SESSION: &str = "/v1/sessions/current";
+
+/// A local user, known by the socket's peer credentials.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Caller {
+    /// The user id.
+    pub uid: u32,
+}
+
+/// The parts that a [`Service`] is made of.
+pub struct Parts {
+    /// What the daemon does on this host.
+    pub roles: BTreeSet<Role>,
+    /// This terminal.
+    pub terminal: TerminalId,
+    /// When its certificate ends.
+    pub certificate_expires_at: Timestamp,
+    /// The key server.
+    pub server: Arc<KeyServer>,
+    /// The bulletin in force.
+    pub bulletins: Bulletins,
+    /// Keys for people who are logged in here.
+    pub grants: Grants,
+    /// The folder side, with the role `seal`.
+    pub engine: Option<Engine>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// The daemon, as its users see it.
+pub struct Service {
+    roles: BTreeSet<Role>,
+    terminal: TerminalId,
+    certificate_expires_at: Timestamp,
+    server: Arc<KeyServer>,
+    bulletins: Bulletins,
+    sessions: Sessions,
+    grants: Grants,
+    engine: Mutex<Option<Engine>>,
+    clock: Arc<dyn Clock>,
+    fetched: Mutex<Fetched>,
+}
+
+impl std::fmt::Debug for Service {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Service").field("terminal", &self.terminal).finish_non_exhaustive()
+    }
+}
+
+/// How the last fetch of the bulletin went.
+#[derive(Default)]
+struct Fetched {
+    etag: Option<HeaderValue>,
+    refused: Option<String>,
+}
+
+impl GrantSource for KeyServer {
+    fn request(&self, token: &Token, request: &GrantRequest) -> Result<GrantResponse, Problem> {
+        self.call(Call::post("/v1/grants", request)?.with_token(token))?.object()
+    }
+}
+
+impl Service {
+    /// Puts the parts together and gives the engine the folders of the bulletin in force.
+    pub fn new(parts: Parts) -> Self {
+        let Parts { roles, terminal, certificate_expires_at, server, bulletins, grants, engine, clock } =
+            parts;
+        let service = Self {
+            roles,
+            terminal,
+            certificate_expires_at,
+            server,
+            bulletins,
+            sessions: Sessions::default(),
+            grants,
+            engine: Mutex::new(engine),
+            clock,
+            fetched: Mutex::default(),
+        };
+        service.apply(&service.bulletins.current());
+        service
+    }
+
+    /// Ends the folder side; files in work are finished.
+    pub fn stop(&self) {
+        let engine = self.engine().take();
+        if let Some(engine) = engine {
+            engine.stop();
+        }
+        self.sessions.clear();
+        self.grants.clear();
+    }
+
+    /// The time.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// The bulletin in force.
+    pub fn bulletin(&self) -> Arc<Bulletin> {
+        self.bulletins.current()
+    }
+
+    /// Grants for people who are logged in here.
+    pub fn grants(&self) -> &Grants {
+        &self.grants
+    }
+
+    /// The bulletin in force, as an answer.
+    pub fn bulletin_answer(&self) -> Answer {
+        let bulletin = self.bulletin().as_ref().clone();
+        Answer::Bulletin { bulletin: Box::new(bulletin), terminal: self.terminal }
+    }
+
+    /// Fetches the bulletin and puts it in force.
+    ///
+    /// # Errors
+    /// When the key server is not reached, or what it sends is not taken; the bulletin in force stays.
+    pub fn refresh(&self) -> Result<(), Problem> {
+        // One fetch at a time: later ones wait and then ask with the new version.
+        let mut fetched = self.fetched.lock().unwrap_or_else(PoisonError::into_inner);
+        let reply = self.server.call(Call { unless: fetched.etag.as_ref(), ..Call::get("/v1/bulletin") })?;
+        if reply.status == StatusCode::NOT_MODIFIED {
+            return Ok(());
+        }
+        let etag = reply.etag.clone();
+        let signed: SignedBulletin = reply.object()?;
+        match self.bulletins.accept(&signed) {
+            Ok(new) => {
+                *fetched = Fetched { etag, refused: None };
+                drop(fetched);
+                if let Some(bulletin) = new {
+                    tracing::info!(number = bulletin.number, "a new bulletin is in force");
+                    self.apply(&bulletin);
+                }
+                Ok(())
+            }
+            Err(error) => {
+                fetched.refused = Some(error.to_string());
+                let code = match error {
+                    BulletinError::Io(_) => ProblemCode::LocalIo,
+                    _ => ProblemCode::Internal,
+                };
+                Err(Problem::local(code, error.to_string()))
+            }
+        }
+    }
+
+    fn apply(&self, bulletin: &Bulletin) {
+        if let Some(engine) = self.engine().as_ref() {
+            engine.set_folders(FolderRule::of_terminal(bulletin, self.terminal));
+        }
+        if bulletin.revocations.terminals.contains(&self.terminal) {
+            tracing::warn!("this terminal is revoked: everybody is logged out");
+            self.sessions.clear();
+            self.grants.clear();
+        }
+        for session in self.sessions.revoke(&bulletin.revocations.people) {
+            tracing::info!(%session, "a revoked person is logged out");
+            self.grants.forget(session);
+        }
+    }
+
+    /// Logs `caller` in. Who was logged in under that uid before is logged out.
+    ///
+    /// # Errors
+    /// Wrong credentials, lockout, or no key server.
+    pub fn login(&self, caller: Caller, request: &LoginRequest) -> Result<Session, Failure> {
+        self.needs(Role::View)?;
+        let reply = self.server.call(Call::post(SESSIONS, request)?)?;
+        let login = Login::from(reply.object::<LoginResponse>()?);
+        let session = login.session.clone();
+        tracing::info!(uid = caller.uid, session = %session.id, person = %session.person, "logged in");
+        if let Some(replaced) = self.sessions.put(caller.uid, login) {
+            self.end(&replaced);
+        }
+        Ok(session)
+    }
+
+    /// Logs `caller` out. Here it always succeeds; the key server learns of it if it can be reached.
+    ///
+    /// # Errors
+    /// When `caller` is not logged in.
+    pub fn logout(&self, caller: Caller) -> Result<(), Failure> {
+        let login = self.login_of(caller)?;
+        self.sessions.remove(caller.uid);
+        tracing::info!(uid = caller.uid, session = %login.session.id, "logged out");
+        self.end(&login);
+        Ok(())
+    }
+
+    fn end(&self, login: &Login) {
+        self.grants.forget(login.session.id);
+        let call = Call { method: Method::DELETE, ..Call::get(CURRENT_SESSION) };
+        if let Err(problem) = self.server.call(call.with_token(&login.token)).and_then(Reply::nothing) {
+            tracing::warn!(session = %login.session.id, why = problem.detail, "the key server did not end a session");
+        }
+    }
+
+    /// Who `caller` is logged in as: as the key server says now, or as it said at login while it is away.
+    ///
+    /// # Errors
+    /// When nobody is, or the session was ended.
+    pub fn whoami(&self, caller: Caller) -> Result<Session, Failure> {
+        let login = self.login_of(caller)?;
+        let call = Call::get(CURRENT_SESSION).with_token(&login.token);
+        match self.server.call(call).and_then(Reply::object::<Session>) {
+            Ok(session) => Ok(session),
+            Err(problem) if problem.code == ProblemCode::KeyServerUnreachable => Ok(login.session.clone()),
+            Err(problem) => Err(self.heard(&login, problem).into()),
+        }
+    }
+
+    /// The login of `caller`.
+    ///
+    /// # Errors
+    /// `NotLoggedIn`.
+    pub fn login_of(&self, caller: Caller) -> Result<Arc<Login>, Failure> {
+        Ok(self.sessions.current(caller.uid, self.clock.now())?)
+    }
+
+    /// Takes note of what the key server said about a session; gives it back.
+    pub fn heard(&self, login: &Login, problem: Problem) -> Problem {
+        if problem.code == ProblemCode::NotLoggedIn {
+            self.sessions.forget(login.session.id);
+            self.grants.forget(login.session.id);
+        }
+        problem
+    }
+
+    /// Fails unless the daemon has this role.
+    ///
+    /// # Errors
+    /// `NotConfigured`.
+    pub fn needs(&self, role: Role) -> Result<(), Failure> {
+        if self.roles.contains(&role) {
+            return Ok(());
+        }
+        let name = match role {
+            Role::Seal => "seal",
+            Role::View => "view",
+        };
+        Err(Failure::new(
+            ProblemCode::NotConfigured,
+            format!(
+                "tobarid on this host does not have the role '{name}' (key 'roles' of its configuration)"
+            ),
+        ))
+    }
+
+    /// What the person of `login` may do with a file, without any key.
+    ///
+    /// # Errors
+    /// When the key server is not reached or does not answer the question.
+    pub fn decide(&self, login: &Login, header: &[u8], name: &str) -> Result<DecisionOutcome, Problem> {
+        let item =
+            GrantItem { header: Base64(header.to_vec()), right: Right::View, name: Some(name.to_owned()) };
+        let request = GrantRequest { items: vec![item] };
+        Call::post("/v1/decisions", &request)
+            .and_then(|call| self.server.call(call.with_token(&login.token)))
+            .and_then(Reply::object::<DecisionResponse>)
+            .and_then(|mut response| {
+                response.decisions.pop().ok_or_else(|| {
+                    Problem::local(ProblemCode::Internal, "the key server's answer has no decision")
+                })
+            })
+            .map_err(|problem| self.heard(login, problem))
+    }
+
+    /// Sends a request of `caller` to the key server.
+    ///
+    /// # Errors
+    /// When nobody is logged in, the request is not one that passes, or the key server is not reached.
+    pub fn forward(
+        &self,
+        caller: Caller,
+        method: &str,
+        path: &str,
+        body: Option<serde_json::Value>,
+    ) -> Result<Answer, Failure> {
+        let method = forward::check(method, path)?;
+        let login = self.login_of(caller)?;
+        let call = Call { method, path, token: Some(&login.token), body, unless: None };
+        let reply = self.server.call(call)?;
+        let unauthorized = reply.status == StatusCode::UNAUTHORIZED;
+        let (status, body) = reply.value()?;
+        if unauthorized && let Ok(problem) = serde_json::from_value::<Problem>(body.clone()) {
+            self.heard(&login, problem);
+        }
+        Ok(Answer::Forwarded { status, body })
+    }
+
+    /// State of the daemon. The list of files that are not sealed is for the administrator of this host; others
+    /// see their own files in it, because names are not for everybody to read.
+    pub fn status(&self, caller: Caller, with_unsealed: bool) -> Status {
+        let (folders, mut unsealed) =
+            self.engine().as_ref().map_or_else(|| (Vec::new(), Vec::new()), Engine::status);
+        if !with_unsealed {
+            unsealed.clear();
+        } else if caller.uid != 0 && caller.uid != rustix::process::geteuid().as_raw() {
+            unsealed.retain(|file| owned_by(file, caller.uid));
+        }
+        let bulletin = self.bulletin();
+        let contact = self.server.contact();
+        let refused = self.fetched.lock().unwrap_or_else(PoisonError::into_inner).refused.clone();
+        Status {
+            program: env!("CARGO_PKG_VERSION").to_owned(),
+            terminal: self.terminal,
+            organisation: bulletin.organisation,
+            key_server: self.server.url().to_string(),
+            key_server_seen_at: contact.seen_at,
+            key_server_error: contact.error.or(refused),
+            certificate_expires_at: self.certificate_expires_at,
+            bulletin_number: bulletin.number,
+            bulletin_issued_at: bulletin.issued_at,
+            folders,
+            unsealed,
+        }
+    }
+
+    fn engine(&self) -> MutexGuard<'_, Option<Engine>> {
+        self.engine.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn owned_by(file: &Unsealed, uid: u32) -> bool {
+    std::fs::symlink_metadata(&file.path).is_ok_and(|metadata| metadata.uid() == uid)
+}
