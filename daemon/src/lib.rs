@@ -5,6 +5,7 @@
 
 pub mod bulletin;
 pub mod config;
+pub mod content;
 pub mod control;
 pub mod descriptors;
 pub mod enrol;
@@ -12,7 +13,9 @@ pub mod failure;
 pub mod files;
 pub mod forward;
 pub mod grants;
+pub mod info;
 pub mod log;
+pub mod open;
 pub mod pin;
 pub mod process;
 pub mod run;
@@ -22,3 +25,4 @@ pub mod service;
 pub mod sessions;
 pub mod state;
 pub mod watch;
+pub mod zip;

@@ -127,6 +127,11 @@ impl Service {
         self.clock.now()
     }
 
+    /// Where the time comes from.
+    pub fn clock(&self) -> &dyn Clock {
+        self.clock.as_ref()
+    }
+
     /// The bulletin in force.
     pub fn bulletin(&self) -> Arc<Bulletin> {
         self.bulletins.current()
@@ -257,6 +262,11 @@ impl Service {
             self.grants.forget(login.session.id);
         }
         problem
+    }
+
+    /// The same for a failure.
+    pub fn heard_failure(&self, login: &Login, failure: Failure) -> Failure {
+        Failure { problem: self.heard(login, failure.problem), ..failure }
     }
 
     /// Fails unless the daemon has this role.

@@ -2,16 +2,22 @@
 //! decides nothing else.
 
 use super::connection::Outlet;
+use crate::descriptors::{Sink, Source};
 use crate::failure::Failure;
+use crate::info::info;
+use crate::open::Opening;
 use crate::service::{Caller, Service};
+use crate::zip::Archive;
 use std::os::fd::OwnedFd;
 use tobari_core::proto::api::LoginRequest;
 use tobari_core::proto::control::{Answer, Request};
 use tobari_core::proto::problem::ProblemCode;
 
-/// What a connection remembers between requests.
+/// What a connection remembers between requests: the archive that is being put together, or why it cannot be.
 #[derive(Default)]
-pub(super) struct Conversation {}
+pub(super) struct Conversation {
+    archive: Option<Result<Archive, Failure>>,
+}
 
 /// Serves one request. None when it is not answered by itself.
 pub(super) fn handle(
@@ -22,7 +28,63 @@ pub(super) fn handle(
     descriptors: Vec<OwnedFd>,
     outlet: &Outlet<'_>,
 ) -> Option<Result<Answer, Failure>> {
-    Some(answer(service, caller, request, descriptors, outlet))
+    match request {
+        Request::ZipStart { password, legacy } => {
+            conversation.archive = Some(start(password, legacy, descriptors));
+            None
+        }
+        Request::ZipEntry { path, name } => {
+            conversation.add(path, name, descriptors);
+            None
+        }
+        Request::ZipFinish => Some(conversation.finish(service, caller, descriptors, outlet)),
+        other => {
+            // Whoever asks something else has given the archive up; its descriptors are closed.
+            conversation.archive = None;
+            Some(answer(service, caller, other, descriptors, outlet))
+        }
+    }
+}
+
+fn start(password: String, legacy: bool, descriptors: Vec<OwnedFd>) -> Result<Archive, Failure> {
+    let [sink] = exactly(descriptors)?;
+    Archive::new(Sink::empty_file(sink)?, password, legacy)
+}
+
+impl Conversation {
+    /// Adds a file. The first failure is kept for the end, and with it nothing else.
+    fn add(&mut self, path: String, name: String, descriptors: Vec<OwnedFd>) {
+        let added = match &mut self.archive {
+            Some(Err(_)) => return,
+            None => Err(not_started()),
+            Some(Ok(archive)) => exactly(descriptors)
+                .and_then(|[source]| Source::new(source))
+                .map_err(|failure| failure.about(&name))
+                .and_then(|source| archive.add(path, name, source)),
+        };
+        if let Err(failure) = added {
+            self.archive = Some(Err(failure));
+        }
+    }
+
+    fn finish(
+        &mut self,
+        service: &Service,
+        caller: Caller,
+        descriptors: Vec<OwnedFd>,
+        outlet: &Outlet<'_>,
+    ) -> Result<Answer, Failure> {
+        let archive = self.archive.take().unwrap_or_else(|| Err(not_started()))?;
+        let [] = exactly(descriptors)?;
+        archive.finish(service, caller, &mut |done, total| {
+            outlet.progress(done, total);
+            !outlet.is_gone()
+        })
+    }
+}
+
+fn not_started() -> Failure {
+    Failure::new(ProblemCode::InvalidRequest, "no archive was started")
 }
 
 fn answer(
@@ -30,7 +92,7 @@ fn answer(
     caller: Caller,
     request: Request,
     descriptors: Vec<OwnedFd>,
-    _outlet: &Outlet<'_>,
+    outlet: &Outlet<'_>,
 ) -> Result<Answer, Failure> {
     match request {
         Request::Login { login, password, totp } => {
@@ -50,6 +112,29 @@ fn answer(
             let [] = exactly(descriptors)?;
             Ok(Answer::Status { status: Box::new(service.status(caller, unsealed)) })
         }
+        Request::Info { name } => {
+            let [source] = exactly(descriptors)?;
+            let source = Source::new(source).map_err(|failure| failure.about(&name))?;
+            Ok(Answer::Info { info: Box::new(info(service, caller, &source, &name)?) })
+        }
+        Request::Open { name, purpose } => {
+            let [source, sink] = exactly(descriptors)?;
+            let source = Source::new(source).map_err(|failure| failure.about(&name))?;
+            let mut sink = Sink::new(sink, Some(&source), Some(outlet.caller()))
+                .map_err(|failure| failure.about(&name))?;
+            Opening { caller, source: &source, name: &name }.write(
+                service,
+                purpose,
+                &mut sink,
+                &mut |done, total| outlet.progress(done, total),
+            )
+        }
+        Request::Verify { name } => {
+            let [source] = exactly(descriptors)?;
+            let source = Source::new(source).map_err(|failure| failure.about(&name))?;
+            Opening { caller, source: &source, name: &name }
+                .verify(service, &mut |done, total| outlet.progress(done, total))
+        }
         Request::Bulletin => {
             let [] = exactly(descriptors)?;
             Ok(service.bulletin_answer())
@@ -63,7 +148,9 @@ fn answer(
             let [] = exactly(descriptors)?;
             service.forward(caller, &method, &path, body)
         }
-        _ => Err(Failure::new(ProblemCode::InvalidRequest, "this request is not known here")),
+        Request::Hello { .. } | Request::ZipStart { .. } | Request::ZipEntry { .. } | Request::ZipFinish => {
+            Err(Failure::new(ProblemCode::InvalidRequest, "the request does not belong here"))
+        }
     }
 }
 
