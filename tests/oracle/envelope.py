@@ -113,27 +113,30 @@ def open_envelope(data, private):
         at += stored
     if flags & ROOT and root != body_root(dek, header.file_id, tags):
         raise Refused("body", "root")
-    return Opened(header, b"".join(plaintext), len(data) - size or None)
+    return Opened(header, b"".join(plaintext), len(data) - size if flags & DIRTY else None)
 
 
 def read_slots(data, header, dek):
-    """Generation, length, flags and root of the valid slot with the higher generation."""
-    key, best = hkdf(dek, header.file_id, b"tobari/1 state"), None
+    """Generation, length, flags and root of the authentic slot with the higher generation."""
+    key, valid = hkdf(dek, header.file_id, b"tobari/1 state"), []
     for start in (header.size - 1024, header.size - 512):
         slot = data[start : start + 512]
         generation, length, flags, reserved = struct.unpack("<QQII", slot[:24])
         root = slot[24:56]
-        if hmac(key, slot[:56]) != slot[56:88] or any(slot[88:]):
+        if any(slot[88:]):
+            raise Refused("slot", "padding")
+        if hmac(key, slot[:56]) != slot[56:88]:
             continue
         if reserved or flags & ~(DIRTY | ROOT) or (not flags & ROOT and any(root)):
-            continue
-        if best and best[0] == generation:
-            raise Refused("slot", "two slots of one generation")
-        if best is None or generation > best[0]:
-            best = (generation, length, flags, root)
-    if best is None:
+            raise Refused("slot", "authentic, but nothing that a writer makes")
+        if length > 1 << 32 + header.chunk_log2:
+            raise Refused("slot", "more than 2^32 chunks")
+        valid.append((generation, length, flags, root))
+    if not valid:
         raise Refused("slot", "two invalid slots")
-    return best
+    if len(valid) == 2 and valid[0][0] == valid[1][0]:
+        raise Refused("slot", "two slots of one generation")
+    return max(valid)
 
 
 def body_root(dek, file_id, tags):
@@ -189,7 +192,7 @@ class Maker:
         return body_root(self.dek, self.file_id, [chunk[-16:] for chunk in self.chunks])
 
     def default_slots(self):
-        return [self.slot(1, len(self.plaintext), ROOT, self.root()), bytes(512)]
+        return [self.slot(len(self.chunks) + 1, len(self.plaintext), ROOT, self.root()), bytes(512)]
 
     def header(self, stanzas=None, recipients_bytes=None, mac=None):
         size = self.header_size or self.fitting_size()

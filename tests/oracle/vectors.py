@@ -120,7 +120,7 @@ class Vectors:
         for name, tail in (("dirty", b""), ("dirty-with-tail", b"tail of an append that a power cut ended")):
             maker = self.maker(name, pattern(5000))
             maker.slots = [maker.slot(1, 5000, ROOT, maker.root()), maker.slot(2, 5000, DIRTY, bytes(32))]
-            yield opens(name, maker.make() + tail, maker.plaintext, tail=len(tail) or None)
+            yield opens(name, maker.make() + tail, maker.plaintext, tail=len(tail))
 
     # Bytes 0 to 47 and padding.
 
@@ -272,10 +272,10 @@ class Vectors:
     # State slots.
 
     def slots(self):
-        def with_slots(name, slots, plaintext=pattern(5000), stage="slot"):
+        def with_slots(name, slots, plaintext=pattern(5000)):
             maker = self.maker(name, plaintext)
             maker.slots = slots(maker)
-            return refused(name, stage, maker.make())
+            return refused(name, "slot", maker.make())
 
         yield with_slots("slots-zero", lambda maker: [bytes(512), bytes(512)])
         yield with_slots("slots-flipped", lambda maker: [flip(slot, 8) for slot in (maker.default_slots()[0],) * 2])
@@ -283,6 +283,10 @@ class Vectors:
         other = self.maker("another file", pattern(5000))
         yield with_slots("slot-of-another-file", lambda maker: [other.default_slots()[0], bytes(512)])
         # Authentic, but nothing that a writer makes.
+        for name, length in (("length-absurd", 1 << 63), ("length-of-too-many-chunks", (1 << 44) + 1)):
+            yield with_slots(name, lambda maker: [maker.slot(1, length, ROOT, maker.root()), bytes(512)])
+        yield with_slots("slots-of-one-generation", lambda maker: [maker.default_slots()[0]] * 2)
+        yield with_slots("slot-padding-of-the-other", lambda maker: [maker.default_slots()[0], bytes(511) + b"\1"])
         yield with_slots("slot-unknown-flag", lambda maker: [maker.slot(1, 5000, 4 | ROOT, maker.root()), bytes(512)])
         yield with_slots("slot-root-without-flag", lambda maker: [maker.slot(1, 5000, 0, maker.root()), bytes(512)])
         yield with_slots("slot-reserved-field", lambda maker: [maker.slot(1, 5000, ROOT, maker.root(), reserved=1), bytes(512)])
@@ -301,7 +305,7 @@ class Vectors:
             ("extended-by-a-chunk", whole + whole[4096 : 4096 + 4096 + 28]),
         ):
             yield refused(name, "size", data)
-        for name, length in (("length-one-less", 9999), ("length-one-more", 10_001), ("length-absurd", 1 << 63)):
+        for name, length in (("length-one-less", 9999), ("length-one-more", 10_001)):
             maker = self.maker(name, plaintext)
             maker.slots = [maker.slot(1, length, ROOT, maker.root()), bytes(512)]
             yield refused(name, "size", maker.make())
@@ -350,7 +354,7 @@ class Vectors:
 def opens(name, data, plaintext, key="label", tail=None):
     vector = {"name": name, "expect": "opens", "key": key, "length": len(plaintext)}
     vector["sha256"] = hashlib.sha256(plaintext).hexdigest()
-    if tail:
+    if tail is not None:
         vector["tail"] = tail
     return {**vector, "data": data}
 
