@@ -299,6 +299,13 @@ mod tests {
     }
 
     #[test]
+    fn the_example_shows_the_shipped_configuration() {
+        let text = include_str!("../../deploy/examples/tobarid.toml");
+        assert_eq!(parse(text), parse(""));
+        assert!(parse(&text.replace("\n#workers", "\nworkers").replace("\n#threads", "\nthreads")).is_ok());
+    }
+
+    #[test]
     fn every_key_is_used() {
         let config = parse(
             r#"
