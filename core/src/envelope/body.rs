@@ -87,6 +87,10 @@ impl ChunkCipher {
         Ok(Opened { plaintext: data, tag: *tag })
     }
 
+    pub(super) fn file_id(&self) -> FileId {
+        self.file_id
+    }
+
     fn additional_data(&self, index: u64) -> [u8; 24] {
         let mut bytes = [0; 24];
         let fields = self.file_id.as_bytes().iter().copied().chain(index.to_le_bytes());

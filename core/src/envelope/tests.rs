@@ -1,6 +1,7 @@
 //! Tests of the envelope, one file for each subject.
 
 mod round_trip;
+mod writer;
 
 use super::*;
 use crate::crypto::{Dek, RecipientKind, RecipientPrivateKey};

@@ -1,0 +1,200 @@
+//! How a writer's changes reach the disk: `docs/spec/envelope.md`, "Writing".
+//!
+//! The order of writes and syncs here is what makes a power cut harmless; `tests/power_cut.rs` tries every cut.
+
+use super::super::error::WriteError;
+use super::super::journal::{Sync, apply, clear, encode_chunks, put_slot};
+use super::super::layout::{CHUNK_OVERHEAD, NONCE_SIZE, RESEAL_CHUNKS};
+use super::super::pipeline::segment_chunks;
+use super::super::slot::State;
+use super::super::storage::Storage;
+use super::super::verify::Tag;
+use super::{FIRST_BUDGET, LAST_BUDGET, Writer};
+use std::collections::BTreeMap;
+
+/// Files with more chunks lose their root when they are changed: computing it would cost more than the change.
+const ROOTED_CHUNKS: u64 = 65536;
+
+impl<S: Storage, J: Storage> Writer<S, J> {
+    /// Makes room in the cache: chunks behind the committed end are written, the others need a commit.
+    pub(super) fn evict(&mut self) -> Result<(), WriteError> {
+        let size = self.unlocked.geometry.chunk_size();
+        let committed = self.committed_chunks();
+        let full: Vec<u64> = self
+            .cache
+            .range(committed..)
+            .filter(|(_, chunk)| chunk.len() == size)
+            .map(|(index, _)| *index)
+            .collect();
+        if full.len() * 2 < self.cache.len() {
+            return self.commit();
+        }
+        self.allow(full.len() as u64, self.next_budget)?;
+        self.next_budget = (2 * self.next_budget).min(LAST_BUDGET);
+        let tags = self.write_appended(&full)?;
+        for index in &full {
+            self.cache.remove(index);
+        }
+        self.appended.extend(tags);
+        Ok(())
+    }
+
+    /// Makes the contents durable.
+    pub(super) fn commit(&mut self) -> Result<(), WriteError> {
+        if self.failed {
+            return Err(WriteError::Failed);
+        }
+        let geometry = self.unlocked.geometry;
+        let state = self.unlocked.selected.state;
+        if self.cache.is_empty() && self.appended.is_empty() && self.length == state.length && !state.dirty {
+            return Ok(());
+        }
+        self.allow(self.cache.len() as u64, 0)?;
+
+        // Behind the committed end nothing is lost by writing.
+        let committed = self.committed_chunks();
+        let behind: Vec<u64> = self.cache.range(committed..).map(|(index, _)| *index).collect();
+        let mut tags = self.appended.clone();
+        tags.extend(self.write_appended(&behind)?);
+        let mut over = Vec::new();
+        for (index, chunk) in self.cache.range(..committed) {
+            let mut stored = with_room(chunk);
+            let tag = self.unlocked.cipher.seal(*index, &mut stored)?;
+            tags.extend(tag.as_chunks().0.first().map(|tag| (*index, *tag)));
+            over.push((*index, stored));
+        }
+        let new_tags = self.new_tags(&tags);
+        let root = new_tags.as_ref().map(|tags| {
+            let mut root = self.unlocked.keys.root();
+            root.update(tags.as_flattened());
+            root.finish()
+        });
+        // The DIRTY slot may have been renewed above.
+        let base = self.unlocked.selected.state.generation;
+        let target = State { generation: base + 1, length: self.length, dirty: false, root };
+        let destructive =
+            !over.is_empty() || geometry.file_size(self.length)? < geometry.file_size(state.length)?;
+        if destructive {
+            // The journal may reach the disk as soon as it is written; what it builds on must be there first.
+            self.sync_storage()?;
+            let file = self.unlocked.cipher.file_id();
+            let entry = encode_chunks(&self.unlocked.keys, file, base, &target, &over);
+            self.failed = true;
+            if let Err(error) = self.journal.write_all_at(&entry, 0) {
+                // The entry may be whole all the same. It must be void before anything else is written.
+                self.failed = clear(&self.journal, Sync::Yes).is_err();
+                return Err(WriteError::Journal(error));
+            }
+            self.sync_journal()?;
+        } else {
+            // Unless chunks were appended and cut off again, this only ends a file where it ends already.
+            let size = geometry.file_size(self.length)?;
+            if self.storage.len().map_err(WriteError::Read)? != size {
+                self.storage.set_len(size).map_err(WriteError::Storage)?;
+                self.unsynced = true;
+            }
+            self.sync_storage()?;
+            self.failed = true;
+        }
+        // From here an error leaves open what the disk has; opening again finds out.
+        self.unlocked.selected = if destructive {
+            apply(&self.storage, &self.unlocked, &target, &over)?
+        } else {
+            put_slot(&self.storage, geometry, &self.unlocked.keys, &self.unlocked.selected, &target)?
+        };
+        self.failed = false;
+        if destructive {
+            // The commit is complete: an entry that stays is void, since the generation has passed it.
+            let _ = clear(&self.journal, Sync::No);
+        }
+        self.live = geometry.chunks(self.length);
+        self.cache.clear();
+        self.appended.clear();
+        self.tags = new_tags;
+        (self.budget, self.next_budget) = (0, FIRST_BUDGET);
+        Ok(())
+    }
+
+    /// Sees to it that a DIRTY slot on the disk allows for `seals` more chunks. Its generation is raised by all
+    /// of them beforehand, so that the generation bounds the seals even if the power goes. A new slot allows for
+    /// `advance` chunks at least.
+    fn allow(&mut self, seals: u64, advance: u64) -> Result<(), WriteError> {
+        let state = self.unlocked.selected.state;
+        if !state.dirty || self.budget < seals {
+            let budget = advance.max(seals);
+            let generation = state.generation.saturating_add(1 + budget);
+            if generation >= RESEAL_CHUNKS {
+                return Err(WriteError::ResealNeeded);
+            }
+            let dirty = State { generation, dirty: true, ..state };
+            let (keys, selected) = (&self.unlocked.keys, &self.unlocked.selected);
+            self.failed = true;
+            self.unlocked.selected = put_slot(&self.storage, self.unlocked.geometry, keys, selected, &dirty)?;
+            self.failed = false;
+            self.unsynced = false;
+            self.budget = budget;
+        }
+        self.budget -= seals;
+        Ok(())
+    }
+
+    /// Seals and writes cached chunks behind the committed end, as few writes as their order allows. They stay in the
+    /// cache.
+    fn write_appended(&mut self, indices: &[u64]) -> Result<Vec<(u64, Tag)>, WriteError> {
+        let geometry = self.unlocked.geometry;
+        let mut tags = Vec::new();
+        for run in indices.chunk_by(|left, right| left + 1 == *right) {
+            for part in run.chunks(segment_chunks(geometry)) {
+                let Some(first) = part.first() else { continue };
+                let mut stored = Vec::with_capacity(part.len() * geometry.stored_chunk_size());
+                for chunk in part.iter().filter_map(|index| self.cache.get(index)) {
+                    stored.append(&mut with_room(chunk));
+                }
+                let new = self.unlocked.cipher.seal(*first, &mut stored)?;
+                tags.extend(part.iter().copied().zip(new.as_chunks().0.iter().copied()));
+                self.unsynced = true;
+                self.storage.write_all_at(&stored, geometry.offset(*first)).map_err(WriteError::Storage)?;
+            }
+        }
+        Ok(tags)
+    }
+
+    /// The tags of the contents after the commit, if all are known and few enough.
+    fn new_tags(&self, changed: &BTreeMap<u64, Tag>) -> Option<Vec<Tag>> {
+        let chunks = self.unlocked.geometry.chunks(self.length);
+        let mut tags = self.tags.clone().filter(|_| chunks <= ROOTED_CHUNKS)?;
+        tags.resize(chunks as usize, Tag::default());
+        for (index, tag) in changed {
+            *tags.get_mut(*index as usize)? = *tag;
+        }
+        Some(tags)
+    }
+
+    fn committed_chunks(&self) -> u64 {
+        self.unlocked.geometry.chunks(self.unlocked.selected.state.length)
+    }
+
+    fn sync_storage(&mut self) -> Result<(), WriteError> {
+        if self.unsynced {
+            self.failed = true;
+            self.storage.sync_data().map_err(WriteError::Storage)?;
+            (self.failed, self.unsynced) = (false, false);
+        }
+        Ok(())
+    }
+
+    fn sync_journal(&self) -> Result<(), WriteError> {
+        #[cfg(test)]
+        if self.test_only_skip_journal_sync {
+            return Ok(());
+        }
+        self.journal.sync_data().map_err(WriteError::Journal)
+    }
+}
+
+/// A chunk's plaintext at the place of its ciphertext.
+fn with_room(chunk: &[u8]) -> Vec<u8> {
+    let mut stored = vec![0; chunk.len() + CHUNK_OVERHEAD];
+    stored.iter_mut().skip(NONCE_SIZE).zip(chunk).for_each(|(byte, plain)| *byte = *plain);
+    stored
+}
