@@ -161,3 +161,6 @@ fn check(response: &EnrolResponse, pinned: Fingerprint, tls_key: &KeyPair) -> Re
         .map_err(|error| answer(error.to_string()))?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -24,5 +24,7 @@ pub mod server;
 pub mod service;
 pub mod sessions;
 pub mod state;
+#[cfg(test)]
+mod testing;
 pub mod watch;
 pub mod zip;

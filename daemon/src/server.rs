@@ -340,7 +340,9 @@ impl KeyServer {
                 | AlertDescription::CertificateRevoked
                 | AlertDescription::CertificateUnknown
                 | AlertDescription::UnknownCA
-                | AlertDescription::AccessDenied),
+                | AlertDescription::AccessDenied
+                // Signed by another CA of the same name: the key server was set up anew.
+                | AlertDescription::DecryptError),
             ) => Problem::local(
                 ProblemCode::TerminalNotAccepted,
                 format!("the key server {} refuses this terminal's certificate ({alert:?})", self.url),
@@ -348,7 +350,9 @@ impl KeyServer {
             rustls::Error::InvalidCertificate(CertificateError::Other(other)) => {
                 self.unreachable_because(&other.0.to_string())
             }
-            rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => self
+            rustls::Error::InvalidCertificate(
+                CertificateError::UnknownIssuer | CertificateError::BadSignature,
+            ) => self
                 .unreachable_because("its certificate is not from the CA under which this terminal enrolled"),
             other => self.unreachable_because(&other.to_string()),
         }

@@ -3,6 +3,7 @@
 use super::requests::{self, Conversation};
 use crate::failure::Failure;
 use crate::service::{Caller, Service};
+use std::io;
 use std::os::unix::net::UnixStream;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -105,9 +106,17 @@ impl<'a> Outlet<'a> {
     }
 
     fn send(&self, event: &Event) {
-        if !self.is_gone()
-            && let Err(error) = send_frame(self.stream, event, &[])
-        {
+        if self.is_gone() {
+            return;
+        }
+        let mut sent = send_frame(self.stream, event, &[]);
+        if sent.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::InvalidInput) {
+            // Nothing of it was sent; the caller can still be told why.
+            let why = "the answer is too long for the control socket; ask for less at a time";
+            let failed = Failure::new(ProblemCode::TooLarge, why).into_event();
+            sent = send_frame(self.stream, &failed, &[]);
+        }
+        if let Err(error) = sent {
             tracing::debug!(%error, "a caller is gone");
             self.gone.store(true, Ordering::Relaxed);
         }

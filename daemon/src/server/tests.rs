@@ -1,1 +1,112 @@
+use super::*;
+use crate::testing::{Authority, FakeKeyServer, Said};
+use tobari_core::clock::FixedClock;
 
+const END: &str = "2027-01-01T00:00:00Z";
+
+fn client(url: &str, ca: &Authority, trusted: &Authority, now: &str) -> (KeyServer, tokio::runtime::Runtime) {
+    let runtime = crate::run::runtime().unwrap();
+    let (certificate, key) = ca.terminal();
+    let credentials = Credentials {
+        certificate,
+        certificate_expires_at: END.parse().unwrap(),
+        key,
+        ca: trusted.certificate.clone(),
+    };
+    let clock = Arc::new(FixedClock::new(now.parse().unwrap()));
+    let server = KeyServer::new(url.parse().unwrap(), credentials, runtime.handle().clone(), clock).unwrap();
+    (server, runtime)
+}
+
+#[test]
+fn an_object_is_asked_for_with_certificate_and_session_and_not_again_unchanged() {
+    let ca = Authority::new();
+    let server = FakeKeyServer::start(&ca, |asked| {
+        assert!(asked.has_certificate);
+        assert_eq!(asked.authorization.as_deref(), Some("Bearer token-1"));
+        if asked.if_none_match.as_deref() == Some("\"7\"") {
+            return Said { status: 304, ..Said::default() };
+        }
+        Said { etag: Some("\"7\""), ..Said::json(200, &asked.path) }
+    });
+    let (client, _runtime) = client(&server.url, &ca, &ca, "2026-01-01T00:00:00Z");
+    let login = crate::sessions::tests::login(1, END);
+    let reply = client.call(Call::get("/v1/x?y").with_token(&login.token)).unwrap();
+    let etag = reply.etag.clone().unwrap();
+    assert_eq!(reply.object::<String>().unwrap(), "/v1/x?y");
+    let again = Call { unless: Some(&etag), ..Call::get("/v1/x").with_token(&login.token) };
+    assert_eq!(client.call(again).unwrap().status, StatusCode::NOT_MODIFIED);
+    assert_eq!(client.contact().seen_at, Some("2026-01-01T00:00:00Z".parse().unwrap()));
+}
+
+#[test]
+fn a_problem_passes_through_and_anything_else_becomes_one() {
+    let ca = Authority::new();
+    let server = FakeKeyServer::start(&ca, |asked| match asked.path.as_str() {
+        "/v1/problem" => {
+            let mut problem = Problem::local(ProblemCode::LockedOut, "wait");
+            problem.status = 429;
+            problem.retry_after_seconds = Some(30);
+            Said::json(429, &problem)
+        }
+        _ => Said { status: 502, body: String::from("<html>"), etag: None },
+    });
+    let (client, _runtime) = client(&server.url, &ca, &ca, "2026-01-01T00:00:00Z");
+    let problem = client.call(Call::get("/v1/problem")).unwrap().nothing().unwrap_err();
+    assert_eq!((problem.code, problem.retry_after_seconds), (ProblemCode::LockedOut, Some(30)));
+    let problem = client.call(Call::get("/v1/html")).unwrap().object::<String>().unwrap_err();
+    assert_eq!(problem.code, ProblemCode::Internal);
+    assert!(problem.detail.contains("502"), "{}", problem.detail);
+}
+
+#[test]
+fn an_unreachable_server_is_named_with_the_cause_until_it_answers() {
+    let ca = Authority::new();
+    let (client, _runtime) = client("https://127.0.0.1:1", &ca, &ca, "2026-01-01T00:00:00Z");
+    let problem = client.call(Call::get("/v1/bulletin")).err().unwrap();
+    assert_eq!(problem.code, ProblemCode::KeyServerUnreachable);
+    assert!(problem.detail.contains("https://127.0.0.1:1"), "{}", problem.detail);
+    assert!(problem.detail.contains("refused"), "{}", problem.detail);
+    assert_eq!(client.contact().error, Some(problem.detail));
+}
+
+#[test]
+fn a_server_of_another_ca_is_not_spoken_to() {
+    let (ca, other) = (Authority::new(), Authority::new());
+    let server = FakeKeyServer::start(&ca, |asked| panic!("it was asked {asked:?}"));
+    let (client, _runtime) = client(&server.url, &ca, &other, "2026-01-01T00:00:00Z");
+    let problem = client.call(Call::get("/v1/bulletin")).err().unwrap();
+    assert_eq!(problem.code, ProblemCode::KeyServerUnreachable);
+    assert!(problem.detail.contains("not from the CA"), "{}", problem.detail);
+}
+
+#[test]
+fn a_server_refuses_a_terminal_of_another_ca() {
+    let (ca, other) = (Authority::new(), Authority::new());
+    let server = FakeKeyServer::start(&ca, |asked| panic!("it was asked {asked:?}"));
+    let (client, _runtime) = client(&server.url, &other, &ca, "2026-01-01T00:00:00Z");
+    let problem = client.call(Call::get("/v1/bulletin")).err().unwrap();
+    assert_eq!(problem.code, ProblemCode::TerminalNotAccepted, "{}", problem.detail);
+}
+
+#[test]
+fn an_expired_certificate_is_not_even_shown() {
+    let ca = Authority::new();
+    let server = FakeKeyServer::start(&ca, |asked| panic!("it was asked {asked:?}"));
+    let (client, _runtime) = client(&server.url, &ca, &ca, END);
+    let problem = client.call(Call::get("/v1/bulletin")).err().unwrap();
+    assert_eq!(problem.code, ProblemCode::CertificateExpired);
+    assert!(problem.detail.contains("enrol"), "{}", problem.detail);
+}
+
+#[test]
+fn only_bare_https_urls_are_key_servers() {
+    for good in ["https://keys.example", "https://keys.example:8443/", "https://[::1]:1"] {
+        good.parse::<ServerUrl>().unwrap();
+    }
+    for bad in
+        ["", "keys.example", "http://keys.example", "https://u@keys.example", "https://x/y", "https://x?y"]
+    {
+        assert!(bad.parse::<ServerUrl>().is_err(), "{bad}");
+    }
+}

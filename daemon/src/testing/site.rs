@@ -1,0 +1,152 @@
+use super::{Asked, Authority, FakeKeyServer, Said};
+use crate::bulletin::{Bulletins, tests as bulletins};
+use crate::config::Role;
+use crate::grants::tests::{FakeSource, ORGANISATION, TERMINAL};
+use crate::grants::{GrantSource, Grants};
+use crate::server::{Credentials, KeyServer};
+use crate::service::{Parts, Service};
+use crate::sessions::tests::login;
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::path::Path;
+use std::sync::{Arc, LazyLock};
+use tobari_core::clock::FixedClock;
+use tobari_core::crypto::{Dek, GrantKeyPair, RecipientKind, RecipientPrivateKey, SigningKey};
+use tobari_core::envelope::{Epoch, FilePolicy, Header, SealOptions, seal};
+use tobari_core::ids::LabelId;
+use tobari_core::policy::{Label, Rights};
+use tobari_core::proto::api::LoginResponse;
+use tobari_core::proto::bulletin::{Bulletin, LabelKeys, PublicKey};
+use tobari_core::proto::problem::{Problem, ProblemCode};
+
+pub(crate) const LABEL: LabelId = LabelId::from_bytes([5; 16]);
+
+static KEY: LazyLock<RecipientPrivateKey> =
+    LazyLock::new(|| RecipientPrivateKey::generate(RecipientKind::RsaOaep).unwrap());
+
+/// A sealed file and its key.
+pub(crate) struct Sample {
+    pub(crate) header: Header,
+    pub(crate) dek: Dek,
+}
+
+/// Seals `plaintext` into a new file at `path`.
+pub(crate) fn sealed_file(path: &Path, plaintext: &[u8]) -> Sample {
+    let policy = FilePolicy {
+        organisation: ORGANISATION,
+        label: LABEL,
+        label_level: 200,
+        label_name: String::from("社外秘"),
+        owner_group: None,
+        sealed_at: "2026-01-01T00:00:00Z".parse().unwrap(),
+        sealer: TERMINAL,
+        generation: 1,
+    };
+    let epoch = Epoch::new(&[KEY.public().clone()]).unwrap();
+    let file = File::options().read(true).write(true).create_new(true).open(path).unwrap();
+    let options = SealOptions { chunk_log2: 12, threads: 1 };
+    let sealed = seal(&mut &*plaintext, &file, &epoch, policy, &options, &mut |_| ()).unwrap();
+    Sample { header: sealed.header, dek: sealed.dek }
+}
+
+/// The bulletin's label, which allows ZipCrypto or not.
+pub(crate) fn bulletin(number: u64, allow_legacy_zip: bool) -> Bulletin {
+    let key: PublicKey = KEY.public().to_proto();
+    let label = Label { id: LABEL, name: String::from("社外秘"), level: 200 };
+    Bulletin {
+        labels: vec![LabelKeys { label, generation: 1, key: key.clone(), allow_legacy_zip }],
+        recovery: key,
+        ..bulletins::bulletin(number)
+    }
+}
+
+/// A service with a fake key server behind it; person 1 logs in with the password `correct`.
+pub(crate) struct Site {
+    pub(crate) service: Arc<Service>,
+    pub(crate) clock: Arc<FixedClock>,
+    pub(crate) directory: tempfile::TempDir,
+    pub(crate) signing: Arc<SigningKey>,
+    _server: FakeKeyServer,
+    _runtime: tokio::runtime::Runtime,
+}
+
+/// How a [`Site`] differs from the usual one.
+pub(crate) struct Differs {
+    pub(crate) rights: Rights,
+    pub(crate) roles: BTreeSet<Role>,
+    pub(crate) allow_legacy_zip: bool,
+}
+
+impl Default for Differs {
+    fn default() -> Self {
+        Self { rights: Rights::ALL, roles: BTreeSet::from([Role::View]), allow_legacy_zip: false }
+    }
+}
+
+impl Site {
+    /// A site whose key server grants `rights` for `samples`, and answers other requests by `answer`.
+    pub(crate) fn start(
+        directory: tempfile::TempDir,
+        samples: &[&Sample],
+        differs: Differs,
+        answer: impl Fn(&Asked) -> Option<Said> + Send + Sync + 'static,
+    ) -> Self {
+        let ca = Authority::new();
+        let server = FakeKeyServer::start(&ca, move |asked| {
+            assert!(asked.has_certificate);
+            answer(&asked).unwrap_or_else(|| usual(&asked))
+        });
+        let runtime = crate::run::runtime().unwrap();
+        let clock = Arc::new(FixedClock::new("2026-06-01T00:00:00Z".parse().unwrap()));
+        let (certificate, key) = ca.terminal();
+        let certificate_expires_at = "2027-01-01T00:00:00Z".parse().unwrap();
+        let credentials =
+            Credentials { certificate, certificate_expires_at, key, ca: ca.certificate.clone() };
+        let url = server.url.parse().unwrap();
+        let key_server = Arc::new(
+            KeyServer::new(url, credentials, runtime.handle().clone(), Arc::clone(&clock) as _).unwrap(),
+        );
+
+        let signing = Arc::new(SigningKey::generate().unwrap());
+        let signed = bulletins::signed(&signing, &bulletin(1, differs.allow_legacy_zip));
+        std::fs::write(directory.path().join("bulletin"), serde_json::to_vec(&signed).unwrap()).unwrap();
+        let cache = (directory.path().to_owned(), "bulletin");
+        let bulletins = Bulletins::load(signing.verifying_key(), ORGANISATION, cache).unwrap();
+
+        let grant_key = GrantKeyPair::generate().unwrap();
+        let mut source = FakeSource::new(grant_key.public(), differs.rights, "2026-06-01T00:05:00Z");
+        source.keys = samples
+            .iter()
+            .map(|sample| {
+                (sample.header.wire_bytes().to_vec(), sample.header.file_id(), sample.dek.duplicate())
+            })
+            .collect();
+        let source: Arc<dyn GrantSource> = Arc::new(source);
+        let service = Service::new(Parts {
+            roles: differs.roles,
+            terminal: TERMINAL,
+            certificate_expires_at,
+            server: key_server,
+            bulletins,
+            grants: Grants::new(source, grant_key, ORGANISATION, TERMINAL, Arc::clone(&clock) as _),
+            engine: None,
+            clock: Arc::clone(&clock) as _,
+        });
+        let service = Arc::new(service);
+        Self { service, clock, directory, signing, _server: server, _runtime: runtime }
+    }
+}
+
+fn usual(asked: &Asked) -> Said {
+    match (asked.method.as_str(), asked.path.as_str()) {
+        ("POST", "/v1/sessions") if asked.body["password"] == "correct" => {
+            let login = login(1, "2026-06-02T00:00:00Z");
+            let response = LoginResponse { token: login.token.expose().to_owned(), session: login.session };
+            Said::json(200, &response)
+        }
+        ("POST", "/v1/sessions") => Said::json(401, &Problem::local(ProblemCode::BadCredentials, "no")),
+        ("GET", "/v1/sessions/current") => Said::json(200, &login(1, "2026-06-02T00:00:00Z").session),
+        ("DELETE", "/v1/sessions/current") => Said { status: 204, ..Said::default() },
+        _ => Said::json(404, &Problem::local(ProblemCode::NotFound, asked.path.clone())),
+    }
+}
