@@ -1,0 +1,144 @@
+//! The client of the daemon's control socket. One connection, one request after the other.
+
+use crate::error::Error;
+use rustix::fd::BorrowedFd;
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use tobari_core::ids::TerminalId;
+use tobari_core::proto::bulletin::Bulletin;
+use tobari_core::proto::control::{Answer, Event, Request, VERSION};
+use tobari_core::proto::frame::{FrameError, receive_frame, send_frame};
+use tobari_core::proto::problem::{Problem, ProblemCode};
+
+/// A connection to `tobarid`.
+#[derive(Debug)]
+pub struct Client {
+    stream: UnixStream,
+}
+
+/// The bulletin and whose terminal this is.
+#[derive(Debug)]
+pub struct Notice {
+    /// What the organisation says.
+    pub bulletin: Bulletin,
+    /// This terminal.
+    pub terminal: TerminalId,
+}
+
+impl Client {
+    /// Connects and agrees on the version.
+    ///
+    /// # Errors
+    /// [`Error::DaemonUnreachable`] with the socket's path; [`Error::DaemonVersion`].
+    pub fn connect(socket: &Path) -> Result<Self, Error> {
+        let unreachable = |source| Error::DaemonUnreachable { socket: socket.to_owned(), source };
+        let stream = UnixStream::connect(socket).map_err(unreachable)?;
+        let mut client = Self { stream };
+        match client.ask(&Request::Hello { version: VERSION }, &[])? {
+            Answer::Hello { version, .. } if version == VERSION => Ok(client),
+            Answer::Hello { version, program } => Err(Error::DaemonVersion { version, program }),
+            _ => Err(Error::DaemonAnswer),
+        }
+    }
+
+    /// Sends a request with its descriptors and waits for its answer.
+    ///
+    /// # Errors
+    /// [`Error::Problem`] as the daemon says; [`Error::DaemonLost`] when it goes away.
+    pub fn ask(&mut self, request: &Request, descriptors: &[BorrowedFd<'_>]) -> Result<Answer, Error> {
+        self.ask_with(request, descriptors, &mut |_, _| {})
+    }
+
+    /// [`Client::ask`], and tells `progress` the bytes done and, where known, the bytes in all.
+    ///
+    /// # Errors
+    /// As [`Client::ask`].
+    pub fn ask_with(
+        &mut self,
+        request: &Request,
+        descriptors: &[BorrowedFd<'_>],
+        progress: &mut dyn FnMut(u64, Option<u64>),
+    ) -> Result<Answer, Error> {
+        self.send(request, descriptors)?;
+        loop {
+            let (event, _) = match receive_frame::<Event>(&self.stream, 0) {
+                Ok(Some(frame)) => frame,
+                Ok(None) => return Err(Error::DaemonLost(io::ErrorKind::UnexpectedEof.into())),
+                Err(FrameError::Io(error)) => return Err(Error::DaemonLost(error)),
+                Err(FrameError::Truncated) => {
+                    return Err(Error::DaemonLost(io::ErrorKind::UnexpectedEof.into()));
+                }
+                Err(FrameError::TooLarge(_) | FrameError::TooManyDescriptors | FrameError::Json(_)) => {
+                    return Err(Error::DaemonAnswer);
+                }
+            };
+            match event {
+                Event::Progress { done, total } => progress(done, total),
+                Event::Done { answer } => return Ok(answer),
+                Event::Failed { problem, subject, rights, reasons } => {
+                    return Err(Error::Problem { problem: Box::new(problem), subject, rights, reasons });
+                }
+            }
+        }
+    }
+
+    /// Sends a request that is not answered by itself.
+    ///
+    /// # Errors
+    /// [`Error::DaemonLost`].
+    pub fn send(&mut self, request: &Request, descriptors: &[BorrowedFd<'_>]) -> Result<(), Error> {
+        match send_frame(&self.stream, request, descriptors) {
+            // The daemon may have refused and closed; what it said still waits to be read.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => self.last_words(error),
+            other => other.map_err(Error::DaemonLost),
+        }
+    }
+
+    fn last_words(&mut self, error: io::Error) -> Result<(), Error> {
+        match receive_frame::<Event>(&self.stream, 0) {
+            Ok(Some((Event::Failed { problem, subject, rights, reasons }, _))) => {
+                Err(Error::Problem { problem: Box::new(problem), subject, rights, reasons })
+            }
+            _ => Err(Error::DaemonLost(error)),
+        }
+    }
+
+    /// The bulletin in force.
+    ///
+    /// # Errors
+    /// As [`Client::ask`].
+    pub fn notice(&mut self) -> Result<Notice, Error> {
+        match self.ask(&Request::Bulletin, &[])? {
+            Answer::Bulletin { bulletin, terminal } => Ok(Notice { bulletin: *bulletin, terminal }),
+            _ => Err(Error::DaemonAnswer),
+        }
+    }
+
+    /// Sends a request to the key server in the caller's session and gives the body of a successful answer.
+    ///
+    /// # Errors
+    /// [`Error::Problem`] as the key server says, and as [`Client::ask`].
+    pub fn forward(
+        &mut self,
+        method: &str,
+        path: &str,
+        body: Option<serde_json::Value>,
+    ) -> Result<serde_json::Value, Error> {
+        let request = Request::Forward { method: method.to_owned(), path: path.to_owned(), body };
+        let Answer::Forwarded { status, body } = self.ask(&request, &[])? else {
+            return Err(Error::DaemonAnswer);
+        };
+        if status < 400 {
+            return Ok(body);
+        }
+        let problem = serde_json::from_value(body).unwrap_or_else(|_| Problem {
+            status,
+            ..Problem::local(
+                ProblemCode::Internal,
+                format!("the key server answered {method} {path} with {status}"),
+            )
+        });
+        Err(problem.into())
+    }
+}

@@ -1,0 +1,37 @@
+//! `admin`: the key server's administration, through the daemon, so that each session stays bound to this
+//! terminal's certificate. People name things by name; the key server knows ids; [`names`] stands between.
+
+mod audit;
+mod folder;
+mod group;
+mod label;
+pub(super) mod names;
+mod person;
+mod post;
+mod preset;
+mod rule;
+mod server;
+mod terminal;
+mod token;
+
+use crate::app::App;
+use crate::args::admin::Admin;
+use crate::error::Error;
+use server::Server;
+
+/// `tobari admin`.
+pub(super) fn run(args: Admin, app: &mut App) -> Result<(), Error> {
+    let mut server = Server::new(app.client()?);
+    match args {
+        Admin::Label(args) => label::run(args, &mut server, app),
+        Admin::Group(args) => group::run(args, &mut server, app),
+        Admin::Post(args) => post::run(args, &mut server, app),
+        Admin::Person(args) => person::run(args, &mut server, app),
+        Admin::Rule(args) => rule::run(args, &mut server, app),
+        Admin::Folder(args) => folder::run(args, &mut server, app),
+        Admin::Terminal(args) => terminal::run(args, &mut server, app),
+        Admin::Token(args) => token::run(args, &mut server, app),
+        Admin::Preset(args) => preset::run(args, &mut server, app),
+        Admin::Audit(args) => audit::run(&args, &mut server, app),
+    }
+}

@@ -1,0 +1,67 @@
+//! `admin label`.
+
+use super::server::{Server, kebab, show, show_list, something, yes_no};
+use crate::app::App;
+use crate::args::admin::Label;
+use crate::error::Error;
+use tobari_core::ids::LabelId;
+use tobari_core::proto::admin::{LabelInput, LabelRecord};
+
+const COLUMNS: [&str; 7] = ["name", "level", "key-kind", "generation", "legacy-zip", "key", "id"];
+
+pub(super) fn run(args: Label, server: &mut Server, app: &mut App) -> Result<(), Error> {
+    let record = match args {
+        Label::List => {
+            let mut labels = server.labels()?;
+            labels.sort_by(|a, b| (b.label.level, &a.label.name).cmp(&(a.label.level, &b.label.name)));
+            return show_list(app, "labels", &labels, &COLUMNS, row);
+        }
+        Label::Show(named) => {
+            let id = server.label(&named.name)?;
+            find(server, id)?
+        }
+        Label::Add(args) => {
+            let input = LabelInput {
+                name: args.name,
+                level: args.level,
+                key_kind: args.key_kind.into(),
+                allow_legacy_zip: args.allow_legacy_zip,
+            };
+            let record = server.post("labels", &input)?;
+            server.changed(app);
+            record
+        }
+        Label::Set(args) => {
+            something(args.name.is_some() || args.level.is_some() || args.allow_legacy_zip.is_some())?;
+            let id = server.label(&args.target)?;
+            let mut input = find(server, id)?.label;
+            input.name = args.name.unwrap_or(input.name);
+            input.level = args.level.unwrap_or(input.level);
+            input.allow_legacy_zip = args.allow_legacy_zip.unwrap_or(input.allow_legacy_zip);
+            let record = server.put("labels", id, &input)?;
+            server.changed(app);
+            record
+        }
+        Label::Remove(named) => {
+            let id = server.label(&named.name)?;
+            return server.remove(app, "labels", id);
+        }
+    };
+    show(app, &record, &COLUMNS, row)
+}
+
+fn find(server: &mut Server, id: LabelId) -> Result<LabelRecord, Error> {
+    server.get(&format!("/v1/admin/labels/{id}"))
+}
+
+fn row(app: &App, record: &LabelRecord) -> Vec<String> {
+    vec![
+        record.label.name.clone(),
+        record.label.level.to_string(),
+        kebab(&record.label.key_kind),
+        record.generation.to_string(),
+        yes_no(app, record.label.allow_legacy_zip),
+        record.key_id.chars().take(16).collect(),
+        record.id.to_string(),
+    ]
+}

@@ -1,0 +1,194 @@
+//! The key server's collections, as they are reached through the daemon.
+
+use super::names;
+use crate::app::App;
+use crate::arguments;
+use crate::client::Client;
+use crate::commands::text;
+use crate::error::Error;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tobari_core::ids::{GroupId, LabelId, PersonId, PostId, TerminalId};
+use tobari_core::policy::{Group, Post};
+use tobari_core::proto::admin::{LabelRecord, PersonRecord, TerminalRecord};
+use tobari_core::proto::control::Request;
+
+/// The administration API.
+#[derive(Debug)]
+pub(super) struct Server {
+    client: Client,
+}
+
+impl Server {
+    pub(super) fn new(client: Client) -> Self {
+        Self { client }
+    }
+
+    /// All objects of a collection.
+    pub(super) fn list<T: DeserializeOwned>(&mut self, collection: &str) -> Result<Vec<T>, Error> {
+        self.get(&format!("/v1/admin/{collection}"))
+    }
+
+    /// What is at a path.
+    pub(super) fn get<T: DeserializeOwned>(&mut self, path: &str) -> Result<T, Error> {
+        let body = self.client.forward("GET", path, None)?;
+        understood(body)
+    }
+
+    /// Creates an object, or whatever else `POST` does at that path.
+    pub(super) fn post<T: DeserializeOwned>(
+        &mut self,
+        path: &str,
+        input: &impl Serialize,
+    ) -> Result<T, Error> {
+        let body = self.client.forward("POST", &format!("/v1/admin/{path}"), Some(json(input)?))?;
+        understood(body)
+    }
+
+    /// Replaces an object.
+    pub(super) fn put<T: DeserializeOwned>(
+        &mut self,
+        collection: &str,
+        id: impl std::fmt::Display,
+        input: &impl Serialize,
+    ) -> Result<T, Error> {
+        let body = self.client.forward("PUT", &format!("/v1/admin/{collection}/{id}"), Some(json(input)?))?;
+        understood(body)
+    }
+
+    /// Removes an object and says so.
+    pub(super) fn remove(
+        &mut self,
+        app: &mut App,
+        collection: &str,
+        id: impl std::fmt::Display,
+    ) -> Result<(), Error> {
+        self.client.forward("DELETE", &format!("/v1/admin/{collection}/{id}"), None)?;
+        self.changed(app);
+        if app.settings.json {
+            return app.json(&serde_json::json!({ "removed": id.to_string() }));
+        }
+        app.note("removed", &arguments! { id: id });
+        Ok(())
+    }
+
+    /// Has the daemon fetch the bulletin, so that the change holds here at once.
+    pub(super) fn changed(&mut self, app: &mut App) {
+        if let Err(error) = self.client.ask(&Request::Refresh, &[]) {
+            let why = error.message(app.settings.language);
+            app.warn("warning-refresh", &arguments! { why: why });
+        }
+    }
+
+    /// The terminal on which this program runs.
+    pub(super) fn this_terminal(&mut self) -> Result<TerminalId, Error> {
+        Ok(self.client.notice()?.terminal)
+    }
+
+    pub(super) fn labels(&mut self) -> Result<Vec<LabelRecord>, Error> {
+        self.list("labels")
+    }
+
+    pub(super) fn groups(&mut self) -> Result<Vec<Group>, Error> {
+        self.list("groups")
+    }
+
+    pub(super) fn posts(&mut self) -> Result<Vec<Post>, Error> {
+        self.list("posts")
+    }
+
+    pub(super) fn people(&mut self) -> Result<Vec<PersonRecord>, Error> {
+        self.list("people")
+    }
+
+    pub(super) fn terminals(&mut self) -> Result<Vec<TerminalRecord>, Error> {
+        self.list("terminals")
+    }
+
+    pub(super) fn label(&mut self, typed: &str) -> Result<LabelId, Error> {
+        names::one("label", typed, &self.labels()?, |one| one.id, |one| one.label.name.clone())
+    }
+
+    pub(super) fn group(&mut self, typed: &str) -> Result<GroupId, Error> {
+        names::group(&self.groups()?, typed)
+    }
+
+    pub(super) fn post_id(&mut self, typed: &str) -> Result<PostId, Error> {
+        names::one("post", typed, &self.posts()?, |one| one.id, |one| one.name.clone())
+    }
+
+    pub(super) fn person(&mut self, typed: &str) -> Result<PersonId, Error> {
+        names::one("person", typed, &self.people()?, |one| one.id, |one| one.login.clone())
+    }
+
+    pub(super) fn terminal(&mut self, typed: &str) -> Result<TerminalId, Error> {
+        names::one("terminal", typed, &self.terminals()?, |one| one.id, |one| one.terminal.name.clone())
+    }
+}
+
+fn json(input: &impl Serialize) -> Result<Value, Error> {
+    serde_json::to_value(input).map_err(|_| Error::DaemonAnswer)
+}
+
+fn understood<T: DeserializeOwned>(body: Value) -> Result<T, Error> {
+    serde_json::from_value(body).map_err(|_| Error::DaemonAnswer)
+}
+
+/// Shows a list: under `--json` as `{ "<name>": [records] }`, else as a table.
+pub(super) fn show_list<T: Serialize>(
+    app: &mut App,
+    name: &str,
+    records: &[T],
+    columns: &[&str],
+    row: impl Fn(&App, &T) -> Vec<String>,
+) -> Result<(), Error> {
+    if app.settings.json {
+        let mut document = serde_json::Map::new();
+        document.insert(name.to_owned(), json(&records)?);
+        return app.json(&document);
+    }
+    if records.is_empty() {
+        return Ok(());
+    }
+    let header = columns.iter().map(|column| app.word(&format!("column-{column}"))).collect();
+    let rows = records.iter().map(|record| printable(row(app, record))).collect();
+    let table = text::table(Some(header), rows, 0);
+    app.line(&table)
+}
+
+/// Shows one record: under `--json` as it is, else as one row of its table.
+pub(super) fn show<T: Serialize>(
+    app: &mut App,
+    record: &T,
+    columns: &[&str],
+    row: impl Fn(&App, &T) -> Vec<String>,
+) -> Result<(), Error> {
+    if app.settings.json {
+        return app.json(record);
+    }
+    let cells = printable(row(app, record));
+    let names = columns.iter().map(|column| app.word(&format!("column-{column}")));
+    let rows = names.zip(cells).map(|(name, cell)| vec![name, cell]).collect();
+    let table = text::table(None, rows, 0);
+    app.line(&table)
+}
+
+fn printable(cells: Vec<String>) -> Vec<String> {
+    cells.iter().map(|cell| text::printable(cell)).collect()
+}
+
+/// `yes` or `no` in the user's language.
+pub(super) fn yes_no(app: &App, value: bool) -> String {
+    app.word(if value { "yes" } else { "no" })
+}
+
+/// The name that serde gives a value.
+pub(super) fn kebab(value: &impl Serialize) -> String {
+    serde_json::to_value(value).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
+}
+
+/// At least one change must be asked for.
+pub(super) fn something(given: bool) -> Result<(), Error> {
+    if given { Ok(()) } else { Err(Error::Usage { what: "nothing-to-set", detail: String::new() }) }
+}

@@ -1,0 +1,61 @@
+//! `admin terminal`.
+
+use super::server::{Server, show, show_list, something, yes_no};
+use crate::app::App;
+use crate::args::admin::Terminal;
+use crate::commands::text;
+use crate::error::Error;
+use tobari_core::proto::admin::TerminalRecord;
+
+const COLUMNS: [&str; 7] = ["name", "zone", "tags", "revoked", "certificate", "seen", "id"];
+
+pub(super) fn run(args: Terminal, server: &mut Server, app: &mut App) -> Result<(), Error> {
+    let record: TerminalRecord = match args {
+        Terminal::List => {
+            let mut terminals = server.terminals()?;
+            terminals.sort_by(|a, b| a.terminal.name.cmp(&b.terminal.name));
+            return show_list(app, "terminals", &terminals, &COLUMNS, row);
+        }
+        Terminal::Show(named) => {
+            let id = server.terminal(&named.name)?;
+            server.get(&format!("/v1/admin/terminals/{id}"))?
+        }
+        Terminal::Set(args) => {
+            let of_tags = !args.tags.is_empty() || args.no_tags;
+            let of_zone = args.zone.is_some() || args.no_zone;
+            something(of_tags || of_zone || args.name.is_some() || args.revoke)?;
+            let id = server.terminal(&args.target)?;
+            let old: TerminalRecord = server.get(&format!("/v1/admin/terminals/{id}"))?;
+            let mut input = old.terminal;
+            input.name = args.name.unwrap_or(input.name);
+            if of_zone {
+                input.zone = args.zone;
+            }
+            if of_tags {
+                input.tags = args.tags;
+            }
+            input.revoked |= args.revoke;
+            let record = server.put("terminals", id, &input)?;
+            server.changed(app);
+            record
+        }
+        Terminal::Remove(named) => {
+            let id = server.terminal(&named.name)?;
+            return server.remove(app, "terminals", id);
+        }
+    };
+    show(app, &record, &COLUMNS, row)
+}
+
+fn row(app: &App, record: &TerminalRecord) -> Vec<String> {
+    let terminal = &record.terminal;
+    vec![
+        terminal.name.clone(),
+        terminal.zone.clone().unwrap_or_default(),
+        terminal.tags.join(", "),
+        yes_no(app, terminal.revoked),
+        text::time(app, record.certificate_expires_at),
+        record.last_seen_at.map_or_else(|| app.word("never"), |time| text::time(app, time)),
+        record.id.to_string(),
+    ]
+}

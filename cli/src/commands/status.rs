@@ -1,0 +1,115 @@
+//! `status`.
+
+use super::text;
+use crate::app::App;
+use crate::args;
+use crate::arguments;
+use crate::error::Error;
+use crate::message::Arguments;
+use std::time::Duration;
+use tobari_core::proto::control::{Answer, FolderStatus, Request, Status, Unsealed};
+
+/// How often `--watch` looks.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// `tobari status`.
+pub(super) fn run(args: &args::Status, app: &mut App) -> Result<(), Error> {
+    let mut client = app.client()?;
+    let mut shown = None;
+    loop {
+        let Answer::Status { status } = client.ask(&Request::Status { unsealed: args.unsealed }, &[])? else {
+            return Err(Error::DaemonAnswer);
+        };
+        let document = serde_json::to_value(&status).map_err(|_| Error::DaemonAnswer)?;
+        if shown.as_ref() != Some(&document) {
+            if !app.settings.json {
+                let text = describe(app, &status, args.unsealed);
+                app.line(&text)?;
+            } else if args.watch {
+                app.line(&document.to_string())?;
+            } else {
+                app.json(&document)?;
+            }
+            shown = Some(document);
+        }
+        if !args.watch {
+            return Ok(());
+        }
+        std::thread::sleep(INTERVAL);
+    }
+}
+
+fn describe(app: &App, status: &Status, with_unsealed: bool) -> String {
+    let never = || app.word("never");
+    let row = |name: &str, value: String| vec![app.word(name), value];
+    let contact = match (&status.key_server_error, status.key_server_seen_at) {
+        (Some(error), seen) => {
+            let seen = seen.map_or_else(never, |seen| text::time(app, seen));
+            app.text("status-contact-lost", &arguments! { seen: seen, error: text::printable(error) })
+        }
+        (None, Some(seen)) => text::time(app, seen),
+        (None, None) => never(),
+    };
+    let bulletin = app.text(
+        "status-bulletin-value",
+        &arguments! { number: status.bulletin_number, issued: text::time(app, status.bulletin_issued_at) },
+    );
+    let rows = vec![
+        row("status-program", format!("tobarid {}", status.program)),
+        row("status-terminal", status.terminal.to_string()),
+        row("status-organisation", status.organisation.to_string()),
+        row("status-key-server", status.key_server.clone()),
+        row("status-contact", contact),
+        row("status-certificate", text::time(app, status.certificate_expires_at)),
+        row("status-bulletin", bulletin),
+    ];
+    let mut parts = vec![text::table(None, rows, 0)];
+    if status.folders.is_empty() {
+        parts.push(app.word("status-no-folders"));
+    }
+    parts.extend(status.folders.iter().map(|folder| describe_folder(app, folder)));
+    if with_unsealed {
+        parts.push(describe_unsealed(app, &status.unsealed));
+    }
+    parts.join("\n")
+}
+
+fn describe_folder(app: &App, status: &FolderStatus) -> String {
+    let watched = match &status.watched {
+        Ok(()) => app.word("status-watched"),
+        Err(error) => app.text("status-not-watched", &arguments! { error: text::printable(error) }),
+    };
+    let swept = status.swept_at.map_or_else(|| app.word("never"), |time| text::time(app, time));
+    let arguments: Arguments = arguments! {
+        path: text::printable(&status.folder.path),
+        label: text::printable(&status.label_name),
+        watched: watched,
+        sealed: text::grouped(status.sealed),
+        bytes: text::grouped(status.sealed_bytes),
+        waiting: text::grouped(status.waiting),
+        swept: swept,
+    };
+    app.text("status-folder", &arguments)
+}
+
+fn describe_unsealed(app: &App, unsealed: &[Unsealed]) -> String {
+    if unsealed.is_empty() {
+        return app.word("status-all-sealed");
+    }
+    let mut lines = vec![app.text("status-unsealed", &arguments! { count: unsealed.len() })];
+    for file in unsealed {
+        let code = serde_json::to_value(file.reason).unwrap_or_default();
+        let code = code.as_str().unwrap_or_default();
+        let next = match file.next_try {
+            Some(time) => app.text("status-next-try", &arguments! { time: text::time(app, time) }),
+            None => app.word("status-left-alone"),
+        };
+        let reason = app.word(&format!("unsealed-{code}"));
+        lines.push(format!(
+            "  {}: {reason} [{code}; {}]; {next}",
+            text::printable(&file.path),
+            text::printable(&file.detail)
+        ));
+    }
+    lines.join("\n")
+}

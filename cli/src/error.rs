@@ -1,0 +1,489 @@
+//! Everything that can go wrong in a run, by who is at fault, with its message, hint and exit code.
+
+use crate::arguments;
+use crate::exit::Exit;
+use crate::message::{Arguments, Language};
+use serde::Serialize;
+use std::io;
+use std::path::{Path, PathBuf};
+use tobari_core::policy::Rights;
+use tobari_core::proto::api::Reason;
+use tobari_core::proto::problem::{Problem, ProblemCode};
+
+/// Why a run, or its part for one file, failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The daemon or the key server refused.
+    #[error("{}: {}", problem_name(problem.code), problem.detail)]
+    Problem {
+        /// Why.
+        problem: Box<Problem>,
+        /// The file or object at fault.
+        subject: Option<String>,
+        /// What may be done instead.
+        rights: Option<Rights>,
+        /// The rules that decided.
+        reasons: Vec<Reason>,
+    },
+    /// Nobody listens on the control socket.
+    #[error("failed to connect to {socket:?}")]
+    DaemonUnreachable {
+        /// The socket.
+        socket: PathBuf,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// The daemon went away in the middle.
+    #[error("lost the daemon")]
+    DaemonLost(#[source] io::Error),
+    /// The daemon's answer is not one to this request.
+    #[error("the daemon's answer is not understood")]
+    DaemonAnswer,
+    /// The daemon speaks another version of the protocol.
+    #[error("the daemon {program} speaks version {version}")]
+    DaemonVersion {
+        /// Its protocol version.
+        version: u32,
+        /// Its program version.
+        program: String,
+    },
+    /// A local file could not be used.
+    #[error("failed to {} {path:?}", action.id())]
+    Io {
+        /// What was tried.
+        action: Action,
+        /// With what.
+        path: PathBuf,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// The reader of standard output has gone. Quiet.
+    #[error("the reader of standard output has gone")]
+    BrokenPipe,
+    /// The output exists.
+    #[error("{0:?} exists")]
+    Exists(PathBuf),
+    /// Not a regular file.
+    #[error("{0:?} is not a regular file")]
+    NotRegular(PathBuf),
+    /// The file has other hard links, which would keep the old contents.
+    #[error("{0:?} has other hard links")]
+    HardLinked(PathBuf),
+    /// The file is not sealed.
+    #[error("{0:?} is not sealed")]
+    NotSealed(PathBuf),
+    /// A name that must be UTF-8 is not.
+    #[error("{0:?} is not UTF-8")]
+    NotUtf8(PathBuf),
+    /// The file changed while it was worked on; it is as its writer left it.
+    #[error("{0:?} changed meanwhile")]
+    Changed(PathBuf),
+    /// Two files would have the same path in the archive.
+    #[error("{0} would be twice in the archive")]
+    SameName(String),
+    /// No regular file among what was named.
+    #[error("nothing to put into the archive")]
+    NothingToSend,
+    /// Sealing failed inside the envelope code.
+    #[error("failed to seal {path:?}: {detail}")]
+    Seal {
+        /// The file.
+        path: PathBuf,
+        /// Detail in English.
+        detail: String,
+    },
+    /// What was written does not read back; the original is untouched.
+    #[error("the sealed copy of {0:?} does not read back")]
+    ReadBack(PathBuf),
+    /// No label was given and none follows from the place.
+    #[error("no label for {path:?}")]
+    NoLabel {
+        /// The file.
+        path: PathBuf,
+        /// The labels that there are.
+        known: Vec<String>,
+    },
+    /// No object has this name or id.
+    #[error("no {kind} is named {name}")]
+    UnknownName {
+        /// Kind of object: `label`, `group`, …
+        kind: &'static str,
+        /// As typed.
+        name: String,
+        /// What there is.
+        known: Vec<String>,
+    },
+    /// Several objects have this name.
+    #[error("several of kind {kind} are named {name}")]
+    AmbiguousName {
+        /// Kind of object.
+        kind: &'static str,
+        /// As typed.
+        name: String,
+        /// Their paths or ids.
+        known: Vec<String>,
+    },
+    /// Arguments that clap lets pass but that mean nothing.
+    #[error("{what}: {detail}")]
+    Usage {
+        /// Message without its `error-usage-`.
+        what: &'static str,
+        /// Value at fault.
+        detail: String,
+    },
+    /// A secret is needed and there is no terminal to ask on.
+    #[error("no terminal to ask for a password on")]
+    NoTerminal,
+    /// The two passwords typed differ.
+    #[error("the two passwords differ")]
+    PasswordsDiffer,
+    /// Some files are not sealed.
+    #[error("{open} of {all} files are not sealed")]
+    NotCovered {
+        /// Files that are not (known to be) sealed.
+        open: u64,
+        /// All files.
+        all: u64,
+    },
+    /// The chain of the audit log does not hold.
+    #[error("the audit chain breaks at record {0}")]
+    AuditBroken(u64),
+}
+
+/// What was tried with a local file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Opening it.
+    Open,
+    /// Reading it.
+    Read,
+    /// Writing it.
+    Write,
+    /// Creating it.
+    Create,
+    /// Copying owner, mode, times or extended attributes to it.
+    Attributes,
+    /// Putting the new file into its place.
+    Replace,
+}
+
+impl Action {
+    const ALL: [Self; 6] =
+        [Self::Open, Self::Read, Self::Write, Self::Create, Self::Attributes, Self::Replace];
+
+    const fn id(self) -> &'static str {
+        match self {
+            Self::Open => "io-open",
+            Self::Read => "io-read",
+            Self::Write => "io-write",
+            Self::Create => "io-create",
+            Self::Attributes => "io-attributes",
+            Self::Replace => "io-replace",
+        }
+    }
+
+    /// The error of having tried it with `path`.
+    pub fn failed(self, path: &Path) -> impl FnOnce(io::Error) -> Error {
+        let path = path.to_owned();
+        move |source| Error::Io { action: self, path, source }
+    }
+}
+
+/// An error as `--json` shows it on standard error.
+#[derive(Debug, Serialize)]
+pub struct Report<'a> {
+    /// Stable code.
+    pub code: String,
+    /// Exit code of its class.
+    pub exit: u8,
+    /// Name of that class.
+    pub exit_name: &'static str,
+    /// In the user's language.
+    pub message: String,
+    /// The next step, in the user's language.
+    pub hint: String,
+    /// The file or object at fault.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    /// In English, from the daemon or the key server.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<&'a str>,
+    /// What may be done instead.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rights: Option<Rights>,
+    /// The rules that decided.
+    #[serde(skip_serializing_if = "<[Reason]>::is_empty")]
+    pub reasons: &'a [Reason],
+    /// Names that would have been known.
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    pub known: &'a [String],
+    /// Request id of the key server.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
+    /// Seconds to wait.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_after_seconds: Option<u64>,
+}
+
+impl From<Problem> for Error {
+    fn from(problem: Problem) -> Self {
+        let subject = None;
+        Self::Problem { problem: Box::new(problem), subject, rights: None, reasons: Vec::new() }
+    }
+}
+
+impl Error {
+    /// The same error, about `path` where it does not name a file yet.
+    #[must_use]
+    pub fn about(mut self, path: &Path) -> Self {
+        if let Self::Problem { subject: subject @ None, .. } = &mut self {
+            *subject = Some(path.to_string_lossy().into_owned());
+        }
+        self
+    }
+
+    /// The stable code: the problem's own, or one of this program's.
+    pub fn code(&self) -> String {
+        match self {
+            Self::Problem { problem, .. } if is_no_space(problem) => "no-space".to_owned(),
+            Self::Problem { problem, .. } => problem_name(problem.code),
+            Self::DaemonUnreachable { .. } => "daemon-unreachable".to_owned(),
+            Self::DaemonLost(_) => "daemon-lost".to_owned(),
+            Self::DaemonAnswer => "daemon-answer".to_owned(),
+            Self::DaemonVersion { .. } => "daemon-version".to_owned(),
+            Self::Io { source, .. } if is_full(source) => "no-space".to_owned(),
+            Self::Io { action, .. } => action.id().to_owned(),
+            Self::BrokenPipe => "broken-pipe".to_owned(),
+            Self::Exists(_) => "exists".to_owned(),
+            Self::NotRegular(_) => "not-regular".to_owned(),
+            Self::HardLinked(_) => "hard-linked".to_owned(),
+            Self::NotSealed(_) => "not-sealed".to_owned(),
+            Self::NotUtf8(_) => "not-utf8".to_owned(),
+            Self::Changed(_) => "file-changed".to_owned(),
+            Self::SameName(_) => "same-name".to_owned(),
+            Self::NothingToSend => "nothing-to-send".to_owned(),
+            Self::Seal { .. } => "seal".to_owned(),
+            Self::ReadBack(_) => "read-back".to_owned(),
+            Self::NoLabel { .. } => "no-label".to_owned(),
+            Self::UnknownName { .. } => "unknown-name".to_owned(),
+            Self::AmbiguousName { .. } => "ambiguous-name".to_owned(),
+            Self::Usage { what, .. } => format!("usage-{what}"),
+            Self::NoTerminal => "no-terminal".to_owned(),
+            Self::PasswordsDiffer => "passwords-differ".to_owned(),
+            Self::NotCovered { .. } => "not-covered".to_owned(),
+            Self::AuditBroken(_) => "audit-broken".to_owned(),
+        }
+    }
+
+    /// The exit code of its class.
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Problem { problem, .. } if is_no_space(problem) => Exit::NoSpace,
+            Self::Problem { problem, .. } => problem.code.into(),
+            Self::DaemonUnreachable { .. } | Self::DaemonLost(_) => Exit::DaemonUnreachable,
+            Self::DaemonAnswer | Self::DaemonVersion { .. } => Exit::Internal,
+            Self::Io { source, .. } if is_full(source) => Exit::NoSpace,
+            Self::Io { .. } => Exit::Io,
+            Self::BrokenPipe => Exit::Ok,
+            Self::Exists(_) => Exit::Exists,
+            Self::NotRegular(_) | Self::HardLinked(_) | Self::NotSealed(_) | Self::NotUtf8(_) => {
+                Exit::UnsuitableFile
+            }
+            Self::Changed(_) => Exit::FileChanged,
+            Self::SameName(_) | Self::NothingToSend | Self::Usage { .. } | Self::NoTerminal => Exit::Usage,
+            Self::PasswordsDiffer | Self::NoLabel { .. } => Exit::Usage,
+            Self::Seal { .. } | Self::ReadBack(_) => Exit::Internal,
+            Self::UnknownName { .. } => Exit::NotFound,
+            Self::AmbiguousName { .. } => Exit::Conflict,
+            Self::NotCovered { .. } => Exit::NotCovered,
+            Self::AuditBroken(_) => Exit::AuditBroken,
+        }
+    }
+
+    /// What `--json` shows.
+    pub fn report(&self, language: Language) -> Report<'_> {
+        let (mut detail, mut given_rights, mut given_reasons, mut request_id, mut retry) =
+            (None, None, [].as_slice(), None, None);
+        if let Self::Problem { problem, rights, reasons, .. } = self {
+            detail = Some(problem.detail.as_str()).filter(|detail| !detail.is_empty());
+            given_rights = *rights;
+            given_reasons = reasons;
+            request_id = problem.request_id.map(|id| id.to_string());
+            retry = problem.retry_after_seconds;
+        }
+        Report {
+            code: self.code(),
+            exit: self.exit().code(),
+            exit_name: self.exit().name(),
+            message: self.message(language),
+            hint: self.hint(language),
+            subject: self.subject(),
+            detail,
+            rights: given_rights,
+            reasons: given_reasons,
+            known: self.known(),
+            request_id,
+            retry_after_seconds: retry,
+        }
+    }
+
+    /// What happened, in `language`.
+    pub fn message(&self, language: Language) -> String {
+        let text = language.text(&format!("error-{}", self.code()), &self.arguments(language));
+        match self {
+            Self::Problem { subject: Some(subject), .. } => format!("{subject}: {text}"),
+            _ => text,
+        }
+    }
+
+    /// The next step, in `language`.
+    pub fn hint(&self, language: Language) -> String {
+        language.text(&format!("hint-{}", self.code()), &self.arguments(language))
+    }
+
+    fn subject(&self) -> Option<String> {
+        match self {
+            Self::Problem { subject, .. } => subject.clone(),
+            Self::DaemonUnreachable { socket: path, .. }
+            | Self::Io { path, .. }
+            | Self::Exists(path)
+            | Self::NotRegular(path)
+            | Self::HardLinked(path)
+            | Self::NotSealed(path)
+            | Self::NotUtf8(path)
+            | Self::Changed(path)
+            | Self::ReadBack(path)
+            | Self::Seal { path, .. }
+            | Self::NoLabel { path, .. } => Some(path.to_string_lossy().into_owned()),
+            Self::SameName(name) | Self::UnknownName { name, .. } | Self::AmbiguousName { name, .. } => {
+                Some(name.clone())
+            }
+            Self::Usage { detail, .. } => Some(detail.clone()),
+            Self::DaemonLost(_)
+            | Self::DaemonAnswer
+            | Self::DaemonVersion { .. }
+            | Self::BrokenPipe
+            | Self::NothingToSend
+            | Self::NoTerminal
+            | Self::PasswordsDiffer
+            | Self::NotCovered { .. }
+            | Self::AuditBroken(_) => None,
+        }
+    }
+
+    fn known(&self) -> &[String] {
+        match self {
+            Self::NoLabel { known, .. }
+            | Self::UnknownName { known, .. }
+            | Self::AmbiguousName { known, .. } => known,
+            _ => &[],
+        }
+    }
+
+    fn arguments(&self, language: Language) -> Arguments {
+        let subject = self.subject().unwrap_or_default();
+        let none = || language.text("none", &arguments! {});
+        let known = Some(self.known().join(", ")).filter(|known| !known.is_empty()).unwrap_or_else(none);
+        match self {
+            Self::Problem { problem, rights, .. } => arguments! {
+                subject: subject,
+                detail: match problem.detail.as_str() { "" => problem.title.as_str(), detail => detail },
+                field: problem.field.as_deref().unwrap_or_default(),
+                seconds: problem.retry_after_seconds.unwrap_or(60),
+                request: problem.request_id.map(|id| id.to_string()).unwrap_or_else(|| "-".to_owned()),
+                rights: rights.filter(|rights| !rights.is_empty()).map_or_else(none, |rights| rights.to_string()),
+                path: subject,
+                cause: problem.detail,
+            },
+            Self::DaemonUnreachable { source, .. } | Self::DaemonLost(source) | Self::Io { source, .. } => {
+                arguments! { path: subject, cause: cause(source, language) }
+            }
+            Self::DaemonVersion { version, program } => arguments! { version: version, program: program },
+            Self::Seal { detail, .. } => arguments! { path: subject, detail: detail },
+            Self::UnknownName { kind, name, .. } | Self::AmbiguousName { kind, name, .. } => arguments! {
+                kind: language.text(&format!("kind-{kind}"), &arguments! {}),
+                name: name,
+                known: known,
+            },
+            Self::NotCovered { open, all } => arguments! { open: open, all: all },
+            Self::AuditBroken(sequence) => arguments! { sequence: sequence },
+            _ => arguments! { path: subject, name: subject, detail: subject, known: known },
+        }
+    }
+
+    /// Every code of this program's own, for the test that each has a text and a hint.
+    pub fn own_codes() -> Vec<String> {
+        let mut codes: Vec<String> = [
+            "daemon-unreachable",
+            "daemon-lost",
+            "daemon-answer",
+            "daemon-version",
+            "no-space",
+            "broken-pipe",
+            "exists",
+            "not-regular",
+            "hard-linked",
+            "not-sealed",
+            "not-utf8",
+            "file-changed",
+            "same-name",
+            "nothing-to-send",
+            "seal",
+            "read-back",
+            "no-label",
+            "unknown-name",
+            "ambiguous-name",
+            "no-terminal",
+            "passwords-differ",
+            "not-covered",
+            "audit-broken",
+        ]
+        .map(str::to_owned)
+        .into();
+        codes.extend(Action::ALL.map(|action| action.id().to_owned()));
+        codes.extend(USAGE.map(|what| format!("usage-{what}")));
+        codes
+    }
+}
+
+/// All `what` of [`Error::Usage`].
+pub const USAGE: [&str; 8] = [
+    "command-line",
+    "one-output",
+    "password-empty",
+    "membership",
+    "post-selector",
+    "nothing-to-set",
+    "name-slash",
+    "login-missing",
+];
+
+/// The code as it is written in JSON.
+pub fn problem_name(code: ProblemCode) -> String {
+    serde_json::to_value(code).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// The daemon says in `field` when a local failure was a full disk.
+fn is_no_space(problem: &Problem) -> bool {
+    problem.code == ProblemCode::LocalIo && problem.field.as_deref() == Some("no-space")
+}
+
+fn cause(error: &io::Error, language: Language) -> String {
+    let id = match error.kind() {
+        io::ErrorKind::NotFound => "cause-not-found",
+        io::ErrorKind::PermissionDenied => "cause-permission-denied",
+        io::ErrorKind::ConnectionRefused => "cause-connection-refused",
+        io::ErrorKind::StorageFull => "cause-storage-full",
+        io::ErrorKind::QuotaExceeded => "cause-quota-exceeded",
+        io::ErrorKind::ReadOnlyFilesystem => "cause-read-only",
+        io::ErrorKind::IsADirectory => "cause-is-a-directory",
+        io::ErrorKind::NotADirectory => "cause-not-a-directory",
+        io::ErrorKind::UnexpectedEof => "cause-unexpected-end",
+        _ => return error.to_string(),
+    };
+    language.text(id, &arguments! {})
+}
