@@ -75,8 +75,10 @@ impl Language {
 /// Builds [`Arguments`]: `arguments! { name: value, … }`.
 #[macro_export]
 macro_rules! arguments {
-    ($($name:ident: $value:expr),* $(,)?) => {{
-        #[allow(unused_mut, reason = "without arguments nothing is inserted")]
+    () => {
+        $crate::message::Arguments::new()
+    };
+    ($($name:ident: $value:expr),+ $(,)?) => {{
         let mut arguments = $crate::message::Arguments::new();
         $(arguments.insert(stringify!($name).into(), $value.to_string().into());)*
         arguments
