@@ -28,7 +28,12 @@ impl Failure {
 
     /// A local file could not be read or written.
     pub fn io(what: &str, error: &io::Error) -> Self {
-        Self::new(ProblemCode::LocalIo, format!("{what}: {error}"))
+        let mut problem = Problem::local(ProblemCode::LocalIo, format!("{what}: {error}"));
+        // Clients have an exit code of its own for this, and must not look for words in the detail.
+        if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
+            problem.field = Some(String::from("no-space"));
+        }
+        problem.into()
     }
 
     /// The same, naming the file at fault unless one is named already.
