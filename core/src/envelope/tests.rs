@@ -1,6 +1,11 @@
 //! Tests of the envelope, one file for each subject.
 
+mod mutations;
+mod power_cut;
+mod rewrite;
 mod round_trip;
+mod simulated;
+mod storage_errors;
 mod writer;
 
 use super::*;
