@@ -41,11 +41,14 @@ pub fn open_stream(
     Ok(Opened { bytes: unlocked.length(), interrupted_tail })
 }
 
+/// Takes a chunk's plaintext and its position.
+pub(super) type Visit<'a> = dyn FnMut(&[u8], u64) -> Result<(), OpenError> + 'a;
+
 /// Gives every chunk, once authentic, to `visit` in order, then checks the root ("Opening").
 pub(super) fn for_each_chunk(
     storage: &dyn ReadAt,
     unlocked: &Unlocked,
-    visit: &mut dyn FnMut(&[u8], u64) -> Result<(), OpenError>,
+    visit: &mut Visit<'_>,
 ) -> Result<(), OpenError> {
     let (geometry, length) = (unlocked.geometry, unlocked.length());
     let chunks = geometry.chunks(length);
