@@ -1,0 +1,123 @@
+//! The command line as typed.
+
+use clap::{Args as ClapArgs, Parser, Subcommand};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// Decides each opening of a sealed file, records it, and releases its key.
+///
+/// `init` once, then `serve`. All state is in the data directory, except the root key and the recovery key where you
+/// place them elsewhere.
+#[derive(Debug, Parser)]
+#[command(name = "tobari-keyserver", version, max_term_width = 100)]
+pub struct Args {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Set up an organisation: database, certificate authority, keys, first administrator.
+    Init(InitArgs),
+    /// Serve the HTTPS API.
+    Serve(ServeArgs),
+    /// Make a one-time enrolment token on the server itself, as for the first terminal.
+    Token(TokenArgs),
+    /// The audit log.
+    Audit {
+        /// What to do with it.
+        #[command(subcommand)]
+        command: AuditCommand,
+    },
+    /// Print the OpenAPI document of the API.
+    Openapi,
+}
+
+/// What to do with the audit log.
+#[derive(Debug, Subcommand)]
+pub enum AuditCommand {
+    /// Check the whole hash chain, without changing anything.
+    Verify(StoreArgs),
+}
+
+/// Where the state is.
+#[derive(Debug, ClapArgs)]
+pub struct StoreArgs {
+    /// Directory with the database and, unless it is elsewhere, the root key.
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: PathBuf,
+}
+
+/// Set up an organisation.
+#[derive(Debug, ClapArgs)]
+pub struct InitArgs {
+    /// Where the state is to be.
+    #[command(flatten)]
+    pub store: StoreArgs,
+    /// Name of the organisation, as people will see it.
+    #[arg(long, value_name = "NAME")]
+    pub organisation: String,
+    /// Login name of the first administrator, who gets every role.
+    #[arg(long, value_name = "LOGIN")]
+    pub admin: String,
+    /// File whose first line is the administrator's password; without it you are asked.
+    #[arg(long, value_name = "FILE")]
+    pub admin_password_file: Option<PathBuf>,
+    /// New file for the private recovery key. It is written once and kept nowhere else: store it offline.
+    #[arg(long, value_name = "FILE")]
+    pub recovery_key_out: PathBuf,
+    /// A host name or address under which terminals reach the server, besides localhost, 127.0.0.1 and ::1; may be repeated.
+    #[arg(long = "san", visible_alias = "url-host", value_name = "NAME")]
+    pub names: Vec<String>,
+    /// Where the root key is or is to be; without it the systemd credential `root-key`, or root.key in the data directory.
+    #[arg(long, value_name = "FILE")]
+    pub root_key_file: Option<PathBuf>,
+    /// New file for the first enrolment token (mode 0600), instead of printing it.
+    #[arg(long, value_name = "FILE")]
+    pub token_out: Option<PathBuf>,
+    /// How long the first enrolment token is good.
+    #[arg(long, value_name = "SECONDS", default_value_t = 24 * 3600)]
+    pub token_seconds: u32,
+}
+
+/// Serve the HTTPS API.
+#[derive(Debug, ClapArgs)]
+pub struct ServeArgs {
+    /// Configuration file (TOML); the options below override it.
+    #[arg(long, value_name = "FILE", required_unless_present = "data_dir")]
+    pub config: Option<PathBuf>,
+    /// Directory with the database.
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Address and port to listen on.
+    #[arg(long, value_name = "ADDR")]
+    pub listen: Option<SocketAddr>,
+    /// Where the root key is.
+    #[arg(long, value_name = "FILE")]
+    pub root_key_file: Option<PathBuf>,
+}
+
+/// Make a one-time enrolment token.
+#[derive(Debug, ClapArgs)]
+pub struct TokenArgs {
+    /// Where the state is.
+    #[command(flatten)]
+    pub store: StoreArgs,
+    /// Where the root key is.
+    #[arg(long, value_name = "FILE")]
+    pub root_key_file: Option<PathBuf>,
+    /// Zone of the terminal to be enrolled.
+    #[arg(long)]
+    pub zone: Option<String>,
+    /// A tag of the terminal; may be repeated.
+    #[arg(long = "tag", value_name = "TAG")]
+    pub tags: Vec<String>,
+    /// How long the token is good, at most 7 days.
+    #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
+    pub valid_seconds: u32,
+    /// New file for the token (mode 0600), instead of printing it.
+    #[arg(long, value_name = "FILE")]
+    pub token_out: Option<PathBuf>,
+}

@@ -1,0 +1,74 @@
+//! `serve`: refuses to start unless store and audit log are sound.
+
+use crate::args::ServeArgs;
+use crate::config::Config;
+use crate::http::{Server, ServerOptions};
+use crate::service::Service;
+use crate::store::sqlite::SqliteStore;
+use crate::{files, root_key};
+use anyhow::{Context as _, bail};
+use std::path::Path;
+use std::sync::Arc;
+use tobari_core::clock::SystemClock;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+pub(super) async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
+    let config = Config::resolve(args)?;
+    log_json();
+    let _lock = lock(&config.data_dir)?;
+    let root_key = root_key::read(&root_key::location(config.root_key_file.as_deref(), &config.data_dir))?;
+    let database = files::database(&config.data_dir);
+    let store = SqliteStore::open(&database).await.with_context(|| {
+        format!("open the database {} (`tobari-keyserver init` makes one)", database.display())
+    })?;
+    let service = Service::open(Arc::new(store), root_key, Arc::new(SystemClock), config.limits)
+        .await
+        .context("open the organisation")?;
+    service.check_before_serving().await.context("refusing to start")?;
+
+    let options = ServerOptions { listen: config.listen, names: config.names };
+    let server = Server::bind(service, options).await?;
+    tracing::info!(address = %server.address()?, version = env!("CARGO_PKG_VERSION"), "serving");
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
+        tracing::warn!(%error, "the service manager was not told");
+    }
+    server
+        .run(async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            tracing::info!("ending");
+            let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+        })
+        .await;
+    Ok(())
+}
+
+/// One server for one data directory: two would each hold part of the truth in memory.
+fn lock(data_dir: &Path) -> anyhow::Result<std::fs::File> {
+    let path = data_dir.join(files::LOCK);
+    let file = std::fs::File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .with_context(|| format!("open {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => {
+            bail!("another tobari-keyserver serves {}", data_dir.display())
+        }
+        Err(std::fs::TryLockError::Error(error)) => {
+            Err(error).with_context(|| format!("lock {}", path.display()))
+        }
+    }
+}
+
+fn log_json() {
+    let filter = EnvFilter::try_from_env(files::LOG_FILTER).unwrap_or_else(|_| EnvFilter::new("info"));
+    let _ = tracing_subscriber::fmt().json().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+}

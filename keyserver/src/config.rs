@@ -1,0 +1,163 @@
+//! Configuration of `serve`: [`RawConfig`] as written, [`Config`] as resolved.
+
+use crate::args::ServeArgs;
+use crate::service::Limits;
+use anyhow::{Context as _, ensure};
+use jiff::SignedDuration;
+use serde::Deserialize;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+/// Port when none is given.
+const DEFAULT_PORT: u16 = 8443;
+
+/// The configuration file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawConfig {
+    /// Directory with the database.
+    data_dir: Option<PathBuf>,
+    /// Address and port; `127.0.0.1:8443` when absent.
+    listen: Option<SocketAddr>,
+    /// Host names and addresses in the certificate, besides those given to `init`.
+    #[serde(default)]
+    names: Vec<String>,
+    /// Where the root key is.
+    root_key_file: Option<PathBuf>,
+    /// Minutes until a session ends (60 to 1440; 480).
+    session_minutes: Option<i64>,
+    /// Minutes until an unused session ends (1 to `session_minutes`; 120).
+    session_idle_minutes: Option<i64>,
+    /// Minutes until a grant ends (1 to 1440; 15).
+    grant_minutes: Option<i64>,
+    /// Days until a terminal's certificate ends (1 to 1825; 365).
+    certificate_days: Option<i64>,
+    /// Failed logins in a row until a login name is locked (3 to 20; 5).
+    lockout_after: Option<u32>,
+    /// Seconds of the first lock (10 to 3600; 60); each further failure doubles it, up to an hour.
+    lockout_seconds: Option<i64>,
+}
+
+/// The configuration as resolved.
+#[derive(Debug)]
+pub struct Config {
+    /// Directory with the database.
+    pub data_dir: PathBuf,
+    /// Address and port.
+    pub listen: SocketAddr,
+    /// More names for the certificate.
+    pub names: Vec<String>,
+    /// Where the operator says the root key is.
+    pub root_key_file: Option<PathBuf>,
+    /// Limits of the service.
+    pub limits: Limits,
+}
+
+fn within(field: &str, value: Option<i64>, least: i64, most: i64) -> anyhow::Result<Option<i64>> {
+    if let Some(value) = value {
+        ensure!((least..=most).contains(&value), "{field}: {value} is out of range ({least} to {most})");
+    }
+    Ok(value)
+}
+
+impl RawConfig {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// The file cannot be read, is not TOML, or has a field that is not known; names it.
+    pub fn read(path: &Path) -> anyhow::Result<Self> {
+        let text = std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
+        toml::from_str(&text).with_context(|| format!("read {}", path.display()))
+    }
+
+    fn limits(&self) -> anyhow::Result<Limits> {
+        let mut limits = Limits::default();
+        let set = |limit: &mut SignedDuration, minutes: Option<i64>| {
+            if let Some(minutes) = minutes {
+                *limit = SignedDuration::from_mins(minutes);
+            }
+        };
+        set(&mut limits.session_life, within("session_minutes", self.session_minutes, 60, 1440)?);
+        let life = limits.session_life.as_mins();
+        set(&mut limits.session_idle, within("session_idle_minutes", self.session_idle_minutes, 1, life)?);
+        set(&mut limits.grant_life, within("grant_minutes", self.grant_minutes, 1, 1440)?);
+        if let Some(days) = within("certificate_days", self.certificate_days, 1, 1825)? {
+            limits.certificate_life = SignedDuration::from_hours(24 * days);
+        }
+        if let Some(after) = self.lockout_after {
+            within("lockout_after", Some(i64::from(after)), 3, 20)?;
+            limits.lockout_after = after;
+        }
+        if let Some(seconds) = within("lockout_seconds", self.lockout_seconds, 10, 3600)? {
+            limits.lockout_first = SignedDuration::from_secs(seconds);
+        }
+        Ok(limits)
+    }
+}
+
+impl Config {
+    /// The file, if any, overridden by the command line.
+    ///
+    /// # Errors
+    /// Names the field at fault.
+    pub fn resolve(args: &ServeArgs) -> anyhow::Result<Self> {
+        let raw = match &args.config {
+            Some(path) => RawConfig::read(path)?,
+            None => RawConfig::default(),
+        };
+        let limits = raw.limits()?;
+        let data_dir = args
+            .data_dir
+            .clone()
+            .or(raw.data_dir)
+            .context("data_dir: missing in the configuration file and on the command line")?;
+        Ok(Self {
+            data_dir,
+            listen: args
+                .listen
+                .or(raw.listen)
+                .unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_PORT))),
+            names: raw.names,
+            root_key_file: args.root_key_file.clone().or(raw.root_key_file),
+            limits,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fault(text: &str) -> String {
+        match toml::from_str::<RawConfig>(text) {
+            Err(error) => error.to_string(),
+            Ok(raw) => raw.limits().unwrap_err().to_string(),
+        }
+    }
+
+    #[test]
+    fn faults_name_the_field() {
+        assert!(fault("lissten = '0.0.0.0:1'").contains("lissten"));
+        assert!(fault("listen = 'here'").contains("listen"));
+        assert!(fault("grant_minutes = 0").contains("grant_minutes"));
+        assert!(fault("session_minutes = 60\nsession_idle_minutes = 61").contains("session_idle_minutes"));
+        assert!(fault("lockout_after = 1").contains("lockout_after"));
+    }
+
+    #[test]
+    fn the_command_line_overrides_the_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("server.toml");
+        std::fs::write(&path, "data_dir = '/a'\nlisten = '0.0.0.0:1'\ngrant_minutes = 5").unwrap();
+        let args = ServeArgs {
+            config: Some(path),
+            data_dir: None,
+            listen: Some("127.0.0.1:2".parse().unwrap()),
+            root_key_file: None,
+        };
+        let config = Config::resolve(&args).unwrap();
+        assert_eq!(config.data_dir, Path::new("/a"));
+        assert_eq!(config.listen.port(), 2);
+        assert_eq!(config.limits.grant_life, SignedDuration::from_mins(5));
+    }
+}

@@ -1,0 +1,232 @@
+//! The administration's routes. Every collection has the same five; the macro writes them once.
+
+use super::call::{Asked, Id, Input, Output};
+use crate::service::admin::AuditVerification;
+use crate::service::{Call, Service, ServiceError};
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use serde::Deserialize;
+use std::sync::Arc;
+use tobari_core::policy::{Group, Post, Rule};
+use tobari_core::proto::admin::{
+    AuditPage, EnrolmentToken, EnrolmentTokenInput, FolderInput, GroupInput, LabelInput, LabelRecord,
+    PersonInput, PersonRecord, PostInput, PresetApplied, RuleInput, TerminalInput, TerminalRecord,
+};
+use tobari_core::proto::bulletin::Folder;
+use tobari_core::proto::problem::Problem;
+
+type App = State<Arc<Service>>;
+
+/// Reading, replacing and deleting, which every collection has.
+macro_rules! objects {
+    ($module:ident, $path:literal, $one:literal, $id:ty, $input:ty, $output:ty,
+     $list:ident, $find:ident, $replace:ident, $delete:ident) => {
+        pub(super) mod $module {
+            use super::*;
+
+            /// All of them.
+            #[utoipa::path(get, path = $path, operation_id = stringify!($list), tag = "administration",
+                responses((status = 200, body = Vec<$output>), (status = "default", body = Problem, content_type = "application/problem+json")))]
+            pub(in crate::http) async fn list(
+                State(service): App,
+                call: Call,
+            ) -> Result<Output<Vec<$output>>, ServiceError> {
+                Ok(Output(service.$list(&call).await?))
+            }
+
+            /// One of them.
+            #[utoipa::path(get, path = $one, operation_id = stringify!($find), tag = "administration",
+                params(("id" = String, Path)),
+                responses((status = 200, body = $output), (status = "default", body = Problem, content_type = "application/problem+json")))]
+            pub(in crate::http) async fn find(
+                State(service): App,
+                call: Call,
+                Id(id): Id<$id>,
+            ) -> Result<Output<$output>, ServiceError> {
+                Ok(Output(service.$find(&call, id).await?))
+            }
+
+            /// Replaces one.
+            #[utoipa::path(put, path = $one, operation_id = stringify!($replace), tag = "administration",
+                params(("id" = String, Path)), request_body = $input,
+                responses((status = 200, body = $output), (status = "default", body = Problem, content_type = "application/problem+json")))]
+            pub(in crate::http) async fn replace(
+                State(service): App,
+                call: Call,
+                Id(id): Id<$id>,
+                Input(input): Input<$input>,
+            ) -> Result<Output<$output>, ServiceError> {
+                Ok(Output(service.$replace(&call, id, input).await?))
+            }
+
+            /// Deletes one.
+            #[utoipa::path(delete, path = $one, operation_id = stringify!($delete), tag = "administration",
+                params(("id" = String, Path)),
+                responses((status = 204), (status = "default", body = Problem, content_type = "application/problem+json")))]
+            pub(in crate::http) async fn delete(
+                State(service): App,
+                call: Call,
+                Id(id): Id<$id>,
+            ) -> Result<StatusCode, ServiceError> {
+                service.$delete(&call, id).await?;
+                Ok(StatusCode::NO_CONTENT)
+            }
+        }
+    };
+}
+
+/// Creating, which all but terminals have.
+macro_rules! creation {
+    ($name:ident, $path:literal, $input:ty, $output:ty) => {
+        /// Creates one.
+        #[utoipa::path(post, path = $path, tag = "administration", request_body = $input,
+            responses((status = 201, body = $output), (status = "default", body = Problem, content_type = "application/problem+json")))]
+        pub(super) async fn $name(
+            State(service): App,
+            call: Call,
+            Input(input): Input<$input>,
+        ) -> Result<(StatusCode, Output<$output>), ServiceError> {
+            Ok((StatusCode::CREATED, Output(service.$name(&call, input).await?)))
+        }
+    };
+}
+
+objects!(
+    labels,
+    "/v1/admin/labels",
+    "/v1/admin/labels/{id}",
+    tobari_core::ids::LabelId,
+    LabelInput,
+    LabelRecord,
+    labels,
+    label,
+    replace_label,
+    delete_label
+);
+objects!(
+    groups,
+    "/v1/admin/groups",
+    "/v1/admin/groups/{id}",
+    tobari_core::ids::GroupId,
+    GroupInput,
+    Group,
+    groups,
+    group,
+    replace_group,
+    delete_group
+);
+objects!(
+    posts,
+    "/v1/admin/posts",
+    "/v1/admin/posts/{id}",
+    tobari_core::ids::PostId,
+    PostInput,
+    Post,
+    posts,
+    post,
+    replace_post,
+    delete_post
+);
+objects!(
+    people,
+    "/v1/admin/people",
+    "/v1/admin/people/{id}",
+    tobari_core::ids::PersonId,
+    PersonInput,
+    PersonRecord,
+    people,
+    person,
+    replace_person,
+    delete_person
+);
+objects!(
+    rules,
+    "/v1/admin/rules",
+    "/v1/admin/rules/{id}",
+    tobari_core::ids::RuleId,
+    RuleInput,
+    Rule,
+    rules,
+    rule,
+    replace_rule,
+    delete_rule
+);
+objects!(
+    folders,
+    "/v1/admin/folders",
+    "/v1/admin/folders/{id}",
+    tobari_core::ids::FolderId,
+    FolderInput,
+    Folder,
+    folders,
+    folder,
+    replace_folder,
+    delete_folder
+);
+objects!(
+    terminals,
+    "/v1/admin/terminals",
+    "/v1/admin/terminals/{id}",
+    tobari_core::ids::TerminalId,
+    TerminalInput,
+    TerminalRecord,
+    terminals,
+    one_terminal,
+    replace_terminal,
+    delete_terminal
+);
+creation!(create_label, "/v1/admin/labels", LabelInput, LabelRecord);
+creation!(create_group, "/v1/admin/groups", GroupInput, Group);
+creation!(create_post, "/v1/admin/posts", PostInput, Post);
+creation!(create_person, "/v1/admin/people", PersonInput, PersonRecord);
+creation!(create_rule, "/v1/admin/rules", RuleInput, Rule);
+creation!(create_folder, "/v1/admin/folders", FolderInput, Folder);
+creation!(create_enrolment_token, "/v1/admin/enrolment-tokens", EnrolmentTokenInput, EnrolmentToken);
+
+/// Adds the labels, posts and rules of a preset.
+#[utoipa::path(post, path = "/v1/admin/presets/{name}", tag = "administration", params(("name" = String, Path)),
+    responses((status = 201, body = PresetApplied), (status = "default", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn apply_preset(
+    State(service): App,
+    call: Call,
+    Path(name): Path<String>,
+) -> Result<(StatusCode, Output<PresetApplied>), ServiceError> {
+    Ok((StatusCode::CREATED, Output(service.apply_preset(&call, &name).await?)))
+}
+
+#[derive(Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct PageQuery {
+    /// Records after this sequence number; 0 begins at the first.
+    #[serde(default)]
+    after: u64,
+    /// At most so many, up to 1000.
+    #[serde(default = "default_limit")]
+    limit: u32,
+}
+
+fn default_limit() -> u32 {
+    100
+}
+
+/// A page of the audit log.
+#[utoipa::path(get, path = "/v1/admin/audit", tag = "audit", params(PageQuery),
+    responses((status = 200, body = AuditPage), (status = "default", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn audit(
+    State(service): App,
+    call: Call,
+    Asked(query): Asked<PageQuery>,
+) -> Result<Output<AuditPage>, ServiceError> {
+    Ok(Output(service.audit_page(&call, query.after, query.limit).await?))
+}
+
+/// Checks the whole chain of the audit log.
+#[utoipa::path(get, path = "/v1/admin/audit/verify", tag = "audit",
+    responses((status = 200, body = AuditVerification), (status = "default", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn verify_audit(
+    State(service): App,
+    call: Call,
+) -> Result<Output<AuditVerification>, ServiceError> {
+    Ok(Output(service.audit_verify(&call).await?))
+}

@@ -1,0 +1,175 @@
+//! Errors as RFC 9457 problems: the one place where a status code is picked.
+
+use crate::service::ServiceError;
+use axum::body::Body;
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use tobari_core::ids::RequestId;
+use tobari_core::proto::problem::{Problem, ProblemCode};
+
+const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
+
+/// Status, code as text and title.
+fn kind(code: ProblemCode) -> (StatusCode, &'static str, &'static str) {
+    match code {
+        ProblemCode::InvalidRequest => (StatusCode::BAD_REQUEST, "invalid-request", "Invalid request"),
+        ProblemCode::UnreadableEnvelope => {
+            (StatusCode::BAD_REQUEST, "unreadable-envelope", "Unreadable envelope")
+        }
+        ProblemCode::BadCredentials => (StatusCode::UNAUTHORIZED, "bad-credentials", "Bad credentials"),
+        ProblemCode::NotLoggedIn => (StatusCode::UNAUTHORIZED, "not-logged-in", "Not logged in"),
+        ProblemCode::TerminalNotAccepted => {
+            (StatusCode::UNAUTHORIZED, "terminal-not-accepted", "Terminal not accepted")
+        }
+        ProblemCode::BadEnrolmentToken => {
+            (StatusCode::UNAUTHORIZED, "bad-enrolment-token", "Bad enrolment token")
+        }
+        ProblemCode::NotAdministrator => (StatusCode::FORBIDDEN, "not-administrator", "Not an administrator"),
+        ProblemCode::RightRefused => (StatusCode::FORBIDDEN, "right-refused", "Right refused"),
+        ProblemCode::NotFound => (StatusCode::NOT_FOUND, "not-found", "Not found"),
+        ProblemCode::Conflict => (StatusCode::CONFLICT, "conflict", "Conflict"),
+        ProblemCode::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too-large", "Too large"),
+        ProblemCode::LockedOut => (StatusCode::TOO_MANY_REQUESTS, "locked-out", "Locked out"),
+        ProblemCode::TooManyRequests => {
+            (StatusCode::TOO_MANY_REQUESTS, "too-many-requests", "Too many requests")
+        }
+        ProblemCode::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "Internal error"),
+        ProblemCode::AuditUnavailable => {
+            (StatusCode::SERVICE_UNAVAILABLE, "audit-unavailable", "Audit log unavailable")
+        }
+        ProblemCode::StoreUnavailable => {
+            (StatusCode::SERVICE_UNAVAILABLE, "store-unavailable", "Store unavailable")
+        }
+        // Made by the daemon; here for completeness of the mapping.
+        ProblemCode::KeyServerUnreachable => {
+            (StatusCode::BAD_GATEWAY, "key-server-unreachable", "Key server unreachable")
+        }
+        ProblemCode::CertificateExpired => {
+            (StatusCode::UNAUTHORIZED, "certificate-expired", "Certificate expired")
+        }
+        ProblemCode::NotConfigured => (StatusCode::BAD_REQUEST, "not-configured", "Not configured"),
+        ProblemCode::CorruptEnvelope => (StatusCode::BAD_REQUEST, "corrupt-envelope", "Corrupt envelope"),
+        ProblemCode::LocalIo => {
+            (StatusCode::INTERNAL_SERVER_ERROR, "local-io", "Local input or output failed")
+        }
+    }
+}
+
+/// The code as it is written in JSON.
+pub(crate) fn code_name(code: ProblemCode) -> &'static str {
+    kind(code).1
+}
+
+/// What an error response carries until the request id is put in.
+#[derive(Clone)]
+pub(super) struct Failure {
+    problem: Problem,
+    /// For the log alone.
+    cause: Option<String>,
+}
+
+impl Failure {
+    /// The problem without its request id, and what the log says.
+    fn new(error: &ServiceError) -> Self {
+        let code = error.code();
+        let (status, name, title) = kind(code);
+        let (detail, field, retry_after_seconds, cause) = match error {
+            ServiceError::Invalid { field, detail } | ServiceError::Conflict { field, detail } => {
+                (format!("{field}: {detail}"), Some(field.clone()), None, None)
+            }
+            ServiceError::NotFound(kind) => (error.to_string(), Some((*kind).to_owned()), None, None),
+            ServiceError::LockedOut { retry_after_seconds } => {
+                (error.to_string(), None, Some(*retry_after_seconds), None)
+            }
+            ServiceError::TooManyRequests => (error.to_string(), None, Some(1), None),
+            ServiceError::TooLarge(_)
+            | ServiceError::BadCredentials
+            | ServiceError::NotLoggedIn
+            | ServiceError::TerminalNotAccepted(_)
+            | ServiceError::BadEnrolmentToken
+            | ServiceError::NotAdministrator(_) => (error.to_string(), None, None, None),
+            ServiceError::AuditUnavailable | ServiceError::TimedOut | ServiceError::StoreUnavailable(_) => {
+                (error.to_string(), None, Some(5), Some(crate::Causes(error).to_string()))
+            }
+            // What broke is for the log; the requester gets the request id to name it by.
+            ServiceError::Internal(cause) => (
+                String::from("internal error; the server's log has the request id"),
+                None,
+                None,
+                Some(cause.clone()),
+            ),
+        };
+        let problem = Problem {
+            kind: format!("/problems/{name}"),
+            title: title.to_owned(),
+            status: status.as_u16(),
+            code,
+            detail,
+            request_id: None,
+            field,
+            retry_after_seconds,
+        };
+        Self { problem, cause }
+    }
+
+    /// The response, with the request id in it.
+    pub(super) fn respond(mut self, request: RequestId) -> Response {
+        if let Some(cause) = &self.cause {
+            tracing::error!(%request, code = code_name(self.problem.code), cause, "request failed");
+        }
+        self.problem.request_id = Some(request);
+        let (status, ..) = kind(self.problem.code);
+        let body = serde_json::to_vec(&self.problem).unwrap_or_default();
+        let mut response = Response::new(Body::from(body));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, PROBLEM_JSON);
+        if let Some(seconds) = self.problem.retry_after_seconds {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if self.problem.code == ProblemCode::NotLoggedIn {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}
+
+impl IntoResponse for ServiceError {
+    fn into_response(self) -> Response {
+        let failure = Failure::new(&self);
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = kind(failure.problem.code).0;
+        response.extensions_mut().insert(failure);
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_code_is_written_as_serde_writes_it() {
+        for code in [
+            ProblemCode::InvalidRequest,
+            ProblemCode::UnreadableEnvelope,
+            ProblemCode::BadCredentials,
+            ProblemCode::NotLoggedIn,
+            ProblemCode::TerminalNotAccepted,
+            ProblemCode::BadEnrolmentToken,
+            ProblemCode::NotAdministrator,
+            ProblemCode::RightRefused,
+            ProblemCode::NotFound,
+            ProblemCode::Conflict,
+            ProblemCode::TooLarge,
+            ProblemCode::LockedOut,
+            ProblemCode::TooManyRequests,
+            ProblemCode::Internal,
+            ProblemCode::AuditUnavailable,
+            ProblemCode::StoreUnavailable,
+        ] {
+            assert_eq!(serde_json::to_value(code).unwrap(), code_name(code));
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! What terminals ask: enrolment, sessions, bulletin, decisions, grants.
+
+use super::call::{Input, LARGE, Output};
+use crate::service::{Call, Service, ServiceError};
+use axum::extract::State;
+use axum::http::header::{ETAG, IF_NONE_MATCH};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use std::sync::Arc;
+use tobari_core::proto::api::{
+    DecisionResponse, EnrolRequest, EnrolResponse, GrantRequest, GrantResponse, LoginRequest, LoginResponse,
+    Session,
+};
+use tobari_core::proto::bulletin::SignedBulletin;
+use tobari_core::proto::problem::Problem;
+
+type App = State<Arc<Service>>;
+
+/// Enrols a terminal with a one-time token; the only request without a client certificate.
+#[utoipa::path(post, path = "/v1/terminals/enrol", tag = "terminals", request_body = EnrolRequest,
+    responses((status = 201, body = EnrolResponse), (status = "default", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn enrol(
+    State(service): App,
+    call: Call,
+    Input(request): Input<EnrolRequest>,
+) -> Result<(StatusCode, Output<EnrolResponse>), ServiceError> {
+    Ok((StatusCode::CREATED, Output(service.enrol(&call, request).await?)))
+}
+
+/// Logs a person in on the calling terminal.
+#[utoipa::path(post, path = "/v1/sessions", tag = "sessions", request_body = LoginRequest,
+    responses((status = 201, body = LoginResponse), (status = "default", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn login(
+    State(service): App,
+    call: Call,
+    Input(request): Input<LoginRequest>,
+) -> Result<(StatusCode, Output<LoginResponse>), ServiceError> {
+    let result = service.login(&call, request).await;
+    let outcome = match &result {
+        Ok(_) => "accepted",
+        Err(error) => super::problem::code_name(error.code()),
+    };
+    metrics::counter!("tobari_logins_total", "outcome" => outcome).increment(1);
+    Ok((StatusCode::CREATED, Output(result?)))
+}
+
+/// The session of the bearer token.
+#[utoipa::path(get, path = "/v1/sessions/current", tag = "sessions",
+    responses((status = 200, body = Session), (status = "default", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn session(State(service): App, call: Call) -> Result<Output<Session>, ServiceError> {
+    Ok(Output(service.current_session(&call)?))
+}
+
+/// Logs out.
+#[utoipa::path(delete, path = "/v1/sessions/current", tag = "sessions",
+    responses((status = 204), (status = "default", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn logout(State(service): App, call: Call) -> Result<StatusCode, ServiceError> {
+    service.logout(&call).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// The signed bulletin; its entity tag is its number.
+#[utoipa::path(get, path = "/v1/bulletin", tag = "terminals",
+    params(("If-None-Match" = Option<String>, Header, description = "the entity tag of the bulletin that the terminal has")),
+    responses((status = 200, body = SignedBulletin), (status = 304), (status = "default", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn bulletin(
+    State(service): App,
+    call: Call,
+    headers: HeaderMap,
+) -> Result<Response, ServiceError> {
+    let (number, bulletin) = service.bulletin(&call)?;
+    let tag = format!("\"{number}\"");
+    let known = headers.get(IF_NONE_MATCH).and_then(|value| value.to_str().ok()).is_some_and(|value| {
+        value.split(',').any(|known| known.trim().trim_start_matches("W/") == tag || known.trim() == "*")
+    });
+    let mut response =
+        if known { StatusCode::NOT_MODIFIED.into_response() } else { Output(bulletin).into_response() };
+    if let Ok(tag) = HeaderValue::try_from(tag) {
+        response.headers_mut().insert(ETAG, tag);
+    }
+    Ok(response)
+}
+
+/// What the person may do with files, without any key.
+#[utoipa::path(post, path = "/v1/decisions", tag = "grants", request_body = GrantRequest,
+    responses((status = 200, body = DecisionResponse), (status = "default", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn decisions(
+    State(service): App,
+    call: Call,
+    Input(request): Input<GrantRequest, LARGE>,
+) -> Result<Output<DecisionResponse>, ServiceError> {
+    Ok(Output(service.decisions(&call, request).await?))
+}
+
+/// Decides on files, records, and releases their keys to the calling terminal.
+#[utoipa::path(post, path = "/v1/grants", tag = "grants", request_body = GrantRequest,
+    responses((status = 200, body = GrantResponse), (status = "default", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn grants(
+    State(service): App,
+    call: Call,
+    Input(request): Input<GrantRequest, LARGE>,
+) -> Result<Output<GrantResponse>, ServiceError> {
+    Ok(Output(service.grants(&call, request).await?))
+}

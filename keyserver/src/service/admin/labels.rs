@@ -1,0 +1,111 @@
+//! Labels and their keys. A label is never deleted: files that were sealed under it could not be opened again.
+
+use crate::audit::Act;
+use crate::service::error::ServiceError;
+use crate::service::{Call, Service};
+use crate::store::{Change, LabelRow, Tables};
+use tobari_core::ids::LabelId;
+use tobari_core::policy::Label;
+use tobari_core::proto::admin::{LabelInput, LabelRecord, Role};
+
+const ROLES: &[Role] = &[Role::KeyCustodian];
+
+pub(super) fn record(tables: &Tables, row: &LabelRow) -> LabelRecord {
+    let key = tables.label_keys.range((row.label.id, 0)..=(row.label.id, u32::MAX)).next_back();
+    LabelRecord {
+        id: row.label.id,
+        label: LabelInput {
+            name: row.label.name.clone(),
+            level: row.label.level,
+            key_kind: row.key_kind,
+            allow_legacy_zip: row.allow_legacy_zip,
+        },
+        generation: key.map_or(0, |(_, key)| key.generation),
+        key_id: key.map(|(_, key)| key.key_id.to_string()).unwrap_or_default(),
+    }
+}
+
+impl Service {
+    /// `GET /v1/admin/labels`.
+    ///
+    /// # Errors
+    /// No administrator.
+    pub async fn labels(&self, call: &Call) -> Result<Vec<LabelRecord>, ServiceError> {
+        let tables = self.read_tables(call).await?;
+        Ok(tables.labels.values().map(|row| record(&tables, row)).collect())
+    }
+
+    /// `GET /v1/admin/labels/{id}`.
+    ///
+    /// # Errors
+    /// No administrator, no such label.
+    pub async fn label(&self, call: &Call, id: LabelId) -> Result<LabelRecord, ServiceError> {
+        let tables = self.read_tables(call).await?;
+        tables.labels.get(&id).map(|row| record(&tables, row)).ok_or(ServiceError::NotFound("label"))
+    }
+
+    /// `POST /v1/admin/labels`: makes the label and its first key.
+    ///
+    /// # Errors
+    /// No key custodian, or fields that are not allowed.
+    pub async fn create_label(&self, call: &Call, input: LabelInput) -> Result<LabelRecord, ServiceError> {
+        let caller = self.administrator(call, ROLES).await?;
+        let id = LabelId::generate();
+        let row = LabelRow {
+            label: Label { id, name: input.name.trim().to_owned(), level: input.level },
+            key_kind: input.key_kind,
+            allow_legacy_zip: input.allow_legacy_zip,
+        };
+        let (key_row, key) = self.make_label_key(id, 1, input.key_kind, self.clock.now()).await?;
+        let record = self
+            .admin_record(Act::Create, &caller, "label", id)
+            .detail(format!("name {}, level {}, key {}", row.label.name, row.label.level, key_row.key_id));
+        let changing = self.begin_change().await;
+        self.change(&changing, vec![Change::PutLabel(row.clone()), Change::AddLabelKey(key_row)], record)
+            .await?;
+        self.keys.add(key);
+        Ok(self::record(&self.directory.load().tables, &row))
+    }
+
+    /// `PUT /v1/admin/labels/{id}`: name, level and ZIP setting; the key stays.
+    ///
+    /// # Errors
+    /// No key custodian, no such label, or fields that are not allowed.
+    pub async fn replace_label(
+        &self,
+        call: &Call,
+        id: LabelId,
+        input: LabelInput,
+    ) -> Result<LabelRecord, ServiceError> {
+        let caller = self.administrator(call, ROLES).await?;
+        let changing = self.begin_change().await;
+        let before =
+            self.directory.load().tables.labels.get(&id).cloned().ok_or(ServiceError::NotFound("label"))?;
+        let row = LabelRow {
+            label: Label { id, name: input.name.trim().to_owned(), level: input.level },
+            key_kind: before.key_kind,
+            allow_legacy_zip: input.allow_legacy_zip,
+        };
+        let record = self.admin_record(Act::Update, &caller, "label", id).detail(format!(
+            "name {}, level {}, allow_legacy_zip {}",
+            row.label.name, row.label.level, row.allow_legacy_zip
+        ));
+        self.change(&changing, vec![Change::PutLabel(row.clone())], record).await?;
+        Ok(self::record(&self.directory.load().tables, &row))
+    }
+
+    /// `DELETE /v1/admin/labels/{id}`: always refused.
+    ///
+    /// # Errors
+    /// Always.
+    pub async fn delete_label(&self, call: &Call, id: LabelId) -> Result<(), ServiceError> {
+        self.administrator(call, ROLES).await?;
+        if !self.directory.load().tables.labels.contains_key(&id) {
+            return Err(ServiceError::NotFound("label"));
+        }
+        Err(ServiceError::conflict(
+            "label",
+            "a label has a key that files may need, so it cannot be deleted; remove its rules and folders to retire it",
+        ))
+    }
+}

@@ -1,0 +1,247 @@
+//! People. An administrator changes only people whose roles are all their own too, and gives only roles that
+//! they hold: nobody makes themselves more than they are.
+
+use super::{MAX_LIST, POLICY, check_name};
+use crate::audit::Act;
+use crate::service::error::{ServiceError, role_name};
+use crate::service::{Call, Caller, Service, identity, password, totp};
+use crate::store::{Change, PersonRow, Tables};
+use tobari_core::ids::PersonId;
+use tobari_core::policy::fold_name;
+use tobari_core::proto::admin::{PersonInput, PersonRecord, Role};
+use zeroize::Zeroizing;
+
+fn record(row: &PersonRow, otpauth: Option<String>) -> PersonRecord {
+    PersonRecord {
+        id: row.id,
+        login: row.login.clone(),
+        name: row.name.clone(),
+        memberships: row.memberships.clone(),
+        roles: row.roles.clone(),
+        disabled: row.disabled,
+        has_totp: row.sealed_totp.is_some(),
+        otpauth,
+    }
+}
+
+/// Refuses login names that cannot be typed or shown safely.
+pub(crate) fn check_login(login: &str) -> Result<(), ServiceError> {
+    check_name("login", login)?;
+    let allowed =
+        |character: char| !character.is_whitespace() && !matches!(character, ':' | '/' | '\\' | '"');
+    if !login.trim().chars().all(allowed) {
+        return Err(ServiceError::invalid(
+            "login",
+            "must not contain white space, quotes, colons or slashes",
+        ));
+    }
+    Ok(())
+}
+
+/// A person with these fields; the caller has checked them.
+pub(crate) fn new_person(login: &str, name: &str, password_hash: String, roles: Vec<Role>) -> PersonRow {
+    let login = login.trim();
+    PersonRow {
+        id: PersonId::generate(),
+        login: login.to_owned(),
+        login_key: fold_name(login),
+        name: name.trim().to_owned(),
+        password_hash,
+        sealed_totp: None,
+        memberships: Vec::new(),
+        roles,
+        disabled: false,
+    }
+}
+
+fn sorted<T: Ord>(mut values: Vec<T>) -> Vec<T> {
+    values.sort_unstable();
+    values.dedup();
+    values
+}
+
+fn check(tables: &Tables, input: &PersonInput) -> Result<(), ServiceError> {
+    check_login(&input.login)?;
+    check_name("name", &input.name)?;
+    if let Some(password) = &input.password {
+        password::check_rules(password, &input.login)?;
+    }
+    if input.memberships.len() > MAX_LIST {
+        return Err(ServiceError::invalid("memberships", format!("must have at most {MAX_LIST} entries")));
+    }
+    for (index, held) in input.memberships.iter().enumerate() {
+        if !tables.groups.contains_key(&held.group) {
+            return Err(ServiceError::invalid(format!("memberships[{index}].group"), "no such group"));
+        }
+        if !tables.posts.contains_key(&held.post) {
+            return Err(ServiceError::invalid(format!("memberships[{index}].post"), "no such post"));
+        }
+    }
+    Ok(())
+}
+
+/// Roles that only somebody who holds them may give, take or lean on.
+fn check_powers(caller: &Caller, roles: &[Role]) -> Result<(), ServiceError> {
+    match roles.iter().find(|role| !caller.person.roles.contains(role)) {
+        None => Ok(()),
+        Some(role) => Err(ServiceError::NotAdministrator(*role)),
+    }
+}
+
+/// Somebody must be left who can manage people.
+fn check_last_administrator(
+    tables: &Tables,
+    id: PersonId,
+    after: Option<&PersonRow>,
+) -> Result<(), ServiceError> {
+    let manages = |row: &PersonRow| !row.disabled && row.roles.contains(&Role::Policy);
+    let others = tables.people.values().any(|row| row.id != id && manages(row));
+    if others || after.is_some_and(manages) {
+        return Ok(());
+    }
+    Err(ServiceError::conflict("roles", "this is the last person who can manage people"))
+}
+
+impl Service {
+    /// `GET /v1/admin/people`.
+    ///
+    /// # Errors
+    /// No administrator.
+    pub async fn people(&self, call: &Call) -> Result<Vec<PersonRecord>, ServiceError> {
+        let tables = self.read_tables(call).await?;
+        Ok(tables.people.values().map(|row| record(row, None)).collect())
+    }
+
+    /// `GET /v1/admin/people/{id}`.
+    ///
+    /// # Errors
+    /// No administrator, no such person.
+    pub async fn person(&self, call: &Call, id: PersonId) -> Result<PersonRecord, ServiceError> {
+        let tables = self.read_tables(call).await?;
+        tables.people.get(&id).map(|row| record(row, None)).ok_or(ServiceError::NotFound("person"))
+    }
+
+    /// `POST /v1/admin/people`.
+    ///
+    /// # Errors
+    /// No policy administrator, or fields that are not allowed.
+    pub async fn create_person(&self, call: &Call, input: PersonInput) -> Result<PersonRecord, ServiceError> {
+        self.put_person(call, None, input).await
+    }
+
+    /// `PUT /v1/admin/people/{id}`. A new password, a new TOTP secret and disabling end all sessions.
+    ///
+    /// # Errors
+    /// No policy administrator, no such person, or fields that are not allowed.
+    pub async fn replace_person(
+        &self,
+        call: &Call,
+        id: PersonId,
+        input: PersonInput,
+    ) -> Result<PersonRecord, ServiceError> {
+        self.put_person(call, Some(id), input).await
+    }
+
+    async fn put_person(
+        &self,
+        call: &Call,
+        id: Option<PersonId>,
+        input: PersonInput,
+    ) -> Result<PersonRecord, ServiceError> {
+        let caller = self.administrator(call, POLICY).await?;
+        check(&self.directory.load().tables, &input)?;
+        let new_hash = match &input.password {
+            Some(password) => Some(self.passwords.hash(Zeroizing::new(password.clone())).await?),
+            None => None,
+        };
+        let changing = self.begin_change().await;
+        let directory = self.directory.load_full();
+        // Again: groups and posts may have gone while the password was hashed.
+        check(&directory.tables, &input)?;
+        check_powers(&caller, &input.roles)?;
+        let before = match id {
+            None => None,
+            Some(id) => {
+                let before = directory.tables.people.get(&id).ok_or(ServiceError::NotFound("person"))?;
+                check_powers(&caller, &before.roles)?;
+                Some(before.as_ref())
+            }
+        };
+        let reset = input.new_totp || new_hash.is_some();
+        let hash = match (new_hash, before) {
+            (Some(hash), _) => hash,
+            (None, Some(before)) => before.password_hash.clone(),
+            (None, None) => return Err(ServiceError::invalid("password", "a new person needs a password")),
+        };
+        let mut row = new_person(&input.login, &input.name, hash, sorted(input.roles));
+        row.id = id.unwrap_or(row.id);
+        row.memberships = sorted(input.memberships);
+        row.disabled = input.disabled;
+        row.sealed_totp = before.and_then(|before| before.sealed_totp.clone());
+        let otpauth = if input.new_totp {
+            let secret = totp::generate();
+            row.sealed_totp = Some(self.identity.root_key.seal(&identity::totp_aad(row.id), &secret)?);
+            Some(totp::uri(&secret, &row.login, &self.identity.name)?)
+        } else {
+            None
+        };
+        if before.is_some() {
+            check_last_administrator(&directory.tables, row.id, Some(&row))?;
+        }
+        self.commit_person(&changing, &caller, row, before, reset, otpauth).await
+    }
+
+    async fn commit_person(
+        &self,
+        changing: &crate::service::Changing<'_>,
+        caller: &Caller,
+        row: PersonRow,
+        before: Option<&PersonRow>,
+        reset: bool,
+        otpauth: Option<String>,
+    ) -> Result<PersonRecord, ServiceError> {
+        let act = if before.is_some() { Act::Update } else { Act::Create };
+        let roles: Vec<&str> = row.roles.iter().map(|role| role_name(*role)).collect();
+        let record = self.admin_record(act, caller, "person", row.id).detail(format!(
+            "login {}, {} memberships, roles [{}], disabled {}{}{}",
+            row.login,
+            row.memberships.len(),
+            roles.join(", "),
+            row.disabled,
+            if reset && before.is_some() { ", credentials changed" } else { "" },
+            if otpauth.is_some() { ", new TOTP secret" } else { "" },
+        ));
+        let mut changes = vec![Change::PutPerson(row.clone())];
+        if otpauth.is_some() {
+            changes.push(Change::ForgetTotpStep(row.id));
+        }
+        let ends_sessions = before.is_some() && (reset || row.disabled);
+        if ends_sessions {
+            changes.push(Change::DeleteSessionsOfPerson(row.id));
+        }
+        self.change(changing, changes, record).await?;
+        if ends_sessions {
+            self.sessions.end_of_person(row.id);
+        }
+        Ok(self::record(&row, otpauth))
+    }
+
+    /// `DELETE /v1/admin/people/{id}`: ends the person's sessions and revokes the id for good.
+    ///
+    /// # Errors
+    /// No policy administrator, no such person, the last administrator.
+    pub async fn delete_person(&self, call: &Call, id: PersonId) -> Result<(), ServiceError> {
+        let caller = self.administrator(call, POLICY).await?;
+        let changing = self.begin_change().await;
+        let directory = self.directory.load_full();
+        let before = directory.tables.people.get(&id).ok_or(ServiceError::NotFound("person"))?;
+        check_powers(&caller, &before.roles)?;
+        check_last_administrator(&directory.tables, id, None)?;
+        let record =
+            self.admin_record(Act::Delete, &caller, "person", id).detail(format!("login {}", before.login));
+        let changes = vec![Change::DeletePerson(id), Change::DeleteSessionsOfPerson(id)];
+        self.change(&changing, changes, record).await?;
+        self.sessions.end_of_person(id);
+        Ok(())
+    }
+}

@@ -1,0 +1,204 @@
+//! `POST /v1/grants`: authenticate, decide, unwrap, audit durably, release. The steps of a batch run
+//! together, each over all its files.
+
+use super::caller::Caller;
+use super::decide::{Allowed, Asked, Question, check_batch, read, unreadable};
+use super::directory::Directory;
+use super::release::release;
+use super::unwrap::{SecretName, Unwrapped, secret_name, stanza, unwrap};
+use super::{Call, Service, ServiceError};
+use crate::audit::{Act, Audited, Record};
+use jiff::Timestamp;
+use std::collections::HashMap;
+use std::sync::Arc;
+use tobari_core::crypto::{GrantSealer, SharedSecret};
+use tobari_core::envelope::Header;
+use tobari_core::policy::Right;
+use tobari_core::proto::api::{GrantItem, GrantOutcome, GrantRequest, GrantResponse, Refusal, grant_info};
+use tobari_core::proto::base64::Base64;
+
+/// Batches up to this many files are computed where they are; larger ones on the blocking pool, so that they
+/// do not hold up other requests.
+const INLINE: usize = 8;
+
+/// One file on its way.
+struct Item {
+    name: Option<String>,
+    right: Right,
+    asked: Asked,
+    state: State,
+}
+
+enum State {
+    Allowed(Allowed, Box<Header>),
+    Ready(Allowed, Unwrapped),
+    Refused(Refusal),
+}
+
+/// Runs a computation off the threads that serve connections.
+pub(super) async fn compute<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, ServiceError> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| ServiceError::Internal(error.to_string()))
+}
+
+async fn compute_for<T: Send + 'static>(
+    items: usize,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, ServiceError> {
+    if items <= INLINE { Ok(work()) } else { compute(work).await }
+}
+
+impl Service {
+    /// `POST /v1/grants`: one outcome for each file, in order.
+    ///
+    /// # Errors
+    /// Nobody is logged in, the batch is too large, or the audit log cannot be written: then no key leaves.
+    pub async fn grants(
+        self: &Arc<Self>,
+        call: &Call,
+        request: GrantRequest,
+    ) -> Result<GrantResponse, ServiceError> {
+        let caller = Arc::new(self.caller(call)?);
+        check_batch(&request)?;
+        let count = request.items.len();
+        let directory = self.directory.load_full();
+        let now = self.clock.now();
+        let latest = now
+            .checked_add(self.limits.grant_life)
+            .map_err(|error| ServiceError::Internal(error.to_string()))?;
+
+        let (items, wanted) = {
+            let (service, caller, directory) =
+                (Arc::clone(self), Arc::clone(&caller), Arc::clone(&directory));
+            compute_for(count, move || service.decide_all(&caller, &directory, request.items, now, latest))
+                .await?
+        };
+        let secrets = self.secrets(wanted).await?;
+        let (items, records) = {
+            let caller = Arc::clone(&caller);
+            compute_for(count, move || {
+                let items: Vec<Item> =
+                    items.into_iter().map(|item| item.unwrapped(&directory, &secrets)).collect();
+                let records: Vec<Record> = items.iter().map(|item| item.record(&caller, now)).collect();
+                (items, records)
+            })
+            .await?
+        };
+        let audited = self.audit.commit(Vec::new(), &records).await?;
+        let service = Arc::clone(self);
+        let response = compute_for(count, move || service.answer(&caller, items, audited)).await??;
+        for outcome in &response.outcomes {
+            match outcome {
+                GrantOutcome::Granted(_) => metrics::counter!("tobari_grants_total").increment(1),
+                GrantOutcome::Refused(refusal) => {
+                    let code = crate::http::problem::code_name(refusal.code);
+                    metrics::counter!("tobari_refusals_total", "code" => code).increment(1);
+                }
+            }
+        }
+        Ok(response)
+    }
+
+    fn decide_all(
+        &self,
+        caller: &Caller,
+        directory: &Directory,
+        items: Vec<GrantItem>,
+        now: Timestamp,
+        latest: Timestamp,
+    ) -> (Vec<Item>, HashMap<SecretName, Vec<u8>>) {
+        let question = Question::new(directory, caller, now, latest);
+        let mut wanted = HashMap::new();
+        let items = items
+            .into_iter()
+            .map(|item| {
+                let (asked, state) = match read(&item, self.identity.organisation, directory) {
+                    None => (Asked::default(), State::Refused(unreadable())),
+                    Some(header) => match question.decide(&header, item.right) {
+                        (asked, Err(refusal)) => (asked, State::Refused(refusal)),
+                        (asked, Ok(allowed)) => {
+                            if let Some(stanza) = stanza(&header, directory) {
+                                wanted
+                                    .entry(secret_name(stanza))
+                                    .or_insert_with(|| stanza.encapsulation.clone());
+                            }
+                            (asked, State::Allowed(allowed, Box::new(header)))
+                        }
+                    },
+                };
+                Item { name: item.name, right: item.right, asked, state }
+            })
+            .collect();
+        (items, wanted)
+    }
+
+    fn answer(
+        &self,
+        caller: &Caller,
+        items: Vec<Item>,
+        audited: Vec<Audited>,
+    ) -> Result<GrantResponse, ServiceError> {
+        if audited.len() != items.len() {
+            return Err(ServiceError::Internal(String::from("a record is missing")));
+        }
+        let mut context: Option<(Vec<u8>, GrantSealer)> = None;
+        let mut outcomes = Vec::with_capacity(items.len());
+        for (item, audited) in items.into_iter().zip(audited) {
+            outcomes.push(match item.state {
+                State::Ready(allowed, unwrapped) => {
+                    let (_, sealer) = match &mut context {
+                        Some(context) => context,
+                        None => {
+                            let info = grant_info(self.identity.organisation, caller.terminal.id);
+                            context.insert(GrantSealer::new(&caller.terminal.grant_key, &info)?)
+                        }
+                    };
+                    GrantOutcome::Granted(release(sealer, allowed, unwrapped, audited)?)
+                }
+                State::Refused(refusal) => GrantOutcome::Refused(refusal),
+                State::Allowed(..) => GrantOutcome::Refused(unreadable()),
+            });
+        }
+        let encapsulated_key = Base64(context.map(|(key, _)| key).unwrap_or_default());
+        Ok(GrantResponse { encapsulated_key, outcomes })
+    }
+}
+
+impl Item {
+    /// The next state: an allowed header with its DEK, or a refusal that says nothing of why.
+    fn unwrapped(self, directory: &Directory, secrets: &HashMap<SecretName, Arc<SharedSecret>>) -> Self {
+        let state = match self.state {
+            State::Allowed(allowed, header) => {
+                let opened = stanza(&header, directory).and_then(|stanza| {
+                    let secret = secrets.get(&secret_name(stanza))?;
+                    unwrap(&allowed, &header, stanza, secret)
+                });
+                match opened {
+                    Some(unwrapped) => State::Ready(allowed, unwrapped),
+                    None => State::Refused(unreadable()),
+                }
+            }
+            state @ (State::Ready(..) | State::Refused(_)) => state,
+        };
+        Self { state, ..self }
+    }
+
+    fn record(&self, caller: &Caller, now: Timestamp) -> Record {
+        let (act, code) = match &self.state {
+            State::Ready(..) => (Act::Grant, None),
+            State::Refused(refusal) => (Act::Refusal, Some(refusal.code)),
+            State::Allowed(..) => (Act::Refusal, Some(unreadable().code)),
+        };
+        Record {
+            code,
+            file: self.asked.file,
+            file_name: self.name.clone(),
+            label: self.asked.label,
+            right: Some(self.right),
+            rights: self.asked.rights,
+            rules: self.asked.rules.clone(),
+            ..Record::new(act, now, caller.who())
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! Limits of the service; the configuration file can change some of them.
+
+use jiff::SignedDuration;
+use std::time::Duration;
+
+/// How long things last and how often they may fail.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// A session ends after this.
+    pub session_life: SignedDuration,
+    /// A session that is not used ends after this.
+    pub session_idle: SignedDuration,
+    /// A grant ends after this.
+    pub grant_life: SignedDuration,
+    /// A terminal's certificate ends after this.
+    pub certificate_life: SignedDuration,
+    /// Failed logins in a row before a login name is locked.
+    pub lockout_after: u32,
+    /// The first lock; each further failure doubles it.
+    pub lockout_first: SignedDuration,
+    /// The longest lock.
+    pub lockout_longest: SignedDuration,
+    /// Failures are forgotten after this.
+    pub forget_failures_after: SignedDuration,
+    /// The answer to the first failed login waits this long; each further one doubles it up to eight times.
+    pub failure_delay: Duration,
+    /// How long a shared secret of a sealing epoch stays in memory.
+    pub secret_life: Duration,
+    /// How many of them.
+    pub secrets: u64,
+    /// RSA operations at one time.
+    pub unwraps: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            session_life: SignedDuration::from_hours(8),
+            session_idle: SignedDuration::from_hours(2),
+            grant_life: SignedDuration::from_mins(15),
+            certificate_life: SignedDuration::from_hours(24 * 365),
+            lockout_after: 5,
+            lockout_first: SignedDuration::from_mins(1),
+            lockout_longest: SignedDuration::from_hours(1),
+            forget_failures_after: SignedDuration::from_hours(24),
+            failure_delay: Duration::from_millis(200),
+            secret_life: Duration::from_secs(600),
+            secrets: 65_536,
+            unwraps: std::thread::available_parallelism().map_or(2, std::num::NonZero::get),
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! What the key server does. Every request comes here as one call: authenticate, decide, audit, act.
+//!
+//! Time comes from the [`Clock`] that is passed in. The parts: `caller` (who asks), `login` and `sessions`,
+//! `terminals` (enrolment), `grants` with `decide`, `unwrap` and `release` (the one function that gives a key
+//! away), `directory` (the snapshot that requests read), `admin` (the administration), `overview` (health).
+
+pub mod admin;
+mod caller;
+mod decide;
+mod directory;
+mod error;
+mod grants;
+mod identity;
+mod keys;
+mod limits;
+mod lockout;
+mod login;
+mod overview;
+mod password;
+mod release;
+mod sessions;
+mod setup;
+mod terminals;
+mod totp;
+mod unwrap;
+
+pub use caller::{Bearer, Call, Caller, Peer};
+pub use error::ServiceError;
+pub use limits::Limits;
+pub use setup::{NewOrganisation, Setup, bootstrap_token};
+
+use crate::audit::{AuditLog, Record};
+use crate::ca::{Authority, CaError};
+use crate::store::{Change, Store, Tables};
+use arc_swap::ArcSwap;
+use directory::Directory;
+use identity::Identity;
+use jiff::Timestamp;
+use keys::KeyRing;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use std::sync::Arc;
+use tobari_core::clock::Clock;
+use tobari_core::crypto::RootKey;
+use tokio::sync::{Mutex, MutexGuard};
+
+/// The key server without its network.
+pub struct Service {
+    store: Arc<dyn Store>,
+    audit: AuditLog,
+    clock: Arc<dyn Clock>,
+    limits: Limits,
+    identity: Identity,
+    directory: ArcSwap<Directory>,
+    /// Held while the directory is changed, so that changes see each other.
+    changing: Mutex<()>,
+    keys: KeyRing,
+    sessions: sessions::Sessions,
+    contacts: terminals::Contacts,
+    passwords: password::Passwords,
+    lockout: lockout::Lockout,
+    secrets: unwrap::Secrets,
+}
+
+/// The right to change the directory, one at a time.
+pub(crate) struct Changing<'a>(#[expect(dead_code, reason = "held, not read")] MutexGuard<'a, ()>);
+
+impl Service {
+    /// Opens the organisation in `store`, on the current runtime.
+    ///
+    /// # Errors
+    /// The root key does not fit, the store or the end of the audit log is not sound.
+    pub async fn open(
+        store: Arc<dyn Store>,
+        root_key: RootKey,
+        clock: Arc<dyn Clock>,
+        limits: Limits,
+    ) -> Result<Arc<Self>, ServiceError> {
+        let now = clock.now();
+        let tables = store.load().await?;
+        let identity = Identity::open(&tables, root_key)?;
+        let keys = KeyRing::open(&tables, &identity.root_key)?;
+        let audit = AuditLog::start(Arc::clone(&store));
+        let sessions = sessions::Sessions::new(store.sessions(now).await?);
+        let contacts = terminals::Contacts::new(store.last_contacts().await?);
+        let (directory, numbered) = Directory::new(tables, &identity, None, now)?;
+        if let Some(change) = numbered {
+            audit.commit(vec![change], &[]).await?;
+        }
+        let passwords = tokio::task::spawn_blocking(password::Passwords::new)
+            .await
+            .map_err(|error| ServiceError::Internal(error.to_string()))??;
+        Ok(Arc::new(Self {
+            store,
+            audit,
+            clock,
+            identity,
+            directory: ArcSwap::from_pointee(directory),
+            changing: Mutex::new(()),
+            keys,
+            sessions,
+            contacts,
+            passwords,
+            lockout: lockout::Lockout::new(),
+            secrets: unwrap::Secrets::new(&limits),
+            limits,
+        }))
+    }
+
+    /// The time, by the server's clock.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// A certificate for the server itself, with the names of `init` and `more`.
+    pub(crate) fn server_certificate(
+        &self,
+        more: &[String],
+    ) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), CaError> {
+        let mut names = self.identity.server_names.clone();
+        for name in more {
+            if !names.contains(name) {
+                names.push(name.clone());
+            }
+        }
+        self.identity.authority.server(&names, self.clock.now())
+    }
+
+    /// The CA that issues the terminals' certificates.
+    pub(crate) fn authority(&self) -> &Authority {
+        &self.identity.authority
+    }
+
+    pub(crate) async fn begin_change(&self) -> Changing<'_> {
+        Changing(self.changing.lock().await)
+    }
+
+    /// Makes changes to the directory: checks the result as a whole, commits it with its record, and swaps
+    /// it in. When this returns, every request sees it.
+    pub(crate) async fn change(
+        &self,
+        _changing: &Changing<'_>,
+        mut changes: Vec<Change>,
+        record: Record,
+    ) -> Result<(), ServiceError> {
+        let now = self.clock.now();
+        let before = self.directory.load_full();
+        let mut tables: Tables = before.tables.clone();
+        for change in &changes {
+            tables.apply(change);
+        }
+        let (after, numbered) = Directory::new(tables, &self.identity, Some(&before), now)?;
+        changes.extend(numbered);
+        if let Err(error) = self.audit.commit(changes, &[record]).await {
+            let error = ServiceError::from(error);
+            // After a failed commit the outcome may be unknown: what the disk says counts.
+            if matches!(error, ServiceError::AuditUnavailable) {
+                self.reload(now).await;
+            }
+            return Err(error);
+        }
+        self.directory.store(Arc::new(after));
+        Ok(())
+    }
+
+    async fn reload(&self, now: Timestamp) {
+        let loaded = match self.store.load().await {
+            Ok(tables) => Directory::new(tables, &self.identity, None, now),
+            Err(error) => Err(error.into()),
+        };
+        match loaded {
+            Ok((directory, _)) => self.directory.store(Arc::new(directory)),
+            Err(error) => tracing::error!(%error, "the directory cannot be read again"),
+        }
+    }
+
+    /// Writes what is kept in memory for a while (last contacts, last uses) and forgets what has ended.
+    pub async fn tidy(&self) {
+        let now = self.clock.now();
+        let mut changes = Vec::new();
+        let contacts = self.contacts.take();
+        if !contacts.is_empty() {
+            changes.push(Change::TouchTerminals(contacts));
+        }
+        let uses = self.sessions.tidy(now, self.limits.session_idle);
+        if !uses.is_empty() {
+            changes.push(Change::TouchSessions(uses));
+        }
+        if let Ok(before) = now.checked_sub(self.limits.forget_failures_after) {
+            changes.push(Change::Prune(before));
+        }
+        if let Err(error) = self.audit.commit(changes, &[]).await {
+            tracing::warn!(%error, "last contacts were not written");
+        }
+    }
+
+    /// Writes what is pending and closes the store.
+    pub async fn close(&self) {
+        self.tidy().await;
+        if let Err(error) = self.store.close().await {
+            tracing::warn!(error = %crate::Causes(&error), "the store was not closed cleanly");
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! Enrolment of terminals, the bulletin that they fetch, and their last contacts.
+
+use super::caller::Call;
+use super::{Service, ServiceError};
+use crate::audit::{Act, Record, Who};
+use crate::store::{Change, TerminalRow};
+use jiff::{SignedDuration, Timestamp};
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use tobari_core::crypto::{GrantSealer, sha256};
+use tobari_core::ids::TerminalId;
+use tobari_core::proto::api::{EnrolRequest, EnrolResponse};
+use tobari_core::proto::base64::Base64;
+use tobari_core::proto::bulletin::SignedBulletin;
+use tobari_core::proto::problem::ProblemCode;
+
+/// A contact is noted again only after this.
+const CONTACT_STEP: SignedDuration = SignedDuration::from_secs(10);
+
+/// When each terminal was last heard of.
+#[derive(Debug)]
+pub(crate) struct Contacts(Mutex<HashMap<TerminalId, Contact>>);
+
+#[derive(Debug, Clone, Copy)]
+struct Contact {
+    at: Timestamp,
+    written: bool,
+}
+
+impl Contacts {
+    pub(crate) fn new(written: HashMap<TerminalId, Timestamp>) -> Self {
+        Self(Mutex::new(
+            written.into_iter().map(|(terminal, at)| (terminal, Contact { at, written: true })).collect(),
+        ))
+    }
+
+    pub(crate) fn touch(&self, terminal: TerminalId, now: Timestamp) {
+        let mut contacts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let contact = contacts.get(&terminal);
+        if contact.is_none_or(|contact| now.duration_since(contact.at) >= CONTACT_STEP) {
+            contacts.insert(terminal, Contact { at: now, written: false });
+        }
+    }
+
+    pub(crate) fn last(&self, terminal: TerminalId) -> Option<Timestamp> {
+        let contacts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        contacts.get(&terminal).map(|contact| contact.at)
+    }
+
+    /// What the store does not know yet.
+    pub(crate) fn take(&self) -> Vec<(TerminalId, Timestamp)> {
+        let mut contacts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        contacts
+            .iter_mut()
+            .filter(|(_, contact)| !contact.written)
+            .map(|(terminal, contact)| {
+                contact.written = true;
+                (*terminal, contact.at)
+            })
+            .collect()
+    }
+}
+
+impl Service {
+    /// `POST /v1/terminals/enrol`.
+    ///
+    /// # Errors
+    /// A token that is not good; a request or key that is malformed, which leaves the token unused.
+    pub async fn enrol(&self, call: &Call, request: EnrolRequest) -> Result<EnrolResponse, ServiceError> {
+        super::admin::check_name("name", &request.name)?;
+        // What a sealer cannot be made for could never be granted anything.
+        if GrantSealer::new(&request.grant_key.0, b"").is_err() {
+            return Err(ServiceError::invalid("grant_key", "not an uncompressed P-256 point"));
+        }
+        let now = self.clock.now();
+        let hash = sha256(&[request.token.trim().as_bytes()]);
+        let Some(token) = self.store.token(hash).await?.filter(|token| token.expires_at > now) else {
+            return self.refuse_enrolment(call, now, &request.name).await;
+        };
+        let id = TerminalId::generate();
+        let certificate =
+            self.identity.authority.terminal(id, &request.csr_pem, self.limits.certificate_life, now)?;
+        let row = TerminalRow {
+            id,
+            name: request.name.trim().to_owned(),
+            zone: token.zone,
+            tags: token.tags,
+            revoked: false,
+            fingerprint: certificate.fingerprint,
+            certificate_expires_at: certificate.expires_at,
+            grant_key: request.grant_key.0,
+            enrolled_at: now,
+        };
+        let who = Who { terminal: Some(id), request: Some(call.request), ..Who::default() };
+        let record = Record::new(Act::Enrolment, now, who).about("terminal", id).detail(row.name.clone());
+        let changing = self.begin_change().await;
+        let changes = vec![Change::UseToken(hash), Change::PutTerminal(row)];
+        match self.change(&changing, changes, record).await {
+            Ok(()) => {}
+            // Somebody else was faster with the same token.
+            Err(ServiceError::Conflict { .. }) => {
+                return self.refuse_enrolment(call, now, &request.name).await;
+            }
+            Err(error) => return Err(error),
+        }
+        drop(changing);
+        tracing::info!(terminal = %id, request = %call.request, "terminal enrolled");
+        Ok(EnrolResponse {
+            terminal: id,
+            certificate_pem: certificate.pem,
+            ca_pem: self.identity.authority.pem().to_owned(),
+            organisation: self.identity.organisation,
+            signing_key: Base64(self.identity.signing_key.verifying_key().to_bytes().to_vec()),
+            bulletin: self.directory.load().signed_bulletin.clone(),
+        })
+    }
+
+    async fn refuse_enrolment<T>(&self, call: &Call, now: Timestamp, name: &str) -> Result<T, ServiceError> {
+        let who = Who { request: Some(call.request), ..Who::default() };
+        let mut record = Record::new(Act::EnrolmentFailed, now, who).detail(name);
+        record.code = Some(ProblemCode::BadEnrolmentToken);
+        self.audit.commit(Vec::new(), &[record]).await?;
+        Err(ServiceError::BadEnrolmentToken)
+    }
+
+    /// `GET /v1/bulletin`: the signed bulletin and its number.
+    ///
+    /// # Errors
+    /// The terminal is not accepted.
+    pub fn bulletin(&self, call: &Call) -> Result<(u64, SignedBulletin), ServiceError> {
+        self.terminal(call)?;
+        let directory = self.directory.load();
+        Ok((directory.bulletin.number, directory.signed_bulletin.clone()))
+    }
+}

@@ -1,0 +1,136 @@
+//! Changes: the only way in which anything in the store becomes different. A commit takes a list of them
+//! and the audit records of the act, and does all or nothing.
+
+use super::rows::{
+    Digest, LabelKeyRow, LabelRow, LoginFailuresRow, PersonRow, SessionRow, Tables, TerminalRow, TokenRow,
+};
+use jiff::Timestamp;
+use std::sync::Arc;
+use tobari_core::ids::{FolderId, GroupId, PersonId, PostId, RuleId, SessionId, TerminalId};
+use tobari_core::policy::{Group, Post, Rule};
+use tobari_core::proto::bulletin::Folder;
+
+/// One change. `Put` creates or replaces.
+#[derive(Debug, Clone)]
+pub enum Change {
+    /// A named value.
+    PutSetting(String, Vec<u8>),
+    /// A label.
+    PutLabel(LabelRow),
+    /// A label's key; generations are never replaced.
+    AddLabelKey(LabelKeyRow),
+    /// A group.
+    PutGroup(Group),
+    /// Removes a group.
+    DeleteGroup(GroupId),
+    /// A post.
+    PutPost(Post),
+    /// Removes a post.
+    DeletePost(PostId),
+    /// A rule.
+    PutRule(Rule),
+    /// Removes a rule.
+    DeleteRule(RuleId),
+    /// A person. Two people with one `login_key` are a conflict.
+    PutPerson(PersonRow),
+    /// Removes a person and remembers the id as departed.
+    DeletePerson(PersonId),
+    /// Notes the time step of a code. Stale unless it is later than the one noted before.
+    AdvanceTotpStep(PersonId, i64),
+    /// Forgets the time step: a new secret begins anew.
+    ForgetTotpStep(PersonId),
+    /// A terminal.
+    PutTerminal(TerminalRow),
+    /// The last contacts of terminals.
+    TouchTerminals(Vec<(TerminalId, Timestamp)>),
+    /// A folder.
+    PutFolder(Folder),
+    /// Removes a folder.
+    DeleteFolder(FolderId),
+    /// A one-time token.
+    PutToken(TokenRow),
+    /// Uses a token up. Stale if it is not there any more.
+    UseToken(Digest),
+    /// A session.
+    PutSession(SessionRow),
+    /// Ends a session.
+    DeleteSession(SessionId),
+    /// Ends all sessions of a person.
+    DeleteSessionsOfPerson(PersonId),
+    /// Ends all sessions on a terminal.
+    DeleteSessionsOnTerminal(TerminalId),
+    /// The last uses of sessions.
+    TouchSessions(Vec<(SessionId, Timestamp)>),
+    /// Counts failed logins.
+    PutLoginFailures(LoginFailuresRow),
+    /// Forgets the failures of a login name.
+    ClearLoginFailures(String),
+    /// Removes tokens and sessions that ended, and failures that were last seen, before this time.
+    Prune(Timestamp),
+}
+
+impl Tables {
+    /// Makes in memory the same change that the store makes; changes to what is not held in the tables
+    /// (sessions, tokens, counters) leave them as they are.
+    pub fn apply(&mut self, change: &Change) {
+        match change {
+            Change::PutSetting(name, value) => {
+                self.settings.insert(name.clone(), Arc::new(value.clone()));
+            }
+            Change::PutLabel(row) => {
+                self.labels.insert(row.label.id, Arc::new(row.clone()));
+            }
+            Change::AddLabelKey(row) => {
+                self.label_keys.insert((row.label, row.generation), Arc::new(row.clone()));
+            }
+            Change::PutGroup(group) => {
+                self.groups.insert(group.id, Arc::new(group.clone()));
+            }
+            Change::DeleteGroup(id) => {
+                self.groups.remove(id);
+            }
+            Change::PutPost(post) => {
+                self.posts.insert(post.id, Arc::new(post.clone()));
+            }
+            Change::DeletePost(id) => {
+                self.posts.remove(id);
+            }
+            Change::PutRule(rule) => {
+                self.rules.insert(rule.id, Arc::new(rule.clone()));
+            }
+            Change::DeleteRule(id) => {
+                self.rules.remove(id);
+            }
+            Change::PutPerson(row) => {
+                self.people.insert(row.id, Arc::new(row.clone()));
+            }
+            Change::DeletePerson(id) => {
+                if self.people.remove(id).is_some() {
+                    self.departed.insert(*id);
+                }
+            }
+            Change::PutTerminal(row) => {
+                self.terminals.insert(row.id, Arc::new(row.clone()));
+            }
+            Change::PutFolder(folder) => {
+                self.folders.insert(folder.id, Arc::new(folder.clone()));
+            }
+            Change::DeleteFolder(id) => {
+                self.folders.remove(id);
+            }
+            Change::AdvanceTotpStep(..)
+            | Change::ForgetTotpStep(_)
+            | Change::TouchTerminals(_)
+            | Change::PutToken(_)
+            | Change::UseToken(_)
+            | Change::PutSession(_)
+            | Change::DeleteSession(_)
+            | Change::DeleteSessionsOfPerson(_)
+            | Change::DeleteSessionsOnTerminal(_)
+            | Change::TouchSessions(_)
+            | Change::PutLoginFailures(_)
+            | Change::ClearLoginFailures(_)
+            | Change::Prune(_) => {}
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! The store: what survives a restart. [`Store`] is small on purpose, so that a second database is one more
+//! implementation: load all, look up the few things that are not held in memory, read the audit log, and
+//! commit a list of [`Change`]s together with audit records. Its conformance suite is `tests/store.rs`.
+//!
+//! It knows nothing of policy, people's rights or HTTP; `service/` decides, this keeps.
+
+mod change;
+mod rows;
+pub mod sqlite;
+
+pub use change::Change;
+pub use rows::{
+    Digest, LabelKeyRow, LabelRow, LoginFailuresRow, PersonRow, SessionRow, Tables, TerminalRow, TokenRow,
+};
+
+use jiff::Timestamp;
+use std::collections::HashMap;
+use std::pin::Pin;
+use tobari_core::ids::{PersonId, TerminalId};
+
+/// What asynchronous store calls return, so that a store can be a trait object.
+pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
+
+/// Why the store did not do what was asked. After any of them nothing was changed, except after
+/// [`StoreError::Unavailable`] from a commit, where the outcome is unknown.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Another row has this value; the text names the column.
+    #[error("{0} is already taken")]
+    Taken(String),
+    /// What the change builds on is gone: a used token, a code's time step that was already used.
+    #[error("the change builds on something that is no longer so")]
+    Stale,
+    /// A row holds what it must not: damage, or another version's data.
+    #[error("damaged row in {table}: {detail}")]
+    Damaged {
+        /// The table.
+        table: &'static str,
+        /// What does not fit; never a secret.
+        detail: String,
+    },
+    /// The audit log does not continue the chain that this process has seen.
+    #[error("the audit log was cut or replaced: {0}")]
+    AuditBroken(String),
+    /// The database is of a later version of this program.
+    #[error("the database has schema version {found}, this program knows up to {known}")]
+    TooNew {
+        /// Version of the database.
+        found: i64,
+        /// Highest version known.
+        known: i64,
+    },
+    /// The database cannot be reached or written.
+    #[error("the database failed")]
+    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// The end of the audit chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AuditHead {
+    /// Sequence number of the last record; 0 when there is none.
+    pub sequence: u64,
+    /// Its hash; zeros when there is none.
+    pub hash: Digest,
+}
+
+impl AuditHead {
+    /// Before the first record.
+    pub const START: Self = Self { sequence: 0, hash: [0; 32] };
+}
+
+/// One record of the audit log as stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditRow {
+    /// Sequence number, from 1.
+    pub sequence: u64,
+    /// The bytes that were hashed.
+    pub payload: Vec<u8>,
+    /// SHA-256(hash before ‖ payload).
+    pub hash: Digest,
+}
+
+/// A durable store.
+pub trait Store: Send + Sync + std::fmt::Debug {
+    /// Everything that is held in memory.
+    fn load(&self) -> StoreFuture<'_, Tables>;
+
+    /// All sessions that have not ended at `now`.
+    fn sessions(&self, now: Timestamp) -> StoreFuture<'_, Vec<SessionRow>>;
+
+    /// The last contacts of terminals, as far as written.
+    fn last_contacts(&self) -> StoreFuture<'_, HashMap<TerminalId, Timestamp>>;
+
+    /// The enrolment token with this hash.
+    fn token(&self, hash: Digest) -> StoreFuture<'_, Option<TokenRow>>;
+
+    /// The failed logins of a login name.
+    fn login_failures<'a>(&'a self, login_key: &'a str) -> StoreFuture<'a, Option<LoginFailuresRow>>;
+
+    /// The time step of the last code that a person used.
+    fn totp_step(&self, person: PersonId) -> StoreFuture<'_, Option<i64>>;
+
+    /// Makes all changes and appends one audit record for each payload, durably and in one transaction.
+    /// Answers with the head after the last record.
+    fn commit<'a>(&'a self, changes: &'a [Change], payloads: &'a [Vec<u8>]) -> StoreFuture<'a, AuditHead>;
+
+    /// The end of the audit chain.
+    fn audit_head(&self) -> StoreFuture<'_, AuditHead>;
+
+    /// At most `limit` records after the given sequence number, in order.
+    fn audit_page(&self, after: u64, limit: u32) -> StoreFuture<'_, Vec<AuditRow>>;
+
+    /// Whether the database is sound, as far as it can tell itself.
+    fn check(&self) -> StoreFuture<'_, ()>;
+
+    /// Ends all work in hand and closes.
+    fn close(&self) -> StoreFuture<'_, ()>;
+}

@@ -1,0 +1,167 @@
+//! What the store keeps, as types. Secrets among it (label keys, TOTP secrets, CA and signing key) are sealed under the
+//! root key before they come here; passwords and tokens are hashes.
+
+use jiff::Timestamp;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use tobari_core::crypto::KeyId;
+use tobari_core::ids::{FolderId, GroupId, LabelId, PersonId, PostId, RuleId, SessionId, TerminalId};
+use tobari_core::policy::{Group, Label, Membership, Post, Rule};
+use tobari_core::proto::admin::{KeyKind, Role};
+use tobari_core::proto::bulletin::{Folder, PublicKey};
+
+/// SHA-256 of a token or certificate.
+pub type Digest = [u8; 32];
+
+/// A label.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LabelRow {
+    /// Id, name and level.
+    pub label: Label,
+    /// How its first key was made.
+    pub key_kind: KeyKind,
+    /// Whether password-ZIPs may use ZipCrypto.
+    pub allow_legacy_zip: bool,
+}
+
+/// One generation of a label's key pair.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LabelKeyRow {
+    /// The label.
+    pub label: LabelId,
+    /// Generation, from 1.
+    pub generation: u32,
+    /// Key id of the public half.
+    pub key_id: KeyId,
+    /// The public half.
+    pub public_key: PublicKey,
+    /// The private half, sealed under the root key for this label and generation.
+    pub sealed_private: Vec<u8>,
+    /// When it was made.
+    pub created_at: Timestamp,
+}
+
+/// A person.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PersonRow {
+    /// Identity.
+    pub id: PersonId,
+    /// Login name as it was given.
+    pub login: String,
+    /// Login name as it is compared.
+    pub login_key: String,
+    /// Display name.
+    pub name: String,
+    /// Argon2id hash in PHC form.
+    pub password_hash: String,
+    /// TOTP secret, sealed under the root key for this person.
+    pub sealed_totp: Option<Vec<u8>>,
+    /// Memberships.
+    pub memberships: Vec<Membership>,
+    /// Administrator roles.
+    pub roles: Vec<Role>,
+    /// Whether the person is shut out.
+    pub disabled: bool,
+}
+
+impl std::fmt::Debug for PersonRow {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PersonRow").field("id", &self.id).field("login", &self.login).finish_non_exhaustive()
+    }
+}
+
+/// A terminal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TerminalRow {
+    /// Identity.
+    pub id: TerminalId,
+    /// Name for people.
+    pub name: String,
+    /// Zone.
+    pub zone: Option<String>,
+    /// Tags.
+    pub tags: Vec<String>,
+    /// Whether it is shut out.
+    pub revoked: bool,
+    /// SHA-256 of its certificate (DER).
+    pub fingerprint: Digest,
+    /// When the certificate ends.
+    pub certificate_expires_at: Timestamp,
+    /// HPKE public key to which DEKs are sealed.
+    pub grant_key: Vec<u8>,
+    /// When it was enrolled.
+    pub enrolled_at: Timestamp,
+}
+
+/// A one-time enrolment token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenRow {
+    /// SHA-256 of the token.
+    pub hash: Digest,
+    /// Zone of the terminal to be enrolled.
+    pub zone: Option<String>,
+    /// Its tags.
+    pub tags: Vec<String>,
+    /// When the token ends.
+    pub expires_at: Timestamp,
+}
+
+/// A login session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionRow {
+    /// Identity.
+    pub id: SessionId,
+    /// SHA-256 of the bearer token.
+    pub token_hash: Digest,
+    /// Who is logged in.
+    pub person: PersonId,
+    /// The terminal to whose certificate the session is bound.
+    pub terminal: TerminalId,
+    /// Whether a second factor was used.
+    pub second_factor: bool,
+    /// When it began.
+    pub created_at: Timestamp,
+    /// When it ends.
+    pub expires_at: Timestamp,
+    /// When it was last used, as far as written.
+    pub last_used_at: Timestamp,
+}
+
+/// The failed logins of one login name, known or not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoginFailuresRow {
+    /// The login name as it is compared.
+    pub login_key: String,
+    /// Failures since the last success.
+    pub failures: u32,
+    /// The last of them.
+    pub last_failed_at: Timestamp,
+    /// No login before this time.
+    pub locked_until: Timestamp,
+}
+
+/// Everything that the server keeps in memory: the directory, the policy and the keys (sealed). Rows are
+/// shared, so that copying the tables for a change costs little.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tables {
+    /// Named values: organisation, CA, signing key, recovery key, bulletin number.
+    pub settings: BTreeMap<String, Arc<Vec<u8>>>,
+    /// Labels.
+    pub labels: BTreeMap<LabelId, Arc<LabelRow>>,
+    /// Label keys by label and generation.
+    pub label_keys: BTreeMap<(LabelId, u32), Arc<LabelKeyRow>>,
+    /// Groups.
+    pub groups: BTreeMap<GroupId, Arc<Group>>,
+    /// Posts.
+    pub posts: BTreeMap<PostId, Arc<Post>>,
+    /// Rules.
+    pub rules: BTreeMap<RuleId, Arc<Rule>>,
+    /// People.
+    pub people: BTreeMap<PersonId, Arc<PersonRow>>,
+    /// People who were deleted.
+    pub departed: BTreeSet<PersonId>,
+    /// Terminals.
+    pub terminals: BTreeMap<TerminalId, Arc<TerminalRow>>,
+    /// Designated folders.
+    pub folders: BTreeMap<FolderId, Arc<Folder>>,
+}
