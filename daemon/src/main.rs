@@ -103,7 +103,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let mut stderr = std::io::stderr().lock();
-            let _nowhere_else_to_say_it = writeln!(stderr, "tobarid: error: {error:#}");
+            let _nowhere_else_to_say_it = writeln!(stderr, "tobarid: error: {error}");
             if let Some(hint) = hint(&error) {
                 let _nowhere_else_to_say_it = writeln!(stderr, "tobarid: hint: {hint}");
             }

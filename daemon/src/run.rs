@@ -84,6 +84,7 @@ pub fn run(config: Config, clock: Arc<dyn Clock>) -> Result<(), RunError> {
 
     notify(&[NotifyState::Stopping]);
     tracing::info!("tobarid stops");
+    service.close();
     control.stop();
     poller.stop();
     service.stop();

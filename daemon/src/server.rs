@@ -175,6 +175,7 @@ pub struct KeyServer {
     clock: Arc<dyn Clock>,
     certificate_expires_at: Option<Timestamp>,
     contact: Mutex<Contact>,
+    closed: tokio::sync::watch::Sender<bool>,
 }
 
 impl std::fmt::Debug for KeyServer {
@@ -250,7 +251,9 @@ impl KeyServer {
             .timeout(REQUEST_TIMEOUT)
             .user_agent(concat!("tobarid/", env!("CARGO_PKG_VERSION")))
             .build()?;
-        Ok(Self { url, http, runtime, clock, certificate_expires_at, contact: Mutex::default() })
+        let (closed, _) = tokio::sync::watch::channel(false);
+        let contact = Mutex::default();
+        Ok(Self { url, http, runtime, clock, certificate_expires_at, contact, closed })
     }
 
     /// Its URL.
@@ -263,12 +266,18 @@ impl KeyServer {
         self.contact.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Lets requests that wait for an answer fail at once, and those to come.
+    pub fn close(&self) {
+        self.closed.send_replace(true);
+    }
+
     /// Sends a request and waits for the answer.
     ///
     /// # Errors
     /// `CertificateExpired` and `KeyServerUnreachable`; an answer of any status is not an error here.
     pub fn call(&self, call: Call<'_>) -> Result<Reply, Problem> {
-        let result = self.check_certificate().and_then(|()| self.runtime.block_on(self.send(call)));
+        let result =
+            self.check_certificate().and_then(|()| self.runtime.block_on(self.send_unless_closed(call)));
         let mut contact = self.contact.lock().unwrap_or_else(PoisonError::into_inner);
         match &result {
             Ok(_) => *contact = Contact { seen_at: Some(self.clock.now()), error: None },
@@ -281,6 +290,15 @@ impl KeyServer {
         match self.certificate_expires_at {
             Some(end) if end <= self.clock.now() => Err(expired(&format!("expired at {end}"))),
             _ => Ok(()),
+        }
+    }
+
+    async fn send_unless_closed(&self, call: Call<'_>) -> Result<Reply, Problem> {
+        let mut closed = self.closed.subscribe();
+        tokio::select! {
+            biased;
+            _ = closed.wait_for(|closed| *closed) => Err(self.unreachable_because("tobarid is stopping")),
+            result = self.send(call) => result,
         }
     }
 

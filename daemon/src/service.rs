@@ -112,6 +112,11 @@ impl Service {
         service
     }
 
+    /// Ends waiting for the key server: requests in work fail, and so do those to come.
+    pub fn close(&self) {
+        self.server.close();
+    }
+
     /// Ends the folder side; files in work are finished.
     pub fn stop(&self) {
         let engine = self.engine().take();

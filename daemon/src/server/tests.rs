@@ -110,3 +110,22 @@ fn only_bare_https_urls_are_key_servers() {
         assert!(bad.parse::<ServerUrl>().is_err(), "{bad}");
     }
 }
+
+#[test]
+fn a_request_in_work_ends_when_the_client_is_closed() {
+    let ca = Authority::new();
+    let (asked, was_asked) = std::sync::mpsc::channel();
+    let server = FakeKeyServer::start(&ca, move |_| {
+        asked.send(()).unwrap();
+        std::thread::park();
+        Said::default()
+    });
+    let (client, _runtime) = client(&server.url, &ca, &ca, "2026-01-01T00:00:00Z");
+    std::thread::scope(|scope| {
+        let waits = scope.spawn(|| client.call(Call::get("/v1/bulletin")).err().unwrap().code);
+        was_asked.recv().unwrap();
+        client.close();
+        assert_eq!(waits.join().unwrap(), ProblemCode::KeyServerUnreachable);
+    });
+    assert!(client.call(Call::get("/v1/bulletin")).is_err());
+}
