@@ -67,6 +67,12 @@ proptest! {
     }
 
     #[test]
+    fn any_bytes_as_a_journal(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        properties::journal(&bytes);
+        properties::journal(&[b"\x89TBJ\r\n\x1a\n\x01\0".as_slice(), &bytes].concat());
+    }
+
+    #[test]
     fn a_fuzzers_bytes(bytes in prop::collection::vec(any::<u8>(), 0..30)) {
         properties::body_from_bytes(&bytes);
     }

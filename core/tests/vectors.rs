@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use tobari_core::crypto::{Dek, RecipientPrivateKey, second, sha256};
 use tobari_core::envelope::{
-    FilePolicy, Header, MemoryStorage, OpenError, looks_sealed, open_stream, read_back,
+    FilePolicy, Header, MemoryStorage, OpenError, Reader, looks_sealed, open_stream, read_back, verify,
 };
 
 #[derive(Deserialize)]
@@ -110,6 +110,13 @@ fn opens(vector: &Vector, key: &RecipientPrivateKey, bytes: Vec<u8>) -> Result<(
     check(vector.sha256.as_ref() == Some(&hash), "plaintext")?;
     check(vector.length == Some(opened.bytes), "length")?;
     check(vector.tail == opened.interrupted_tail, "tail")?;
+    let verified =
+        verify(&storage, &header, &dek, &mut |_| ()).map_err(|error| format!("verify: {error:?}"))?;
+    check(verified.length == opened.bytes && verified.interrupted_tail == vector.tail, "verified")?;
+    let reader = Reader::open(&storage, &header, &dek).map_err(|error| format!("reader: {error:?}"))?;
+    let mut again = vec![0; plaintext.len() + 1];
+    let count = reader.read_at(&mut again, 0).map_err(|error| format!("reader: {error:?}"))?;
+    check(again[..count] == plaintext, "random access gives the same")?;
     // The read-back accepts what a fresh seal makes, and no file that a writer has changed since.
     if !["second-slot-newer", "first-slot-torn", "no-root", "dirty", "dirty-with-tail"]
         .contains(&vector.name.as_str())
@@ -143,7 +150,12 @@ fn refused(vector: &Vector, key: &RecipientPrivateKey, bytes: Vec<u8>) -> Result
         Ok(_) => return Err("opens".into()),
     }
     check(stage == Stage::Body || plaintext.is_empty(), "gave out something before it was refused")?;
-    check(read_back(&storage, &dek, &mut plaintext.as_slice(), second()).is_err(), "read back accepts it")
+    check(verify(&storage, &header, &dek, &mut |_| ()).is_err(), "verify accepts it")?;
+    check(read_back(&storage, &dek, &mut plaintext.as_slice(), second()).is_err(), "read back accepts it")?;
+    let reader = Reader::open(&storage, &header, &dek);
+    check(stage == Stage::Body || reader.is_err(), "the reader accepts it")?;
+    let whole = reader.and_then(|reader| reader.read_at(&mut vec![0; 20_000], 0));
+    check(whole.is_err(), "the reader serves it")
 }
 
 fn unwrap(header: &Header, key: &RecipientPrivateKey) -> Option<Dek> {

@@ -4,7 +4,8 @@
 use std::sync::OnceLock;
 use tobari_core::crypto::{Dek, RecipientPrivateKey, second};
 use tobari_core::envelope::{
-    Epoch, Header, MemoryStorage, OpenError, SealOptions, looks_sealed, open_stream, read_back, seal,
+    Epoch, Header, MemoryStorage, OpenError, Reader, SealOptions, Writer, journal_header, looks_sealed,
+    open_stream, read_back, seal, verify,
 };
 
 /// Any bytes as a header, in wire form or as the start of a file: refused, or the one encoding of what was understood.
@@ -78,8 +79,50 @@ pub fn body(edits: &[(u16, u8)], length: Option<u16>) {
         Err(OpenError::Refused(_)) => assert!(changed, "refused what was sealed"),
         Err(error) => unreachable!("{error}"),
     }
+    let verified = verify(&storage, &sample.header, &sample.dek, &mut |_| ());
+    assert!(verified.is_err() || plaintext == sample.plaintext);
     let compared = read_back(&storage, &sample.dek, &mut sample.plaintext.as_slice(), second());
     assert!(compared.is_err() || plaintext == sample.plaintext);
+    if let Ok(reader) = Reader::open(&storage, &sample.header, &sample.dek) {
+        for start in [0, 1, 4095, 4096, 8191, 9999] {
+            let mut piece = [0; 300];
+            if let Ok(count) = reader.read_at(&mut piece, start) {
+                assert!(
+                    sample.plaintext[start as usize..].starts_with(&piece[..count]),
+                    "served what was not sealed"
+                );
+            }
+        }
+    }
+    write(sample, storage, &[]);
+}
+
+/// Any bytes as the redo journal beside a good envelope: ignored, since no key made it.
+pub fn journal(bytes: &[u8]) {
+    let sample = sample();
+    drop(journal_header(&MemoryStorage::from(bytes.to_vec())));
+    write(sample, MemoryStorage::from(sample.bytes.clone()), bytes);
+}
+
+/// Changes a file that may be damaged: refused, or what comes out is the old contents with the change.
+fn write(sample: &Sample, storage: MemoryStorage, journal: &[u8]) {
+    let journal = MemoryStorage::from(journal.to_vec());
+    let Ok(mut writer) = Writer::open(&storage, &journal, &sample.header, &sample.dek) else { return };
+    let changed =
+        writer.write_at(b"changed", 5000).and_then(|()| writer.set_len(11_000)).and_then(|()| writer.close());
+    let mut plaintext = Vec::new();
+    if changed.is_err() {
+        return;
+    }
+    let opened = open_stream(&storage, &sample.header, &sample.dek, &mut plaintext, &mut |_| ());
+    let mut expected = sample.plaintext.clone();
+    expected[5000..5007].copy_from_slice(b"changed");
+    expected.resize(11_000, 0);
+    // A damaged chunk that the change did not touch is refused when it is read.
+    match opened {
+        Ok(opened) => assert!(plaintext == expected && opened.interrupted_tail.is_none(), "written wrongly"),
+        Err(_) => assert!(expected.starts_with(&plaintext), "written wrongly"),
+    }
 }
 
 /// Edits and length from the bytes of a fuzzer.
