@@ -1,5 +1,7 @@
 //! The properties of the fuzz targets, in every run of the tests: random bytes, and good ones with a few changes.
 
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
 use proptest::prelude::*;
 
 #[path = "../../fuzz/src/lib.rs"]
