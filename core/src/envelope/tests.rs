@@ -1,5 +1,6 @@
 //! Tests of the envelope, one file for each subject.
 
+mod document;
 mod mutations;
 mod power_cut;
 mod rewrite;
