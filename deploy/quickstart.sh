@@ -47,6 +47,7 @@ need 7z p7zip-full
 need jq jq
 need xxd xxd
 need soffice 'libreoffice-writer-nogui libreoffice-calc-nogui fonts-vlgothic'
+need pdftoppm poppler-utils
 need iconv libc-bin
 if [ ${#missing[@]} -gt 0 ]; then
     # shellcheck disable=SC2068 # an entry may name several packages
@@ -170,7 +171,7 @@ convert_with() { soffice "-env:UserInstallation=file://$dir/soffice" --headless 
 convert_with --infilter='HTML (StarWriter)' --convert-to 'docx:MS Word 2007 XML' --outdir "$made/契約/令和8年度" "$dir/契約書.html"
 convert_with --infilter='CSV:44,34,UTF8' --convert-to xlsx --outdir "$made" "$made/名簿.csv"
 convert_with --convert-to pdf --outdir "$made/契約" "$made/契約/令和8年度/契約書.docx"
-convert_with --convert-to png --outdir "$made/契約" "$made/契約/令和8年度/契約書.docx"
+pdftoppm -png -r 72 -singlefile "$made/契約/契約書.pdf" "$made/契約/契約書"
 (cd "$made" && find . -type f | sort)
 
 step 'They land in the watched folder and are sealed under their own names'

@@ -23,6 +23,7 @@ need xxd xxd
 need openssl openssl
 need shellcheck shellcheck
 need soffice 'libreoffice-writer-nogui libreoffice-calc-nogui fonts-vlgothic'
+need pdftoppm poppler-utils
 need python3 'python3 python3-venv'
 if [ ${#wanted[@]} -gt 0 ]; then
     sudo=''
