@@ -196,7 +196,7 @@ impl TryFrom<RawConfig> for Config {
                     connections.min(32),
                     1..=connections,
                 )?,
-                idle: seconds("control.idle_seconds", raw.control.idle_seconds, 60, 1..=86_400)?,
+                idle: seconds("control.idle_seconds", raw.control.idle_seconds, 300, 1..=86_400)?,
             },
             seal: raw.seal.resolve()?,
         })

@@ -173,11 +173,9 @@ fn hint(error: &anyhow::Error) -> Option<&'static str> {
         return match error {
             EnrolError::State(error) => state(error),
             EnrolError::Fingerprint(_) => {
-                Some("'tobari-keyserver init' and 'tobari admin terminal token' print the fingerprint")
+                Some("'tobari-keyserver init' and 'tobari admin token' print the fingerprint")
             }
-            EnrolError::EmptyToken => {
-                Some("an administrator makes a token with 'tobari admin terminal token'")
-            }
+            EnrolError::EmptyToken => Some("an administrator makes a token with 'tobari admin token'"),
             EnrolError::Refused(problem) if problem.code == ProblemCode::BadEnrolmentToken => {
                 Some("a token is good once and for a limited time; ask an administrator for a new one")
             }

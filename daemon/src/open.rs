@@ -107,12 +107,12 @@ pub fn failure(error: OpenError, authentic: u64) -> Failure {
     match error {
         OpenError::Refused(reason) => {
             tracing::debug!(?reason, "an envelope was refused");
-            Failure::new(
-                ProblemCode::CorruptEnvelope,
-                format!(
-                    "the file is damaged or was tampered with; only its first {authentic} bytes are authentic"
-                ),
-            )
+            let what = "the file is damaged, was cut or was tampered with";
+            let detail = match authentic {
+                0 => format!("{what}; nothing of it was released"),
+                bytes => format!("{what}; only its first {bytes} bytes are authentic"),
+            };
+            Failure::new(ProblemCode::CorruptEnvelope, detail)
         }
         OpenError::Storage(error) => Failure::io("failed to read the sealed file", &error),
         OpenError::Sink(error) => Failure::io("failed to write the opened contents", &error),
