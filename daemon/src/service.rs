@@ -172,6 +172,8 @@ impl Service {
                 drop(fetched);
                 if let Some(bulletin) = new {
                     tracing::info!(number = bulletin.number, "a new bulletin is in force");
+                    // Something changed at the organisation; what was granted before is asked for again.
+                    self.grants.clear();
                     self.apply(&bulletin);
                 }
                 Ok(())

@@ -283,7 +283,9 @@ impl Site {
         let (state, socket) = (self.path("daemon"), self.socket());
         std::fs::write(
             &config,
-            format!("state_dir = {state:?}\nsocket = {socket:?}\nroles = [\"seal\", \"view\"]\n[seal]\nretry_seconds = 2\n"),
+            format!(
+                "state_dir = {state:?}\nsocket = {socket:?}\nroles = [\"seal\", \"view\"]\n[seal]\nretry_seconds = 2\n"
+            ),
         )?;
         let log = std::fs::File::options().create(true).append(true).open(self.path("tobarid.log"))?;
         let child = Command::new(bin_dir()?.join("tobarid"))

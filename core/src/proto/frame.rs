@@ -16,6 +16,7 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use zeroize::Zeroizing;
 
 /// Most descriptors that one frame can carry.
 pub const MAX_DESCRIPTORS: usize = 8;
@@ -57,8 +58,10 @@ pub fn send_frame(
     if descriptors.len() > MAX_DESCRIPTORS {
         return Err(refused("too many file descriptors for one frame"));
     }
-    let mut frame = vec![0; 4];
-    serde_json::to_writer(&mut frame, message).map_err(|error| refused(&error.to_string()))?;
+    // Frames carry passwords: their buffers are wiped, and small ones do not move while they are written.
+    let mut frame = Zeroizing::new(Vec::with_capacity(4096));
+    frame.extend_from_slice(&[0; 4]);
+    serde_json::to_writer(&mut *frame, message).map_err(|error| refused(&error.to_string()))?;
     let length = frame.len() - 4;
     if length > MAX_FRAME {
         return Err(refused("the message is longer than a frame can be"));
@@ -111,7 +114,7 @@ pub fn receive_frame<T: DeserializeOwned>(
     if length > MAX_FRAME {
         return Err(FrameError::TooLarge(length));
     }
-    let mut body = Vec::new();
+    let mut body = Zeroizing::new(Vec::new());
     while body.len() < length {
         let have = body.len();
         body.resize(length.min(have + STEP), 0);
