@@ -5,7 +5,7 @@ use crate::client::Client;
 use crate::console::Console;
 use crate::error::{Action, Error};
 use crate::exit::Exit;
-use crate::message::Arguments;
+use crate::message::{Arguments, printable};
 use crate::progress::Progress;
 use crate::settings::Settings;
 use serde::Serialize;
@@ -101,10 +101,17 @@ impl App {
             self.diagnose_json("error", &error.report(language));
             return;
         }
-        let mut lines = vec![format!("tobari: error: {}", error.message(language))];
+        let message = error.message(language);
+        // Only a wrong command line is shown with its own line breaks.
+        let message = if matches!(error, Error::Usage { .. }) { message } else { printable(&message) };
+        let mut lines = vec![format!("tobari: error: {message}")];
         if let Error::Problem { reasons, .. } = error {
-            lines
-                .extend(reasons.iter().map(|reason| self.reason(reason)).map(|reason| format!("  {reason}")));
+            lines.extend(
+                reasons
+                    .iter()
+                    .map(|reason| self.reason(reason))
+                    .map(|reason| format!("  {}", printable(&reason))),
+            );
         }
         lines.push(format!("tobari: hint: {}", error.hint(language)));
         self.diagnose(&lines.join("\n"));
@@ -117,7 +124,7 @@ impl App {
             let code = id.strip_prefix("warning-").unwrap_or(id);
             self.diagnose_json("warning", &serde_json::json!({ "code": code, "message": message }));
         } else {
-            self.diagnose(&format!("tobari: warning: {message}"));
+            self.diagnose(&format!("tobari: warning: {}", printable(&message)));
         }
     }
 
@@ -125,7 +132,7 @@ impl App {
     pub fn note(&mut self, id: &str, arguments: &Arguments) {
         if !self.settings.json {
             let message = self.text(id, arguments);
-            self.diagnose(&format!("tobari: {message}"));
+            self.diagnose(&format!("tobari: {}", printable(&message)));
         }
     }
 

@@ -85,6 +85,12 @@ macro_rules! arguments {
     }};
 }
 
+/// Text from elsewhere, such as a file name, for people: control characters, with which it could forge lines or drive
+/// the terminal, are shown as `?`.
+pub fn printable(text: &str) -> String {
+    text.chars().map(|one| if one.is_control() { '?' } else { one }).collect()
+}
+
 /// Puts the help of a command and of everything below it into `language`, where a text
 /// `help-<path>` or `help-<path>--<argument>` exists; the English of the definition stays otherwise.
 pub fn localise(command: Command, language: Language) -> Command {

@@ -1,1 +1,11 @@
-//! Tests of whole commands.
+//! Tests of whole commands, in this process: real files, and a daemon that gives canned answers.
+
+mod arguments;
+mod coverage;
+mod documents;
+mod fake;
+mod messages;
+mod open;
+mod outputs;
+mod sample;
+mod seal;

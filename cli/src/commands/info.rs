@@ -12,6 +12,7 @@ use std::path::Path;
 use tobari_core::policy::Rights;
 use tobari_core::proto::api::{DecisionOutcome, Reason};
 use tobari_core::proto::control::{Answer, FileInfo, RecipientInfo, Request, SealedInfo};
+use tobari_core::proto::problem::Problem;
 
 /// `tobari info`.
 pub(super) fn run(args: &Files, app: &mut App) -> Result<(), Error> {
@@ -109,15 +110,19 @@ fn decision<'a>(app: &App, sealed: &'a SealedInfo) -> (String, &'a [Reason]) {
         (Some(DecisionOutcome::Decided { rights: granted, reasons, .. }), _) => (rights(granted), reasons),
         (Some(DecisionOutcome::Refused(refusal)), _) => {
             let code = crate::error::problem_name(refusal.code);
-            let problem = tobari_core::proto::problem::Problem::local(refusal.code, refusal.detail.clone());
-            let message = Error::from(problem).message(app.settings.language);
-            (app.text("info-may-unknown", &arguments! { why: message, code: code }), &refusal.reasons)
+            let problem = Problem::local(refusal.code, refusal.detail.clone());
+            (unknown(app, problem, &code), &refusal.reasons)
         }
         (None, Some(problem)) => {
-            let message = Error::from(problem.clone()).message(app.settings.language);
             let code = crate::error::problem_name(problem.code);
-            (app.text("info-may-unknown", &arguments! { why: message, code: code }), &[])
+            (unknown(app, problem.clone(), &code), &[])
         }
         (None, None) => (app.word("info-may-unasked"), &[]),
     }
+}
+
+fn unknown(app: &App, problem: Problem, code: &str) -> String {
+    let error = Error::from(problem);
+    let (why, hint) = (error.message(app.settings.language), error.hint(app.settings.language));
+    text::printable(&app.text("info-may-unknown", &arguments! { why: why, hint: hint, code: code }))
 }

@@ -5,6 +5,8 @@ use comfy_table::{ContentArrangement, Table};
 use jiff::Timestamp;
 use std::path::Path;
 
+pub(super) use crate::message::printable;
+
 /// Rows in columns that line up (Japanese characters count as two), each line indented by `indent` spaces.
 pub(super) fn table(header: Option<Vec<String>>, rows: Vec<Vec<String>>, indent: usize) -> String {
     let mut table = Table::new();
@@ -39,13 +41,7 @@ pub(super) fn time(app: &App, time: Timestamp) -> String {
     time.to_zoned(app.settings.time_zone.clone()).strftime("%Y-%m-%d %H:%M:%S %Z").to_string()
 }
 
-/// A path for people: control characters, with which a file name could forge lines or drive the terminal, are
-/// shown as `?`, and so is what is not UTF-8.
+/// A path for people, [`printable`].
 pub(super) fn path(path: &Path) -> String {
     printable(&path.to_string_lossy())
-}
-
-/// [`path`] for text from elsewhere.
-pub(super) fn printable(text: &str) -> String {
-    text.chars().map(|one| if one.is_control() { '?' } else { one }).collect()
 }
