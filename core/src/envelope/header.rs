@@ -142,11 +142,12 @@ impl Header {
         if padding.iter().any(|byte| *byte != 0) { Err(Reason::Padding) } else { Ok(()) }
     }
 
-    /// Makes a header for `dek` and the recipients of `epoch`. `header_size` keeps the size of an existing
-    /// region; without it the smallest one is taken.
+    /// Makes a header for `dek`, of which `keys` are derived, and the recipients of `epoch`. `header_size` keeps the
+    /// size of an existing region; without it the smallest one is taken.
     pub(super) fn build(
         file_id: FileId,
         dek: &Dek,
+        keys: &FileKeys,
         policy: &FilePolicy,
         epoch: &Epoch,
         chunk_log2: u8,
@@ -174,11 +175,10 @@ impl Header {
         wire.extend_from_slice(&(recipients_size as u32).to_le_bytes());
         wire.extend_from_slice(&policy);
         wire.extend_from_slice(&encode_recipients(&stanzas)?);
-        let mac = FileKeys::new(dek, &file_id)?.header_mac(&wire);
+        let mac = keys.header_mac(&wire);
         wire.extend_from_slice(&mac);
         // A header that its own parser refuses must never reach a file.
         let header = Self::parse(&wire).map_err(|_| SealError::Policy)?;
-        header.authenticate(dek).map_err(|_| SealError::Crypto(crate::crypto::CryptoError::Library))?;
         Ok(header)
     }
 }

@@ -33,6 +33,7 @@ pub fn relabel(
     let new = Header::build(
         header.file_id(),
         dek,
+        &unlocked.keys,
         &policy,
         epoch,
         geometry.chunk_log2(),

@@ -77,9 +77,9 @@ pub fn seal(
         return Err(SealError::Storage(io::ErrorKind::AlreadyExists.into()));
     }
     let (file_id, dek) = (FileId::generate(), Dek::generate());
-    let header = Header::build(file_id, &dek, &policy, epoch, options.chunk_log2, None)?;
-    let geometry = header.geometry();
     let keys = FileKeys::new(&dek, &file_id)?;
+    let header = Header::build(file_id, &dek, &keys, &policy, epoch, options.chunk_log2, None)?;
+    let geometry = header.geometry();
     let cipher = ChunkCipher::new(&keys, bulk(), file_id, geometry);
 
     // The first MiB is sealed here, behind room for the header: most files end there.
