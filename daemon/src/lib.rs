@@ -24,6 +24,7 @@ pub mod server;
 pub mod service;
 pub mod sessions;
 pub mod state;
+mod sys;
 #[cfg(test)]
 mod testing;
 pub mod watch;

@@ -3,8 +3,30 @@
 //!
 //! This module decides nothing about *when*: [`crate::watch`] finds the files and calls it. It holds public
 //! keys only, so nothing here can open what it sealed (before the current epoch's shared secret is wiped, at
-//! most a minute). Start with [`rule`] for what is sealed how.
+//! most a minute). Start with `sealer` for the protocol, `journal` for what a restart relies on, `exchange` for
+//! how the plaintext is given up, and [`rule`] for what is sealed how.
 
+mod epochs;
+mod exchange;
+mod facts;
+mod inspect;
+mod journal;
+mod metadata;
+mod root;
 pub mod rule;
+mod sealer;
+mod step;
+mod stop;
 
-pub use rule::{FolderRule, SealContext};
+pub(crate) use facts::Facts;
+pub(crate) use inspect::{Content, inspect};
+pub use root::{CONTROL, FolderError, FolderRoot};
+pub(crate) use root::{is_control, open_regular, probe};
+pub(crate) use rule::compile as compile_patterns;
+pub use rule::{FolderRule, LabelRecipients, SealContext};
+pub(crate) use sealer::{Outcome, Sealer};
+pub(crate) use step::Step;
+pub(crate) use stop::Stop;
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,410 @@
+//! An exchange under way, and how it ends: the displaced file is given up only when it is proven unused and unchanged.
+//!
+//! Whoever resolved the name before the exchange may open the displaced file after it. So what lies in the
+//! journal's place is removed only under a fresh write lease (nobody has it open) and only if it is still what it
+//! was when it was displaced. Otherwise it goes back under the name, and what had the name meanwhile is treated the
+//! same way. If both sides were written, the one in the journal's place gets a name of its own: nothing that anybody
+//! wrote is dropped.
+
+use super::facts::Facts;
+use super::journal::{self, ExchangeId, Intent, Remains};
+use super::metadata;
+use super::root::{CONTROL, FolderRoot, open_regular, remove};
+use super::step::{Safeguard, Step, Steps};
+use super::stop::Stop;
+use crate::sys::{Lease, lease, set_lease};
+use rustix::fs::{Dir, FileType, Mode, RenameFlags, fchmod, fsync, renameat_with};
+use rustix::io::Errno;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use tobari_core::envelope::looks_sealed;
+
+/// Longest file name, in bytes.
+const NAME_MAX: usize = 255;
+
+/// An exchange whose intent is in the journal.
+#[derive(Debug)]
+pub(crate) struct Exchange {
+    pub(crate) id: ExchangeId,
+    /// Names, and both sides as they were when they were last known to be ours alone.
+    pub(crate) intent: Intent,
+    /// Directory of the name; none when it is gone.
+    pub(crate) parent: Option<OwnedFd>,
+    /// The plaintext, where this process has it open. No other descriptor of ours may be open on it: that would
+    /// break the lease.
+    pub(crate) plain: Option<File>,
+    /// The envelope, likewise.
+    pub(crate) envelope: Option<File>,
+    /// Whether the plaintext may be given up. Not after a restart or an error: then what was done is undone, and
+    /// sealing starts anew.
+    pub(crate) complete: bool,
+    /// The removed plaintext, when somebody came to open it in the instant of its removal.
+    late: Option<File>,
+}
+
+/// How an exchange ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Settled {
+    /// The plaintext is gone; the name has the envelope, or what somebody put there since.
+    Sealed,
+    /// The name has plaintext again.
+    Restored,
+    /// Somebody has the displaced file open; try again later.
+    Pending,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Displaced {
+    Plain,
+    Envelope,
+    Stranger,
+}
+
+impl Exchange {
+    /// A new exchange, not yet done.
+    pub(crate) fn new(id: ExchangeId, intent: Intent, parent: OwnedFd, plain: File, envelope: File) -> Self {
+        Self {
+            id,
+            intent,
+            parent: Some(parent),
+            plain: Some(plain),
+            envelope: Some(envelope),
+            complete: false,
+            late: None,
+        }
+    }
+
+    /// The exchange of which a restart found `intent`, with its directory if that still exists.
+    fn resume(root: &FolderRoot, id: ExchangeId, intent: Intent) -> Self {
+        let parent = find_parent(root, &intent);
+        Self { id, intent, parent, plain: None, envelope: None, complete: false, late: None }
+    }
+
+    /// Exchanges the name with the data file, whichever way round they are.
+    pub(crate) fn swap(&self, root: &FolderRoot) -> Result<(), Errno> {
+        let Some(parent) = &self.parent else { return Err(Errno::NOENT) };
+        renameat_with(root.control(), self.id.data(), parent, self.intent.name(), RenameFlags::EXCHANGE)
+    }
+
+    /// Brings the exchange to its end, or as far as other users of the files allow.
+    pub(crate) fn settle(&mut self, root: &FolderRoot, steps: &Steps) -> Result<Settled, Stop> {
+        let mut settled = Ok(Settled::Pending);
+        // Each turn ends it or moves one file; more turns mean that somebody races with us, and later is better.
+        for _ in 0..8 {
+            match self.turn(root, steps) {
+                Ok(None) => {}
+                Ok(Some(end)) => {
+                    settled = Ok(end);
+                    break;
+                }
+                Err(stop) => {
+                    settled = Err(stop);
+                    break;
+                }
+            }
+        }
+        if !matches!(settled, Ok(Settled::Sealed | Settled::Restored) | Err(Stop::Died)) {
+            // It may take long: whoever waits for one of the files must not wait for us.
+            self.complete = false;
+            for file in [&self.plain, &self.envelope].into_iter().flatten() {
+                let _ = set_lease(file, Lease::None);
+            }
+        }
+        settled
+    }
+
+    /// One step towards the end; none when the next is needed at once.
+    fn turn(&mut self, root: &FolderRoot, steps: &Steps) -> Result<Option<Settled>, Stop> {
+        if self.late.is_some() {
+            return self.rescue(root);
+        }
+        let slot = match Facts::at(root.control(), &self.id.data()) {
+            Ok(facts) => facts,
+            Err(Errno::NOENT) => {
+                // Removed, but perhaps not yet durably.
+                steps.run(Step::SyncUnlink, || Ok(fsync(root.control())?))?;
+                steps.run(Step::CloseIntent, || Ok(remove(root.control(), &self.id.intent())?))?;
+                return Ok(Some(Settled::Sealed));
+            }
+            Err(errno) => return Err(errno.into()),
+        };
+        let side = if slot.same_file(&self.intent.plain) {
+            Displaced::Plain
+        } else if slot.same_file(&self.intent.envelope) {
+            Displaced::Envelope
+        } else {
+            Displaced::Stranger
+        };
+        // Undo while the name has our envelope as we made it, unless all went well.
+        let undo = side == Displaced::Plain && !self.complete && self.name_has(&self.intent.envelope);
+        if side == Displaced::Stranger || undo {
+            return self.put_back(root);
+        }
+        let data = self.id.data();
+        let (file, before) = match side {
+            Displaced::Plain => (&mut self.plain, &self.intent.plain),
+            _ => (&mut self.envelope, &self.intent.envelope),
+        };
+        let file = match file {
+            Some(file) => &*file,
+            none => match open_regular(root.control(), &data) {
+                Ok((opened, _)) => &*none.insert(opened),
+                Err(stop) if stop.is(Errno::AGAIN) => return Ok(Some(Settled::Pending)),
+                Err(stop) => return Err(stop),
+            },
+        };
+        let unguarded = steps.without(Safeguard::Lease);
+        if !steps.run(Step::LeaseDisplaced, || fresh_lease(file))? && !unguarded {
+            let back = side == Displaced::Plain && self.name_has(&self.intent.envelope);
+            // The opener gets its own file, and what it writes is written to the name.
+            return if back { self.put_back(root) } else { Ok(Some(Settled::Pending)) };
+        }
+        let now = steps.run(Step::CompareDisplaced, || Ok(Facts::at(root.control(), &data)?))?;
+        // The plaintext's change time is known only while this process has seen every rename of it.
+        let exact = side == Displaced::Plain && self.complete;
+        let unchanged = if exact { now.untouched_since(before) } else { now.same_content(before) };
+        if !unchanged && !unguarded {
+            return self.put_back(root);
+        }
+        self.give_up(root, steps, side).map(Some)
+    }
+
+    /// Removes the displaced file, which is leased, and closes the journal's entry.
+    fn give_up(&mut self, root: &FolderRoot, steps: &Steps, side: Displaced) -> Result<Settled, Stop> {
+        if side == Displaced::Envelope || !self.complete {
+            // The name has something that we moved there, and that is durable only now.
+            self.sync_names(root)?;
+        }
+        steps.run(Step::UnlinkDisplaced, || Ok(remove(root.control(), &self.id.data())?))?;
+        let file = if side == Displaced::Plain { self.plain.take() } else { self.envelope.take() };
+        if let Some(file) = file {
+            // A descriptor opened with O_PATH before the exchange can still be opened for writing, at any
+            // later time, and that would vanish: make it fail instead. (Not before the removal: a restart might have to
+            // put the file back, and with its own mode.)
+            fchmod(&file, Mode::empty())?;
+            if lease(&file)? != Lease::Write && !steps.without(Safeguard::Lease) {
+                self.late = Some(file);
+            }
+        }
+        steps.run(Step::SyncUnlink, || Ok(fsync(root.control())?))?;
+        steps.run(Step::CloseIntent, || Ok(remove(root.control(), &self.id.intent())?))?;
+        if self.late.is_some() {
+            return Ok(Settled::Pending);
+        }
+        Ok(if side == Displaced::Plain { Settled::Sealed } else { Settled::Restored })
+    }
+
+    /// Moves what lies in the journal's place back under the name, without dropping what has the name now. Ends the
+    /// exchange if the journal's place is empty afterwards.
+    fn put_back(&mut self, root: &FolderRoot) -> Result<Option<Settled>, Stop> {
+        self.complete = false;
+        let name = self.intent.name();
+        let Some(parent) = &self.parent else {
+            return self.put_aside(root, root.open_directory(Path::new(""))?.as_fd());
+        };
+        let now = match Facts::at(parent, &name) {
+            Ok(now) => now,
+            Err(Errno::NOENT) => {
+                return match renameat_with(
+                    root.control(),
+                    self.id.data(),
+                    parent,
+                    &name,
+                    RenameFlags::NOREPLACE,
+                ) {
+                    Ok(()) => self.close(root).map(Some),
+                    Err(Errno::EXIST) => Ok(None),
+                    // The directory was removed.
+                    Err(Errno::NOENT) => {
+                        self.parent = None;
+                        Ok(None)
+                    }
+                    Err(errno) => Err(errno.into()),
+                };
+            }
+            Err(errno) => return Err(errno.into()),
+        };
+        if !now.same_content(&self.intent.plain) && !now.same_content(&self.intent.envelope) {
+            // Somebody's newer file has the name.
+            return self.put_aside(root, parent.as_fd());
+        }
+        self.swap(root)?;
+        let displaced = Facts::at(root.control(), &self.id.data())?;
+        if !displaced.same_file(&now) {
+            // Replaced in that instant; what we displaced is somebody's newer file.
+            self.swap(root)?;
+        }
+        Ok(None)
+    }
+
+    /// Gives what lies in the journal's place a name of its own.
+    fn put_aside(&self, root: &FolderRoot, directory: impl AsFd) -> Result<Option<Settled>, Stop> {
+        let mut name = self.intent.name();
+        let ending = format!(".conflict-{}", self.id.short());
+        if name.len() + ending.len() > NAME_MAX {
+            name = "file".into();
+        }
+        name.push(ending);
+        renameat_with(root.control(), self.id.data(), &directory, &name, RenameFlags::NOREPLACE)?;
+        fsync(&directory)?;
+        tracing::warn!(name = ?name, "kept a version that was written while its name was sealed or replaced");
+        self.close(root).map(Some)
+    }
+
+    fn close(&self, root: &FolderRoot) -> Result<Settled, Stop> {
+        self.sync_names(root)?;
+        remove(root.control(), &self.id.intent())?;
+        Ok(Settled::Restored)
+    }
+
+    fn sync_names(&self, root: &FolderRoot) -> Result<(), Stop> {
+        if let Some(parent) = &self.parent {
+            fsync(parent)?;
+        }
+        Ok(fsync(root.control())?)
+    }
+
+    fn name_has(&self, facts: &Facts) -> bool {
+        let Some(parent) = &self.parent else { return false };
+        Facts::at(parent, &self.intent.name()).is_ok_and(|now| now.same_content(facts))
+    }
+
+    /// Keeps what was written to the plaintext by somebody whose `open` met its removal: a copy takes its part in a
+    /// new exchange.
+    fn rescue(&mut self, root: &FolderRoot) -> Result<Option<Settled>, Stop> {
+        let Some(late) = &self.late else { return Ok(None) };
+        if !fresh_lease(late)? {
+            return Ok(Some(Settled::Pending));
+        }
+        let now = Facts::of(late)?;
+        if now.same_content(&self.intent.plain) {
+            self.late = None;
+            return Ok(Some(Settled::Sealed));
+        }
+        let id = ExchangeId::generate();
+        let mut copy = journal::create_data(root, &id)?;
+        let copied = copy_all(late, &mut copy)
+            .map_err(Stop::from)
+            .and_then(|()| {
+                metadata::apply(
+                    &copy,
+                    &Facts { mode: self.intent.plain.mode, ..now.clone() },
+                    &metadata::attributes(late)?,
+                )
+            })
+            .and_then(|()| metadata::apply_times(&copy, &now))
+            .and_then(|()| Ok(copy.sync_all()?));
+        if let Err(stop) = copied {
+            remove(root.control(), &id.data())?;
+            return Err(stop);
+        }
+        let mut intent = self.intent.clone();
+        intent.plain = Facts::of(&copy)?;
+        journal::write_intent(root, &id, &intent)?.sync_all()?;
+        fsync(root.control())?;
+        (self.id, self.intent, self.late) = (id, intent, None);
+        Ok(None)
+    }
+}
+
+/// Finishes or undoes what the journal of `root` has from an earlier run. What somebody still uses is returned, to be
+/// settled later.
+pub(crate) fn recover(root: &FolderRoot, steps: &Steps) -> Result<Vec<Exchange>, Stop> {
+    let mut pending = Vec::new();
+    for (id, remains) in journal::list(root)? {
+        match remains {
+            // Never exchanged.
+            Remains { intent: None, .. } => remove(root.control(), &id.data())?,
+            // All done but for this.
+            Remains { data: false, intent: Some(_) } => remove(root.control(), &id.intent())?,
+            Remains { data: true, intent: Some(Some(intent)) } => {
+                let mut exchange = Exchange::resume(root, id, intent);
+                match exchange.settle(root, steps) {
+                    Ok(Settled::Pending) => pending.push(exchange),
+                    Ok(Settled::Sealed | Settled::Restored) => {}
+                    Err(Stop::Died) => return Err(Stop::Died),
+                    Err(stop) => {
+                        tracing::error!(error = %stop, "failed to finish an exchange of the last run; trying again later");
+                        pending.push(exchange);
+                    }
+                }
+            }
+            Remains { data: true, intent: Some(None) } => recover_unreadable(root, &id)?,
+        }
+    }
+    fsync(root.control())?;
+    Ok(pending)
+}
+
+/// An intent that was cut in the middle was never acted upon, so its data is an envelope. If it is not, the intent
+/// was damaged later, and the data may be the only copy of somebody's file.
+fn recover_unreadable(root: &FolderRoot, id: &ExchangeId) -> Result<(), Stop> {
+    let (file, _) = open_regular(root.control(), &id.data())?;
+    let mut prefix = Vec::new();
+    file.take(64).read_to_end(&mut prefix)?;
+    if looks_sealed(&prefix) {
+        remove(root.control(), &id.data())?;
+        remove(root.control(), &id.intent())?;
+    } else {
+        let file = Path::new(CONTROL).join(id.data());
+        tracing::error!(folder = ?root.path(), ?file, "a journal entry is damaged; its file is kept and has to be looked at");
+    }
+    Ok(())
+}
+
+/// Whether nobody else has `file` open. First lets through whoever waits for it in `open`, who then has it open.
+fn fresh_lease(file: &File) -> Result<bool, Stop> {
+    set_lease(file, Lease::None).or_else(|error| {
+        // There was none.
+        if error.raw_os_error() == Some(Errno::AGAIN.raw_os_error()) { Ok(()) } else { Err(error) }
+    })?;
+    match set_lease(file, Lease::Write) {
+        Ok(()) => Ok(true),
+        Err(error) if error.raw_os_error() == Some(Errno::AGAIN.raw_os_error()) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn copy_all(from: &File, to: &mut File) -> io::Result<()> {
+    use std::os::unix::fs::FileExt as _;
+    let mut buffer = vec![0; 1 << 18];
+    let mut offset = 0;
+    loop {
+        let length = from.read_at(&mut buffer, offset)?;
+        let Some(bytes) = buffer.get(..length).filter(|bytes| !bytes.is_empty()) else { return Ok(()) };
+        to.write_all(bytes)?;
+        offset += length as u64;
+    }
+}
+
+/// The directory of an intent, by its path if that still leads to the same directory, else by its inode.
+fn find_parent(root: &FolderRoot, intent: &Intent) -> Option<OwnedFd> {
+    let is_it = |directory: &OwnedFd| Facts::of(directory).is_ok_and(|facts| facts.inode == intent.parent);
+    if let Some(found) = root.open_directory(&intent.directory()).ok().filter(is_it) {
+        return Some(found);
+    }
+    let mut waiting = vec![PathBuf::new()];
+    while let Some(path) = waiting.pop() {
+        let Ok(directory) = root.open_directory(&path) else { continue };
+        if is_it(&directory) {
+            return Some(directory);
+        }
+        let Ok(entries) = Dir::read_from(&directory) else { continue };
+        for entry in entries.flatten() {
+            let name = OsStr::from_bytes(entry.file_name().to_bytes());
+            let is_directory = matches!(entry.file_type(), FileType::Directory | FileType::Unknown);
+            if is_directory
+                && name != "."
+                && name != ".."
+                && (name != CONTROL || !path.as_os_str().is_empty())
+            {
+                waiting.push(path.join(name));
+            }
+        }
+    }
+    None
+}

@@ -1,0 +1,115 @@
+//! What `statx` says about a file, taken from a descriptor, to tell later whether it is still the same.
+
+use jiff::Timestamp;
+use rustix::fs::{AtFlags, FileType, Statx, StatxAttributes, StatxFlags, StatxTimestamp, Timespec};
+use serde::{Deserialize, Serialize};
+use std::ffi::OsStr;
+use std::os::fd::AsFd;
+
+/// A point in time as the file system keeps it: seconds since 1970 and nanoseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct Stamp(pub(crate) i64, pub(crate) u32);
+
+impl Stamp {
+    /// For `utimensat`.
+    pub(crate) fn timespec(self) -> Timespec {
+        Timespec { tv_sec: self.0, tv_nsec: self.1.into() }
+    }
+
+    /// As a timestamp; the nearest that there is.
+    pub(crate) fn time(self) -> Timestamp {
+        let nearest = if self.0 < 0 { Timestamp::MIN } else { Timestamp::MAX };
+        Timestamp::new(self.0, self.1.try_into().unwrap_or(0)).unwrap_or(nearest)
+    }
+}
+
+impl From<StatxTimestamp> for Stamp {
+    fn from(time: StatxTimestamp) -> Self {
+        Self(time.tv_sec, time.tv_nsec)
+    }
+}
+
+/// Identity and state of a file at one moment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Facts {
+    /// Device, major and minor.
+    pub(crate) device: (u32, u32),
+    /// Inode number.
+    pub(crate) inode: u64,
+    /// Type and permission bits.
+    pub(crate) mode: u16,
+    /// Hard links.
+    pub(crate) links: u32,
+    /// Owner.
+    pub(crate) uid: u32,
+    /// Group.
+    pub(crate) gid: u32,
+    /// Size in bytes.
+    pub(crate) size: u64,
+    /// Last access.
+    pub(crate) accessed: Stamp,
+    /// Last change of the content.
+    pub(crate) modified: Stamp,
+    /// Last change of content or metadata. Renaming sets it too.
+    pub(crate) changed: Stamp,
+    /// Immutable or append-only.
+    pub(crate) locked: bool,
+}
+
+impl Facts {
+    /// Of an open file.
+    pub(crate) fn of(file: impl AsFd) -> rustix::io::Result<Self> {
+        let statx = rustix::fs::statx(file, c"", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS)?;
+        Ok(Self::from(&statx))
+    }
+
+    /// Of the entry `name` of a directory, not following a symbolic link.
+    pub(crate) fn at(directory: impl AsFd, name: &OsStr) -> rustix::io::Result<Self> {
+        let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
+        Ok(Self::from(&rustix::fs::statx(directory, name, flags, StatxFlags::BASIC_STATS)?))
+    }
+
+    /// What kind of file it is.
+    pub(crate) fn file_type(&self) -> FileType {
+        FileType::from_raw_mode(self.mode.into())
+    }
+
+    /// Whether both are the same inode.
+    pub(crate) fn same_file(&self, other: &Self) -> bool {
+        (self.device, self.inode) == (other.device, other.inode)
+    }
+
+    /// Whether the content cannot have been written between the two, as far as size and modification time tell.
+    pub(crate) fn same_content(&self, other: &Self) -> bool {
+        self.same_file(other) && (self.size, self.modified) == (other.size, other.modified)
+    }
+
+    /// As [`Facts::same_content`], and owner, mode and links are the same.
+    pub(crate) fn same_but_times(&self, other: &Self) -> bool {
+        self.same_content(other)
+            && (self.mode, self.links, self.uid, self.gid) == (other.mode, other.links, other.uid, other.gid)
+    }
+
+    /// As [`Facts::same_content`], and the change time too: not even the metadata was touched.
+    pub(crate) fn untouched_since(&self, other: &Self) -> bool {
+        self.same_content(other) && self.changed == other.changed
+    }
+}
+
+impl From<&Statx> for Facts {
+    fn from(statx: &Statx) -> Self {
+        Self {
+            device: (statx.stx_dev_major, statx.stx_dev_minor),
+            inode: statx.stx_ino,
+            mode: statx.stx_mode,
+            links: statx.stx_nlink,
+            uid: statx.stx_uid,
+            gid: statx.stx_gid,
+            size: statx.stx_size,
+            accessed: statx.stx_atime.into(),
+            modified: statx.stx_mtime.into(),
+            changed: statx.stx_ctime.into(),
+            locked: statx.stx_attributes.intersects(StatxAttributes::IMMUTABLE | StatxAttributes::APPEND),
+        }
+    }
+}

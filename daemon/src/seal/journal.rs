@@ -1,0 +1,202 @@
+//! The journal of a folder: one small file for each exchange under way, in the control directory.
+//!
+//! For an exchange with identity `ID` there are `ID.data`, first the new envelope and after the exchange the
+//! displaced plaintext, and `ID.intent`, which says which name it belongs to and what both files look like. The
+//! order on disk is what makes recovery simple:
+//! - the intent is durable before the exchange, so data without an intent was never exchanged: remove it;
+//! - the data's removal is durable before the intent's, so an intent without data is finished: remove it;
+//! - with both, the inode in the data's place tells which side of the exchange it is.
+//!
+//! An intent is JSON in one line and its SHA-256 in a second; version 1; at most 64 KiB.
+
+use super::facts::Facts;
+use super::root::FolderRoot;
+use super::stop::Stop;
+use rustix::fs::{Dir, Mode, OFlags, openat};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+use tobari_core::crypto::{random_bytes, sha256};
+use tobari_core::ids::FileId;
+
+const VERSION: u32 = 1;
+const LIMIT: u64 = 64 << 10;
+
+/// Identity of an exchange: 32 hexadecimal digits in the names of its files.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct ExchangeId(String);
+
+impl ExchangeId {
+    /// A fresh one.
+    pub(crate) fn generate() -> Self {
+        Self(hex(&random_bytes::<16>()))
+    }
+
+    /// Name of the envelope's, later the displaced plaintext's, file.
+    pub(crate) fn data(&self) -> OsString {
+        format!("{}.data", self.0).into()
+    }
+
+    /// Name of the intent's file.
+    pub(crate) fn intent(&self) -> OsString {
+        format!("{}.intent", self.0).into()
+    }
+
+    /// The first eight digits, for names that people see.
+    pub(crate) fn short(&self) -> &str {
+        self.0.get(..8).unwrap_or(&self.0)
+    }
+}
+
+/// What an exchange is about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Intent {
+    version: u32,
+    /// Directory of the file, relative to the folder; hexadecimal, because names are bytes.
+    directory: String,
+    /// The file's name, hexadecimal.
+    name: String,
+    /// The directory's inode, to find it when it was renamed.
+    pub(crate) parent: u64,
+    /// The plaintext before the exchange.
+    pub(crate) plain: Facts,
+    /// The envelope before the exchange.
+    pub(crate) envelope: Facts,
+    /// The envelope's file id.
+    pub(crate) file: FileId,
+}
+
+impl Intent {
+    /// An intent for the file `relative`.
+    pub(crate) fn new(relative: &Path, parent: u64, plain: Facts, envelope: Facts, file: FileId) -> Self {
+        let directory = relative.parent().unwrap_or(Path::new(""));
+        let name = relative.file_name().unwrap_or_default();
+        Self {
+            version: VERSION,
+            directory: hex(directory.as_os_str().as_bytes()),
+            name: hex(name.as_bytes()),
+            parent,
+            plain,
+            envelope,
+            file,
+        }
+    }
+
+    /// Directory of the file, relative to the folder.
+    pub(crate) fn directory(&self) -> PathBuf {
+        PathBuf::from(OsString::from_vec(unhex(&self.directory).unwrap_or_default()))
+    }
+
+    /// The file's name.
+    pub(crate) fn name(&self) -> OsString {
+        OsString::from_vec(unhex(&self.name).unwrap_or_default())
+    }
+
+    fn to_bytes(&self) -> Result<Vec<u8>, Stop> {
+        let mut bytes = serde_json::to_vec(self).map_err(std::io::Error::from)?;
+        let sum = hex(&sha256(&[&bytes]));
+        bytes.push(b'\n');
+        bytes.extend_from_slice(sum.as_bytes());
+        bytes.push(b'\n');
+        Ok(bytes)
+    }
+
+    fn parse(bytes: &[u8]) -> Option<Self> {
+        let (json, sum) = bytes.strip_suffix(b"\n")?.split_last_chunk::<65>()?;
+        if sum.strip_prefix(b"\n")? != hex(&sha256(&[json])).as_bytes() {
+            return None;
+        }
+        let intent: Self = serde_json::from_slice(json).ok()?;
+        let names_fit =
+            unhex(&intent.directory).is_some() && unhex(&intent.name).is_some_and(|name| is_name(&name));
+        (intent.version == VERSION && names_fit).then_some(intent)
+    }
+}
+
+/// Makes the data file of a new exchange: 0600, ours, empty.
+pub(crate) fn create_data(root: &FolderRoot, id: &ExchangeId) -> Result<File, Stop> {
+    let flags =
+        OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::NOATIME | OFlags::CLOEXEC;
+    Ok(openat(root.control(), id.data(), flags, Mode::RUSR | Mode::WUSR)?.into())
+}
+
+/// Writes the intent; the caller makes it durable.
+pub(crate) fn write_intent(root: &FolderRoot, id: &ExchangeId, intent: &Intent) -> Result<File, Stop> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut file = File::from(openat(root.control(), id.intent(), flags, Mode::RUSR | Mode::WUSR)?);
+    file.write_all(&intent.to_bytes()?)?;
+    Ok(file)
+}
+
+/// What the control directory holds of one exchange.
+#[derive(Debug, Default)]
+pub(crate) struct Remains {
+    /// `ID.data` is there.
+    pub(crate) data: bool,
+    /// `ID.intent` is there; none inside when it cannot be read.
+    pub(crate) intent: Option<Option<Intent>>,
+}
+
+/// Lists the journal.
+pub(crate) fn list(root: &FolderRoot) -> Result<BTreeMap<ExchangeId, Remains>, Stop> {
+    let mut all: BTreeMap<ExchangeId, Remains> = BTreeMap::new();
+    for entry in Dir::read_from(root.control())? {
+        let entry = entry?;
+        let Ok(name) = entry.file_name().to_str() else { continue };
+        let Some((id, kind)) = name.split_once('.') else { continue };
+        if unhex(id).is_none_or(|id| id.len() != 16) {
+            continue;
+        }
+        let remains = all.entry(ExchangeId(id.to_owned())).or_default();
+        match kind {
+            "data" => remains.data = true,
+            "intent" => remains.intent = Some(read_intent(root, OsStr::new(name))?),
+            _ => {}
+        }
+    }
+    Ok(all)
+}
+
+fn read_intent(root: &FolderRoot, name: &OsStr) -> Result<Option<Intent>, Stop> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = match openat(root.control(), name, flags, Mode::empty()) {
+        Ok(file) => File::from(file),
+        Err(Errno::NOENT) => return Ok(None),
+        Err(errno) => return Err(errno.into()),
+    };
+    let mut bytes = Vec::new();
+    file.take(LIMIT).read_to_end(&mut bytes)?;
+    Ok(Intent::parse(&bytes))
+}
+
+fn is_name(name: &[u8]) -> bool {
+    !name.is_empty() && name != b"." && name != b".." && !name.contains(&b'/') && !name.contains(&0)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    if !text.len().is_multiple_of(2) || !text.is_ascii() {
+        return None;
+    }
+    text.as_bytes()
+        .chunks(2)
+        .map(|pair| {
+            let pair = std::str::from_utf8(pair).ok()?;
+            let digits = pair.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));
+            digits.then(|| u8::from_str_radix(pair, 16).ok())?
+        })
+        .collect()
+}

@@ -1,0 +1,387 @@
+//! Sealing one file in place (DESIGN.md §5). Every step is named in [`Step`]; the order is what keeps a file whole at
+//! every cut point, so read the journal's rules before changing it.
+
+use super::epochs::Epochs;
+use super::exchange::{self, Exchange, Settled};
+use super::facts::Facts;
+use super::inspect::{Content, inspect};
+use super::journal::{self, ExchangeId, Intent};
+use super::metadata;
+use super::root::{FolderRoot, is_control, is_plain, open_regular, remove};
+use super::rule::{FolderRule, LabelRecipients, SealContext};
+use super::step::{Safeguard, Step, Steps};
+use super::stop::Stop;
+use crate::sys::{Lease, lease, set_lease};
+use rustix::fs::{Advice, fadvise, fsync};
+use rustix::io::Errno;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tobari_core::clock::Clock;
+use tobari_core::crypto::second;
+use tobari_core::envelope::{FilePolicy, ReadBackError, SealError, SealOptions, Sealed, read_back, seal};
+use tobari_core::proto::control::UnsealedReason;
+
+/// How often a write lease is asked for, with [`LEASE_PAUSE`] between: virus scanners, indexers and our own sweep have
+/// files open for an instant only.
+const LEASE_TRIES: u32 = 10;
+const LEASE_PAUSE: Duration = Duration::from_millis(1);
+
+/// What became of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// Sealed now; bytes of plaintext.
+    Sealed(u64),
+    /// It was sealed already.
+    AlreadySealed,
+}
+
+/// Seals files. One for all folders and threads.
+pub(crate) struct Sealer {
+    context: SealContext,
+    clock: Arc<dyn Clock>,
+    epochs: Epochs,
+    options: SealOptions,
+    steps: Steps,
+}
+
+/// Everything about one file in work.
+struct Work {
+    parent: OwnedFd,
+    file: File,
+    facts: Facts,
+    attributes: metadata::Attributes,
+    id: ExchangeId,
+}
+
+impl Sealer {
+    /// A sealer for `context`.
+    pub(crate) fn new(context: SealContext, clock: Arc<dyn Clock>, options: SealOptions) -> Self {
+        Self { context, clock, epochs: Epochs::default(), options, steps: Steps::default() }
+    }
+
+    /// The same with a test's faults.
+    #[cfg(test)]
+    pub(crate) fn test_only_with_faults(mut self, faults: Arc<dyn super::step::Faults>) -> Self {
+        self.steps = Steps::test_only_with(faults);
+        self
+    }
+
+    /// Wipes the secrets of epochs that are over.
+    pub(crate) fn expire_epochs(&self) {
+        self.epochs.expire();
+    }
+
+    /// Finishes or undoes what an earlier run left in the folder's journal; what is still in use stays pending.
+    pub(crate) fn recover(&self, root: &FolderRoot) -> Result<(), Stop> {
+        let pending = exchange::recover(root, &self.steps)?;
+        root.pending().extend(pending);
+        Ok(())
+    }
+
+    /// Tries again to end the exchanges of `root` whose files were in use.
+    pub(crate) fn settle_pending(&self, root: &FolderRoot) {
+        let waiting = std::mem::take(&mut *root.pending());
+        for mut exchange in waiting {
+            match exchange.settle(root, &self.steps) {
+                Ok(Settled::Sealed | Settled::Restored) => {}
+                Ok(Settled::Pending) => root.pending().push(exchange),
+                Err(stop) => {
+                    tracing::error!(folder = ?root.path(), error = %stop, "failed to end an exchange; trying again later");
+                    root.pending().push(exchange);
+                }
+            }
+        }
+    }
+
+    /// Seals the file `relative` of `root` by `rule`, unless it is sealed.
+    pub(crate) fn seal(
+        &self,
+        root: &FolderRoot,
+        rule: &FolderRule,
+        relative: &Path,
+    ) -> Result<Outcome, Stop> {
+        let (Some(name), true) = (relative.file_name(), is_plain(relative) && !is_control(relative)) else {
+            return Err(Stop::Vanished);
+        };
+        let directory = relative.parent().unwrap_or(Path::new(""));
+        let parent = self.steps.run(Step::OpenParent, || root.open_parent(directory))?;
+        let (file, found) = self.steps.run(Step::OpenFile, || open_regular(&parent, name))?;
+        match inspect(&file, found.size, self.context.organisation)? {
+            Content::Sealed => return Ok(Outcome::AlreadySealed),
+            Content::Foreign(detail) => return Err(Stop::refused(UnsealedReason::ForeignEnvelope, detail)),
+            Content::Plain => {}
+        }
+        check_state(&found)?;
+        let Some(keys) = &rule.keys else {
+            return Err(Stop::refused(
+                UnsealedReason::NoKey,
+                "the bulletin has no key for the folder's label",
+            ));
+        };
+        self.steps.run(Step::LeaseFile, || {
+            // If somebody has it open, say so before the work, not after it. From here on readers may come and go
+            // until the exchange; a writer ends the sealing.
+            self.set_lease(&file, Lease::Write)?;
+            self.set_lease(&file, Lease::Read)
+        })?;
+        let facts = Facts::of(&file)?;
+        if !facts.untouched_since(&found) {
+            return Err(changed());
+        }
+        let attributes = metadata::attributes(&file)?;
+        let work = Work { parent, file, facts, attributes, id: ExchangeId::generate() };
+        self.replace(root, rule, keys, relative, work)
+    }
+
+    /// Makes the envelope beside the file and exchanges the two.
+    fn replace(
+        &self,
+        root: &FolderRoot,
+        rule: &FolderRule,
+        keys: &Arc<LabelRecipients>,
+        relative: &Path,
+        work: Work,
+    ) -> Result<Outcome, Stop> {
+        let id = work.id.clone();
+        let size = work.facts.size;
+        match self.prepare(root, rule, keys, relative, work) {
+            Ok(exchange) => self.finish(root, exchange, size),
+            Err(Stop::Died) => Err(Stop::Died),
+            Err(stop) => {
+                // Not exchanged. What cannot be removed now, recovery removes at the next start.
+                let removed =
+                    remove(root.control(), &id.data()).and_then(|()| remove(root.control(), &id.intent()));
+                if let Err(error) = removed {
+                    tracing::warn!(folder = ?root.path(), %error, "failed to remove an unfinished envelope");
+                }
+                Err(stop)
+            }
+        }
+    }
+
+    /// All up to the moment before the exchange; then both files are leased and the intent is durable.
+    fn prepare(
+        &self,
+        root: &FolderRoot,
+        rule: &FolderRule,
+        keys: &Arc<LabelRecipients>,
+        relative: &Path,
+        work: Work,
+    ) -> Result<Exchange, Stop> {
+        let steps = &self.steps;
+        let Work { parent, file, facts, attributes, id } = work;
+        let envelope = steps.run(Step::CreateEnvelope, || journal::create_data(root, &id))?;
+        let sealed =
+            steps.run(Step::WriteEnvelope, || self.write_envelope(rule, keys, &file, &facts, &envelope))?;
+        steps.run(Step::CopyMetadata, || {
+            metadata::apply(&envelope, &facts, &attributes)?;
+            metadata::apply_times(&envelope, &facts)
+        })?;
+        steps.run(Step::SyncEnvelope, || Ok(envelope.sync_all()?))?;
+        steps.spoil(&envelope);
+        if !steps.without(Safeguard::ReadBack) {
+            steps.run(Step::ReadBack, || self.read_back(&file, &facts, &envelope, &sealed))?;
+        }
+        let parent_inode = Facts::of(&parent)?.inode;
+        let intent = Intent::new(relative, parent_inode, facts, Facts::of(&envelope)?, sealed.file_id);
+        if !steps.without(Safeguard::Journal) {
+            let written = steps.run(Step::WriteIntent, || journal::write_intent(root, &id, &intent))?;
+            steps.run(Step::SyncIntent, || Ok(written.sync_all()?))?;
+        }
+        steps.run(Step::SyncControl, || Ok(fsync(root.control())?))?;
+        steps.run(Step::LeaseExchange, || {
+            self.set_lease(&file, Lease::Write)?;
+            self.set_lease(&envelope, Lease::Write)?;
+            self.still_ours(&file)?;
+            // The change time covers the metadata as well.
+            if Facts::of(&file)?.untouched_since(&intent.plain) { Ok(()) } else { Err(changed()) }
+        })?;
+        let exchange = Exchange::new(id, intent, parent, file, envelope);
+        steps.run(Step::Exchange, || {
+            exchange.swap(root).map_err(|errno| match errno {
+                Errno::NOENT => Stop::Vanished,
+                errno => errno.into(),
+            })
+        })?;
+        drop(attributes);
+        Ok(exchange)
+    }
+
+    /// All after the exchange.
+    fn finish(&self, root: &FolderRoot, mut exchange: Exchange, size: u64) -> Result<Outcome, Stop> {
+        let done = self.confirm(root, &mut exchange);
+        if let Err(Stop::Died) = done {
+            return Err(Stop::Died);
+        }
+        exchange.complete = done.is_ok();
+        match (exchange.settle(root, &self.steps), done) {
+            (Ok(Settled::Sealed), Ok(())) => Ok(Outcome::Sealed(size)),
+            (Err(Stop::Died), _) => Err(Stop::Died),
+            (Ok(Settled::Sealed | Settled::Restored), Err(stop)) => Err(stop),
+            (Ok(Settled::Restored), Ok(())) => Err(in_use("somebody opened it while it was being sealed")),
+            (Ok(Settled::Pending), done) => {
+                root.pending().push(exchange);
+                Err(done.err().unwrap_or_else(|| in_use("somebody opened it while it was being sealed")))
+            }
+            (Err(stop), done) => {
+                root.pending().push(exchange);
+                Err(done.err().unwrap_or(stop))
+            }
+        }
+    }
+
+    /// Looks whether we exchanged what we meant to, and makes the exchange durable.
+    fn confirm(&self, root: &FolderRoot, exchange: &mut Exchange) -> Result<(), Stop> {
+        let steps = &self.steps;
+        let (Some(file), Some(envelope)) = (&exchange.plain, &exchange.envelope) else { return Ok(()) };
+        exchange.intent.plain = steps.run(Step::CheckExchange, || {
+            let displaced = Facts::at(root.control(), &exchange.id.data())?;
+            if steps.without(Safeguard::Lease) {
+                return Ok(displaced);
+            }
+            // An editor may have renamed a newer version over the name, or changed owner or mode, since the last look.
+            if !displaced.same_but_times(&exchange.intent.plain) {
+                return Err(changed());
+            }
+            self.still_ours(file)?;
+            // Attributes leave their trace in the change time alone, which the exchange itself sets too.
+            if metadata::attributes(file)? != metadata::attributes(envelope)? {
+                return Err(changed());
+            }
+            Ok(displaced)
+        })?;
+        if let Some(parent) = &exchange.parent {
+            steps.run(Step::SyncParent, || Ok(fsync(parent)?))?;
+        }
+        steps.run(Step::SyncExchanged, || Ok(fsync(root.control())?))
+    }
+
+    fn write_envelope(
+        &self,
+        rule: &FolderRule,
+        keys: &Arc<LabelRecipients>,
+        file: &File,
+        facts: &Facts,
+        envelope: &File,
+    ) -> Result<Sealed, Stop> {
+        // A spent epoch is replaced once; a new one cannot be spent.
+        for _ in 0..2 {
+            let policy = FilePolicy {
+                organisation: self.context.organisation,
+                label: keys.label.id,
+                label_level: keys.label.level,
+                label_name: keys.label.name.clone(),
+                owner_group: rule.folder.owner_group,
+                sealed_at: self.clock.now(),
+                sealer: self.context.terminal,
+                generation: keys.generation,
+            };
+            let epoch = self.epochs.current(keys)?;
+            let mut source = self.source(file);
+            match seal(&mut source, envelope, &epoch, policy, &self.options, &mut |_| {}) {
+                Ok(sealed) if sealed.length == facts.size => return Ok(sealed),
+                Ok(_) => return Err(changed()),
+                Err(SealError::EpochSpent) => self.epochs.retire(keys, &epoch),
+                Err(SealError::Source(error)) => return Err(source_error(error)),
+                Err(SealError::Storage(error)) => return Err(error.into()),
+                Err(error) => return Err(io::Error::other(error).into()),
+            }
+        }
+        Err(io::Error::other(SealError::EpochSpent).into())
+    }
+
+    /// Checks the envelope, as it is on the disk, against the plaintext with the second provider.
+    fn read_back(&self, file: &File, facts: &Facts, envelope: &File, sealed: &Sealed) -> Result<(), Stop> {
+        // Else the page cache would answer for the disk.
+        fadvise(envelope, 0, None, Advice::DontNeed)?;
+        let mut source = self.source(file);
+        match read_back(envelope, &sealed.dek, &mut source, second()) {
+            Ok(()) => {}
+            Err(ReadBackError::Source(error)) => return Err(source_error(error)),
+            Err(ReadBackError::Storage(error)) => return Err(error.into()),
+            Err(error) => {
+                // A file that changed under us would explain it too.
+                let untouched = Facts::of(file)?.untouched_since(facts);
+                let failed = || Stop::refused(UnsealedReason::ReadBackFailed, error.to_string());
+                return Err(if untouched { failed() } else { changed() });
+            }
+        }
+        Ok(())
+    }
+
+    fn source<'a>(&'a self, file: &'a File) -> Source<'a> {
+        Source { file, offset: 0, sealer: self }
+    }
+
+    fn set_lease(&self, file: &File, wanted: Lease) -> Result<(), Stop> {
+        if self.steps.without(Safeguard::Lease) {
+            return Ok(());
+        }
+        for _ in 0..LEASE_TRIES {
+            match set_lease(file, wanted) {
+                Err(error) if error.raw_os_error() == Some(Errno::AGAIN.raw_os_error()) => {
+                    std::thread::sleep(LEASE_PAUSE)
+                }
+                other => return Ok(other?),
+            }
+        }
+        Err(in_use("another process has it open"))
+    }
+
+    /// Fails when somebody waits in `open` for a file of which we hold the write lease.
+    fn still_ours(&self, file: &File) -> Result<(), Stop> {
+        if self.steps.without(Safeguard::Lease) || lease(file)? == Lease::Write {
+            return Ok(());
+        }
+        Err(in_use("another process came to open it"))
+    }
+}
+
+/// Reads the plaintext from its start, and stops as soon as somebody waits for the file.
+struct Source<'a> {
+    file: &'a File,
+    offset: u64,
+    sealer: &'a Sealer,
+}
+
+impl Read for Source<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if !self.sealer.steps.without(Safeguard::Lease) && lease(self.file)? == Lease::None {
+            return Err(Errno::AGAIN.into());
+        }
+        let length = self.file.read_at(buffer, self.offset)?;
+        self.offset += length as u64;
+        Ok(length)
+    }
+}
+
+fn check_state(found: &Facts) -> Result<(), Stop> {
+    if found.links > 1 {
+        let detail = format!("it has {} names (hard links)", found.links);
+        return Err(Stop::refused(UnsealedReason::HardLinked, detail));
+    }
+    if found.locked {
+        return Err(Stop::refused(UnsealedReason::Immutable, "it is immutable or append-only (chattr)"));
+    }
+    Ok(())
+}
+
+fn source_error(error: io::Error) -> Stop {
+    if error.raw_os_error() == Some(Errno::AGAIN.raw_os_error()) {
+        return in_use("another process came to open it");
+    }
+    Stop::refused(UnsealedReason::Unreadable, format!("read: {error}"))
+}
+
+fn in_use(detail: &str) -> Stop {
+    Stop::refused(UnsealedReason::InUse, detail)
+}
+
+fn changed() -> Stop {
+    Stop::refused(UnsealedReason::Changed, "it changed while it was being sealed")
+}

@@ -1,0 +1,6 @@
+//! Sealing in place, on the real file system of the temporary directory.
+
+mod cuts;
+pub(crate) mod fixture;
+mod in_place;
+mod races;

@@ -1,0 +1,68 @@
+//! System calls that `rustix` does not wrap: file leases. The only module of the crate with `unsafe`.
+//!
+//! A lease tells its holder when somebody else opens the file, and holds that somebody up. The kernel
+//! announces the break with a signal, by default SIGIO, whose default action ends the process. We poll with [`lease`]
+//! instead, so each leased descriptor is first told (`F_SETSIG`) to announce with SIGURG, which is ignored by
+//! default: no handler, no mask and no process-wide state is needed, and children are not affected.
+#![expect(
+    unsafe_code,
+    reason = "fcntl lease commands have no safe wrapper; every call carries a SAFETY note"
+)]
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+
+/// `F_SETSIG`, the same number on every Linux architecture; the libc crate does not export it.
+const F_SETSIG: libc::c_int = 10;
+
+/// What is leased on an open file description.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lease {
+    /// Nothing; also what a lease that is being broken by a writer (or, for [`Lease::Write`], that
+    /// must end altogether) is reported as.
+    None,
+    /// Nobody has the file open for writing.
+    Read,
+    /// Nobody else has the file open at all. An `O_PATH` descriptor does not count.
+    Write,
+}
+
+/// Takes, changes or (with [`Lease::None`]) gives up the lease of `file`.
+///
+/// # Errors
+/// `EAGAIN` when somebody has the file open in a way that the lease forbids, or waits in `open` for it;
+/// `EACCES` when the process neither owns the file nor has `CAP_LEASE`; `EINVAL` where the file system has no leases.
+pub(crate) fn set_lease(file: impl AsFd, lease: Lease) -> io::Result<()> {
+    let fd = file.as_fd().as_raw_fd();
+    let kind = match lease {
+        Lease::None => libc::F_UNLCK,
+        Lease::Read => libc::F_RDLCK,
+        Lease::Write => libc::F_WRLCK,
+    };
+    if lease != Lease::None {
+        // SAFETY: `fd` is open for the whole call because `file` is borrowed; F_SETSIG takes an int by value and
+        // touches no memory of ours.
+        check(unsafe { libc::fcntl(fd, F_SETSIG, libc::SIGURG) })?;
+    }
+    // SAFETY: as above; F_SETLEASE takes an int by value.
+    check(unsafe { libc::fcntl(fd, libc::F_SETLEASE, kind) })?;
+    Ok(())
+}
+
+/// The lease that `file` holds, or, while it is being broken, the one that it must fall back to.
+///
+/// # Errors
+/// As `fcntl(2)`.
+pub(crate) fn lease(file: impl AsFd) -> io::Result<Lease> {
+    // SAFETY: the descriptor is open for the whole call because `file` is borrowed; F_GETLEASE takes no argument.
+    let kind = check(unsafe { libc::fcntl(file.as_fd().as_raw_fd(), libc::F_GETLEASE) })?;
+    Ok(match kind {
+        libc::F_WRLCK => Lease::Write,
+        libc::F_RDLCK => Lease::Read,
+        _ => Lease::None,
+    })
+}
+
+fn check(result: libc::c_int) -> io::Result<libc::c_int> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}

@@ -1,0 +1,40 @@
+//! The files that workers have in hand.
+
+use crate::seal::Facts;
+use std::collections::HashSet;
+use std::sync::{Mutex, PoisonError};
+
+type Inode = ((u32, u32), u64);
+
+/// The inodes that workers have open now.
+#[derive(Debug, Default)]
+pub(super) struct Busy(Mutex<HashSet<Inode>>);
+
+impl Busy {
+    /// Marks a file; none when another worker has it.
+    pub(super) fn mark(&self, facts: &Facts) -> Option<Mark<'_>> {
+        let inode = (facts.device, facts.inode);
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(inode)
+            .then_some(Mark { busy: self, inode })
+    }
+
+    /// Whether a worker has the file.
+    pub(super) fn has(&self, facts: &Facts) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(&(facts.device, facts.inode))
+    }
+}
+
+/// Takes the mark away when dropped.
+pub(super) struct Mark<'a> {
+    busy: &'a Busy,
+    inode: Inode,
+}
+
+impl Drop for Mark<'_> {
+    fn drop(&mut self) {
+        self.busy.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.inode);
+    }
+}

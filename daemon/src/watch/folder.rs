@@ -1,0 +1,86 @@
+//! One designated folder as the engine knows it.
+
+use super::rules::Rules;
+use super::source::FolderWatch;
+use crate::seal::{FolderRoot, FolderRule};
+use jiff::Timestamp;
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+use tobari_core::proto::control::FolderStatus;
+
+/// How the folder is doing.
+#[derive(Debug)]
+pub(super) enum Condition {
+    /// A thread opens it; why it was not open before.
+    Opening { why: String },
+    /// It cannot be worked on; tried again at this time.
+    Unavailable { why: String, again: Instant },
+    /// It is worked on.
+    Open {
+        root: Arc<FolderRoot>,
+        /// The watch, or why there is none and only sweeps find files.
+        watch: Result<FolderWatch, String>,
+    },
+}
+
+/// A folder.
+pub(super) struct Folder {
+    pub(super) rule: FolderRule,
+    pub(super) path: PathBuf,
+    /// Other designated folders inside, relative.
+    pub(super) nested: Vec<PathBuf>,
+    pub(super) rules: Result<Arc<Rules>, String>,
+    /// Changes whenever the folder is opened anew; reports about an older one count no more.
+    pub(super) incarnation: u64,
+    pub(super) condition: Condition,
+    /// Raised by whoever may have lost an event.
+    pub(super) rescan: Arc<AtomicBool>,
+    pub(super) sweep_due: Instant,
+    pub(super) sweep_begin: Option<Instant>,
+    /// No sweep for lost events before this: sweeping itself makes events, and must not cause the next sweep.
+    pub(super) sweep_floor: Instant,
+    pub(super) swept_at: Option<Timestamp>,
+    pub(super) sealed: u64,
+    pub(super) sealed_bytes: u64,
+    /// A worker tries to end pending exchanges.
+    pub(super) settling: bool,
+}
+
+impl Folder {
+    /// The root, while the folder is open.
+    pub(super) fn root(&self) -> Option<&Arc<FolderRoot>> {
+        match &self.condition {
+            Condition::Open { root, .. } => Some(root),
+            Condition::Opening { .. } | Condition::Unavailable { .. } => None,
+        }
+    }
+
+    /// For `tobari status`.
+    pub(super) fn status(&self, waiting: u64) -> FolderStatus {
+        let watched = match (&self.rules, &self.condition) {
+            (Err(why), _) => Err(why.clone()),
+            (_, Condition::Opening { why } | Condition::Unavailable { why, .. }) => Err(why.clone()),
+            (_, Condition::Open { watch: Err(why), .. }) => Err(why.clone()),
+            (_, Condition::Open { .. }) if self.rule.keys.is_none() => {
+                Err("the bulletin has no key for its label; nothing is sealed".to_owned())
+            }
+            (_, Condition::Open { watch: Ok(_), .. }) => Ok(()),
+        };
+        FolderStatus {
+            folder: (*self.rule.folder).clone(),
+            label_name: self.rule.keys.as_ref().map(|keys| keys.label.name.clone()).unwrap_or_default(),
+            watched,
+            sealed: self.sealed,
+            sealed_bytes: self.sealed_bytes,
+            waiting,
+            swept_at: self.swept_at,
+        }
+    }
+}
+
+/// A path as the kernel reports it: no trailing slash, no `.`; `..` stays and is refused when opening.
+pub(super) fn tidy(path: &str) -> PathBuf {
+    Path::new(path).components().filter(|part| *part != Component::CurDir).collect()
+}
