@@ -145,6 +145,14 @@ mod tests {
     }
 
     #[test]
+    fn the_example_shows_the_shipped_limits() {
+        let text = include_str!("../../deploy/examples/keyserver.toml");
+        let raw: RawConfig = toml::from_str(text).unwrap();
+        assert_eq!(format!("{:?}", raw.limits().unwrap()), format!("{:?}", Limits::default()));
+        assert!(toml::from_str::<RawConfig>(&text.replace("#root_key_file", "root_key_file")).is_ok());
+    }
+
+    #[test]
     fn the_command_line_overrides_the_file() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("server.toml");
