@@ -80,7 +80,8 @@ fn name_fault<T: DeserializeOwned>(bytes: &[u8]) -> ServiceError {
         Ok(_) => ServiceError::invalid("body", "has something after its end"),
         Err(error) => {
             let path = error.path().to_string();
-            let field = if path == "." { String::from("body") } else { path };
+            // "." is the whole, "?" what could not even be entered.
+            let field = if matches!(path.as_str(), "." | "?") { String::from("body") } else { path };
             ServiceError::invalid(field, error.into_inner().to_string())
         }
     }

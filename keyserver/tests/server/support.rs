@@ -188,6 +188,16 @@ impl Site {
         self.serve().await;
     }
 
+    /// The same terminal after a restart, which changes the port.
+    pub(crate) fn again(&self, mut terminal: Terminal) -> Terminal {
+        terminal.move_to(self.address);
+        terminal
+    }
+
+    pub(crate) fn root_key(&self) -> RootKey {
+        RootKey::from_bytes(self.root_key)
+    }
+
     pub(crate) fn clock_now(&self) -> Timestamp {
         self.clock.now()
     }
@@ -450,6 +460,11 @@ impl Terminal {
         terminal.enrolment = Some(enrolment);
         terminal.grant_key = Some(grant_key);
         terminal
+    }
+
+    /// Speaks to another server from now on.
+    pub(crate) fn move_to(&mut self, address: SocketAddr) {
+        self.base = format!("https://{address}");
     }
 
     pub(crate) async fn send(&self, request: reqwest::RequestBuilder) -> Answer {

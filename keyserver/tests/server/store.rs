@@ -1,0 +1,357 @@
+//! What every store must do, as a function over any store; and that a committed change reads back as it was made.
+
+use jiff::{SignedDuration, Timestamp};
+use std::collections::HashMap;
+use tobari_core::crypto::{KeyId, sha256};
+use tobari_core::ids::{FolderId, GroupId, LabelId, PersonId, PostId, RuleId, SessionId, TerminalId};
+use tobari_core::policy::{
+    Conditions, Effect, Group, GroupSelector, Label, Membership, Post, PostSelector, Right, Rights, Rule,
+};
+use tobari_core::proto::admin::{KeyKind, Role};
+use tobari_core::proto::base64::Base64;
+use tobari_core::proto::bulletin::{Folder, PublicKey};
+use tobari_keyserver::audit::chain;
+use tobari_keyserver::store::sqlite::SqliteStore;
+use tobari_keyserver::store::{
+    AuditHead, Change, LabelKeyRow, LabelRow, LoginFailuresRow, PersonRow, SessionRow, Store, StoreError,
+    Tables, TerminalRow, TokenRow,
+};
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::UNIX_EPOCH + SignedDuration::from_secs(seconds)
+}
+
+fn person(login: &str) -> PersonRow {
+    PersonRow {
+        id: PersonId::generate(),
+        login: login.to_owned(),
+        login_key: login.to_lowercase(),
+        name: String::from("山田 太郎"),
+        password_hash: String::from("$argon2id$x"),
+        sealed_totp: Some(vec![1, 2, 3]),
+        memberships: vec![Membership { group: GroupId::generate(), post: PostId::generate() }],
+        roles: vec![Role::Policy, Role::Auditor],
+        disabled: false,
+    }
+}
+
+fn terminal() -> TerminalRow {
+    TerminalRow {
+        id: TerminalId::generate(),
+        name: String::from("端末"),
+        zone: Some(String::from("LGWAN接続系")),
+        tags: vec![String::from("本庁")],
+        revoked: false,
+        fingerprint: sha256(&[TerminalId::generate().as_bytes()]),
+        certificate_expires_at: at(1000),
+        grant_key: vec![4; 65],
+        enrolled_at: at(1),
+    }
+}
+
+fn label() -> (LabelRow, LabelKeyRow) {
+    let label = Label { id: LabelId::generate(), name: String::from("社外秘"), level: 100 };
+    let key = LabelKeyRow {
+        label: label.id,
+        generation: 1,
+        key_id: KeyId::from_bytes(sha256(&[label.id.as_bytes()])),
+        public_key: PublicKey { rsa_spki: Base64(vec![1]), mlkem768: Some(Base64(vec![2])) },
+        sealed_private: vec![9; 40],
+        created_at: at(5),
+    };
+    (LabelRow { label, key_kind: KeyKind::Rsa2048Mlkem768, allow_legacy_zip: true }, key)
+}
+
+/// Commits, and keeps a model of what the store must then hold.
+struct Checked<'a> {
+    store: &'a dyn Store,
+    model: Tables,
+    records: u64,
+}
+
+impl Checked<'_> {
+    async fn commit(&mut self, changes: Vec<Change>) {
+        let payload = format!("record {}", self.records).into_bytes();
+        let head = self.store.commit(&changes, &[payload]).await.unwrap();
+        self.records += 1;
+        assert_eq!(head.sequence, self.records);
+        changes.iter().for_each(|change| self.model.apply(change));
+        assert_eq!(self.store.load().await.unwrap(), self.model, "after {changes:?}");
+    }
+
+    async fn refuse(&self, changes: Vec<Change>, fits: impl Fn(&StoreError) -> bool) {
+        let before = self.store.audit_head().await.unwrap();
+        let error = self.store.commit(&changes, &[b"refused".to_vec()]).await.unwrap_err();
+        assert!(fits(&error), "{error:?}");
+        assert_eq!(self.store.audit_head().await.unwrap(), before, "a refused change leaves no record");
+        assert_eq!(self.store.load().await.unwrap(), self.model, "and no part of it");
+    }
+}
+
+/// The conformance suite, for an empty store.
+async fn conforms(store: &dyn Store) {
+    assert_eq!(store.load().await.unwrap(), Tables::default());
+    assert_eq!(store.audit_head().await.unwrap(), AuditHead::START);
+    store.check().await.unwrap();
+    let mut checked = Checked { store, model: Tables::default(), records: 0 };
+    directory(&mut checked).await;
+    people(&mut checked).await;
+    sessions(&mut checked).await;
+    counters(&mut checked).await;
+    audit(store, checked.records).await;
+}
+
+async fn directory(checked: &mut Checked<'_>) {
+    let (label, key) = label();
+    let group = Group { id: GroupId::generate(), name: String::from("総務部"), parent: None };
+    let child = Group { id: GroupId::generate(), name: String::from("人事課"), parent: Some(group.id) };
+    let post = Post { id: PostId::generate(), name: String::from("課長"), rank: 300 };
+    let rule = Rule {
+        id: RuleId::generate(),
+        label: label.label.id,
+        groups: GroupSelector::Subtree { group: group.id },
+        posts: PostSelector::RankAtLeast { rank: 1 },
+        conditions: Conditions {
+            not_after: Some(at(77)),
+            zones: vec![String::from("z")],
+            ..Conditions::default()
+        },
+        effect: Effect::Deny,
+        rights: Rights::only(Right::Send),
+        note: String::from("注"),
+    };
+    let terminal = terminal();
+    let folder = Folder {
+        id: FolderId::generate(),
+        terminal: terminal.id,
+        path: String::from("/srv/共有"),
+        label: label.label.id,
+        owner_group: Some(child.id),
+        exclude: vec![String::from("*.tmp")],
+    };
+    let setting = |value: &[u8]| Change::PutSetting(String::from("x"), value.to_vec());
+    checked
+        .commit(vec![
+            setting(&[0, 255]),
+            Change::PutLabel(label.clone()),
+            Change::AddLabelKey(key.clone()),
+            Change::PutGroup(group.clone()),
+            Change::PutGroup(child.clone()),
+            Change::PutPost(post.clone()),
+            Change::PutRule(rule.clone()),
+            Change::PutTerminal(terminal.clone()),
+            Change::PutFolder(folder.clone()),
+        ])
+        .await;
+    // Everything again with other fields: replaced, not added.
+    let renamed = |name: &str| Label { name: name.to_owned(), ..label.label.clone() };
+    checked
+        .commit(vec![
+            setting(b""),
+            Change::PutLabel(LabelRow { label: renamed("秘"), allow_legacy_zip: false, ..label.clone() }),
+            Change::AddLabelKey(LabelKeyRow {
+                generation: 2,
+                key_id: KeyId::from_bytes([7; 32]),
+                ..key.clone()
+            }),
+            Change::PutGroup(Group { parent: None, ..child.clone() }),
+            Change::PutPost(Post { rank: 1, ..post.clone() }),
+            Change::PutRule(Rule { effect: Effect::Allow, ..rule.clone() }),
+            Change::PutTerminal(TerminalRow { revoked: true, zone: None, ..terminal.clone() }),
+            Change::PutFolder(Folder { owner_group: None, exclude: vec![], ..folder.clone() }),
+        ])
+        .await;
+    // A generation is never replaced.
+    checked
+        .refuse(vec![Change::PutGroup(group.clone()), Change::AddLabelKey(key)], |error| {
+            matches!(error, StoreError::Taken(_))
+        })
+        .await;
+    checked
+        .commit(vec![
+            Change::DeleteFolder(folder.id),
+            Change::DeleteRule(rule.id),
+            Change::DeletePost(post.id),
+            Change::DeleteGroup(child.id),
+        ])
+        .await;
+}
+
+async fn people(checked: &mut Checked<'_>) {
+    let taro = person("taro");
+    checked.commit(vec![Change::PutPerson(taro.clone())]).await;
+    let other = person("TARO");
+    checked
+        .refuse(
+            vec![Change::PutPerson(other)],
+            |error| matches!(error, StoreError::Taken(column) if column == "login_key"),
+        )
+        .await;
+    let changed = PersonRow { disabled: true, sealed_totp: None, roles: vec![], ..taro.clone() };
+    checked.commit(vec![Change::PutPerson(changed)]).await;
+    checked.commit(vec![Change::DeletePerson(taro.id)]).await;
+    assert!(checked.model.departed.contains(&taro.id));
+    // The name is free again.
+    checked.commit(vec![Change::PutPerson(person("Taro"))]).await;
+}
+
+async fn sessions(checked: &mut Checked<'_>) {
+    let row = |person, terminal, expires| SessionRow {
+        id: SessionId::generate(),
+        token_hash: sha256(&[SessionId::generate().as_bytes()]),
+        person,
+        terminal,
+        second_factor: true,
+        created_at: at(10),
+        expires_at: at(expires),
+        last_used_at: at(10),
+    };
+    let (one, two) = (PersonId::generate(), PersonId::generate());
+    let (here, there) = (TerminalId::generate(), TerminalId::generate());
+    let rows = [
+        row(one, here, 100),
+        row(one, there, 100),
+        row(two, here, 100),
+        row(two, there, 50),
+        row(two, there, 200),
+    ];
+    checked.commit(rows.iter().cloned().map(Change::PutSession).collect()).await;
+    let store = checked.store;
+    let alive = async |now: i64| {
+        let mut ids: Vec<SessionId> =
+            store.sessions(at(now)).await.unwrap().iter().map(|row| row.id).collect();
+        ids.sort_unstable();
+        ids
+    };
+    let ids = |indexes: &[usize]| {
+        let mut ids: Vec<SessionId> = indexes.iter().map(|index| rows[*index].id).collect();
+        ids.sort_unstable();
+        ids
+    };
+    assert_eq!(alive(50).await, ids(&[0, 1, 2, 4]), "one that ends now has ended");
+    assert!(store.sessions(at(10)).await.unwrap().contains(&rows[0]));
+    checked.commit(vec![Change::TouchSessions(vec![(rows[0].id, at(30)), (rows[1].id, at(5))])]).await;
+    let touched: HashMap<SessionId, Timestamp> =
+        store.sessions(at(10)).await.unwrap().into_iter().map(|row| (row.id, row.last_used_at)).collect();
+    assert_eq!((touched[&rows[0].id], touched[&rows[1].id]), (at(30), at(10)), "never backwards");
+    checked.commit(vec![Change::DeleteSession(rows[0].id)]).await;
+    checked.commit(vec![Change::DeleteSessionsOnTerminal(here)]).await;
+    assert_eq!(alive(10).await, ids(&[1, 3, 4]));
+    checked.commit(vec![Change::Prune(at(60))]).await;
+    assert_eq!(alive(10).await, ids(&[1, 4]));
+    checked.commit(vec![Change::DeleteSessionsOfPerson(two)]).await;
+    assert_eq!(alive(10).await, ids(&[1]));
+}
+
+async fn counters(checked: &mut Checked<'_>) {
+    let store = checked.store;
+    let token = TokenRow { hash: [3; 32], zone: None, tags: vec![String::from("a")], expires_at: at(500) };
+    checked.commit(vec![Change::PutToken(token.clone())]).await;
+    assert_eq!(store.token([3; 32]).await.unwrap(), Some(token));
+    assert_eq!(store.token([4; 32]).await.unwrap(), None);
+    let stale = |error: &StoreError| matches!(error, StoreError::Stale);
+    checked.refuse(vec![Change::UseToken([4; 32])], stale).await;
+    checked.commit(vec![Change::UseToken([3; 32])]).await;
+    checked.refuse(vec![Change::PutPerson(person("hanako")), Change::UseToken([3; 32])], stale).await;
+
+    let person = PersonId::generate();
+    assert_eq!(store.totp_step(person).await.unwrap(), None);
+    checked.commit(vec![Change::AdvanceTotpStep(person, 100)]).await;
+    checked.refuse(vec![Change::AdvanceTotpStep(person, 100)], stale).await;
+    checked.refuse(vec![Change::AdvanceTotpStep(person, 99)], stale).await;
+    checked.commit(vec![Change::AdvanceTotpStep(person, 101)]).await;
+    assert_eq!(store.totp_step(person).await.unwrap(), Some(101));
+    checked.commit(vec![Change::ForgetTotpStep(person)]).await;
+    assert_eq!(store.totp_step(person).await.unwrap(), None);
+
+    let row = LoginFailuresRow {
+        login_key: String::from("ippan"),
+        failures: 3,
+        last_failed_at: at(100),
+        locked_until: at(160),
+    };
+    checked.commit(vec![Change::PutLoginFailures(row.clone())]).await;
+    let more = LoginFailuresRow { failures: 4, ..row };
+    checked.commit(vec![Change::PutLoginFailures(more.clone())]).await;
+    checked.commit(vec![Change::Prune(at(130))]).await;
+    assert_eq!(store.login_failures("ippan").await.unwrap(), Some(more), "locked until later");
+    assert_eq!(store.login_failures("ippa").await.unwrap(), None);
+    checked.commit(vec![Change::ClearLoginFailures(String::from("ippan"))]).await;
+    assert_eq!(store.login_failures("ippan").await.unwrap(), None);
+
+    let terminal = terminal();
+    checked.commit(vec![Change::PutTerminal(terminal.clone())]).await;
+    assert_eq!(store.last_contacts().await.unwrap(), HashMap::new());
+    checked
+        .commit(vec![Change::TouchTerminals(vec![(terminal.id, at(9)), (TerminalId::generate(), at(9))])])
+        .await;
+    checked.commit(vec![Change::TouchTerminals(vec![(terminal.id, at(8))])]).await;
+    assert_eq!(store.last_contacts().await.unwrap(), HashMap::from([(terminal.id, at(9))]));
+}
+
+async fn audit(store: &dyn Store, records: u64) {
+    let before = chain::verify(store).await.unwrap();
+    assert_eq!(before.sequence, records);
+    // More rows than one statement takes, an empty payload, and bytes that are no text.
+    let payloads: Vec<Vec<u8>> = (0..1203_u32)
+        .map(|number| if number == 7 { Vec::new() } else { [&[0xff, 0][..], &number.to_le_bytes()].concat() })
+        .collect();
+    let head = store.commit(&[], &payloads).await.unwrap();
+    assert_eq!(head.sequence, records + 1203);
+    assert_eq!(store.audit_head().await.unwrap(), head);
+    assert_eq!(chain::verify(store).await.unwrap(), head);
+    assert_eq!(chain::verify_tail(store, 10).await.unwrap(), head);
+    assert_eq!(chain::verify_tail(store, head.sequence + 5).await.unwrap(), head);
+    let page = store.audit_page(records + 5, 3).await.unwrap();
+    let sequences: Vec<u64> = page.iter().map(|row| row.sequence).collect();
+    assert_eq!(sequences, [records + 6, records + 7, records + 8]);
+    assert_eq!(page[2].payload, Vec::<u8>::new());
+    assert!(store.audit_page(head.sequence, 10).await.unwrap().is_empty());
+    assert_eq!(store.commit(&[], &[]).await.unwrap(), head);
+}
+
+#[tokio::test]
+async fn sqlite_conforms() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("tobari.db");
+    let store = SqliteStore::create(&path).await.unwrap();
+    conforms(&store).await;
+    let (tables, head) = (store.load().await.unwrap(), store.audit_head().await.unwrap());
+    store.close().await.unwrap();
+    drop(store);
+    let store = SqliteStore::open(&path).await.unwrap();
+    assert_eq!((store.load().await.unwrap(), store.audit_head().await.unwrap()), (tables, head));
+    assert!(SqliteStore::create(&path).await.is_err(), "does not overwrite");
+    assert!(SqliteStore::open(&directory.path().join("missing.db")).await.is_err());
+    use std::os::unix::fs::PermissionsExt as _;
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[tokio::test]
+async fn two_processes_append_to_one_chain() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("tobari.db");
+    let one = SqliteStore::create(&path).await.unwrap();
+    let two = SqliteStore::open(&path).await.unwrap();
+    for round in 0..10_u8 {
+        one.commit(&[], &[vec![round]]).await.unwrap();
+        two.commit(&[], &[vec![round], vec![round]]).await.unwrap();
+    }
+    assert_eq!(chain::verify(&one).await.unwrap().sequence, 30);
+}
+
+#[tokio::test]
+async fn a_database_of_a_later_version_is_not_touched() {
+    use sqlx::Connection as _;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("tobari.db");
+    SqliteStore::create(&path).await.unwrap().close().await.unwrap();
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&path);
+    let mut connection = sqlx::SqliteConnection::connect_with(&options).await.unwrap();
+    sqlx::query("INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) VALUES (99, 'later', 1, x'00', 0)")
+        .execute(&mut connection)
+        .await
+        .unwrap();
+    connection.close().await.unwrap();
+    assert!(matches!(SqliteStore::open(&path).await, Err(StoreError::TooNew { found: 99, known: 1 })));
+}
