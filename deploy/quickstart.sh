@@ -26,7 +26,7 @@ done
 repo=$(cd "$(dirname "$0")/.." && pwd)
 step() { printf '\n\033[1m== %s\033[0m\n' "$*"; }
 die() { printf 'quickstart: error: %s\n' "$*" >&2; exit 1; }
-show() { printf '$ %s\n' "$*"; "$@"; }
+show() { printf '$ %s\n' "$*" >&2; "$@"; }
 
 # --- what is missing ------------------------------------------------------------------------------------------------
 install_packages() { # package...
