@@ -20,8 +20,8 @@ pub struct Settings {
     pub progress: bool,
     /// The daemon's control socket.
     pub socket: PathBuf,
-    /// The zone in which times are shown.
-    pub time_zone: TimeZone,
+    /// `TZ`, where it is set.
+    time_zone: Option<String>,
 }
 
 impl Settings {
@@ -33,10 +33,14 @@ impl Settings {
             .or_else(|| console.variable(environment::SOCKET).map(PathBuf::from))
             .unwrap_or_else(|| PathBuf::from(DEFAULT_SOCKET));
         let progress = !global.no_progress && !global.json && console.errors.is_terminal();
-        let time_zone = console
-            .variable(environment::TIME_ZONE)
-            .and_then(|name| TimeZone::get(name.to_str()?).ok())
-            .unwrap_or_else(TimeZone::system);
+        let time_zone = console.variable(environment::TIME_ZONE).and_then(|name| name.to_str());
+        let time_zone = time_zone.map(str::to_owned);
         Self { time_zone, language, json: global.json, progress, socket }
+    }
+
+    /// The zone in which times are shown. Found when it is needed: the system's takes a walk over the zone files.
+    pub fn time_zone(&self) -> TimeZone {
+        let named = self.time_zone.as_deref().and_then(|name| TimeZone::get(name).ok());
+        named.unwrap_or_else(TimeZone::system)
     }
 }

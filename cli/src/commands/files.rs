@@ -135,7 +135,8 @@ fn unseal_one(
         .ask_with(&request, &[file.as_fd(), new.file().as_fd()], &mut |done, total| progress.set(done, total))
         .map_err(|error| error.about(path))?;
     drop(progress);
-    let written = written(app, path, Some(&target), answer)?;
+    let shown = if args.in_place { path } else { target.as_path() };
+    let written = written(app, path, Some(shown), answer)?;
     if args.in_place {
         replace(&file, &metadata, new, &target)?;
     } else {

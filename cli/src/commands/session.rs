@@ -7,6 +7,7 @@ use crate::arguments;
 use crate::error::Error;
 use tobari_core::proto::api::Session;
 use tobari_core::proto::control::{Answer, Request};
+use zeroize::Zeroize as _;
 
 /// `tobari login`.
 pub(super) fn login(args: Login, app: &mut App) -> Result<(), Error> {
@@ -26,8 +27,12 @@ pub(super) fn login(args: Login, app: &mut App) -> Result<(), Error> {
         given => given,
     };
     let totp = totp.filter(|code| !code.is_empty());
-    let request = Request::Login { login, password: password.to_string(), totp };
-    let Answer::Session { session } = client.ask(&request, &[])? else {
+    let mut request = Request::Login { login, password: password.to_string(), totp };
+    let answer = client.ask(&request, &[]);
+    if let Request::Login { password, .. } = &mut request {
+        password.zeroize();
+    }
+    let Answer::Session { session } = answer? else {
         return Err(Error::DaemonAnswer);
     };
     if app.settings.json {

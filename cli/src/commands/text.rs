@@ -28,7 +28,7 @@ pub(super) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index) % 3 == 0 {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);
@@ -38,7 +38,7 @@ pub(super) fn grouped(number: u64) -> String {
 
 /// A time in the user's zone.
 pub(super) fn time(app: &App, time: Timestamp) -> String {
-    time.to_zoned(app.settings.time_zone.clone()).strftime("%Y-%m-%d %H:%M:%S %Z").to_string()
+    time.to_zoned(app.settings.time_zone()).strftime("%Y-%m-%d %H:%M:%S %Z").to_string()
 }
 
 /// A path for people, [`printable`].

@@ -13,7 +13,7 @@ use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use tobari_core::crypto::random_bytes;
 use tobari_core::proto::control::{Answer, Request};
-use zeroize::Zeroizing;
+use zeroize::{Zeroize as _, Zeroizing};
 
 /// Without 0 O o, 1 I l i and L, which people mix up when they read a password out.
 const ALPHABET: &[u8] = b"23456789ABCDEFGHJKMNPQRSTUVWXYZabcdefghjkmnpqrstuvwxyz";
@@ -55,8 +55,12 @@ pub(super) fn run(args: &args::Zip, app: &mut App) -> Result<(), Error> {
 
     let new = NewFile::begin(&args.output)?;
     let progress = app.progress(&args.output, None);
-    let start = Request::ZipStart { password: password.to_string(), legacy: args.legacy_zipcrypto };
-    client.send(&start, &[new.file().as_fd()])?;
+    let mut start = Request::ZipStart { password: password.to_string(), legacy: args.legacy_zipcrypto };
+    let sent = client.send(&start, &[new.file().as_fd()]);
+    if let Request::ZipStart { password, .. } = &mut start {
+        password.zeroize();
+    }
+    sent?;
     for entry in &entries {
         let file = files::open_found(&entry.path)?;
         let name = entry.path.to_string_lossy().into_owned();

@@ -390,7 +390,7 @@ fn a_change_that_this_terminal_does_not_hear_of_is_made_and_said() {
     assert!(ran.err.contains("tobari: warning: "), "{ran:?}");
 }
 
-/// Two pages of an audit log; `spoil` changes what is sent.
+/// An audit log of several pages; `spoil` changes what is sent.
 fn audit_log(spoil: impl Fn(&mut Vec<Value>) + Send + 'static) -> Fake {
     use tobari_core::crypto::sha256;
     use tobari_core::proto::base64::Base64;
@@ -398,7 +398,7 @@ fn audit_log(spoil: impl Fn(&mut Vec<Value>) + Send + 'static) -> Fake {
     let mut previous = [0; 32];
     let mut hashes = vec![hex(&previous)];
     let mut records = Vec::new();
-    for sequence in 1..=5 {
+    for sequence in 1..=1203 {
         let payload = format!("{{\"event\":\"login\",\"n\":{sequence}}}").into_bytes();
         previous = sha256(&[&previous, &payload]);
         hashes.push(hex(&previous));
@@ -409,7 +409,8 @@ fn audit_log(spoil: impl Fn(&mut Vec<Value>) + Send + 'static) -> Fake {
         let Request::Forward { path, .. } = request else { panic!("forward") };
         let after = path.split("after=").nth(1).unwrap().split('&').next().unwrap();
         let after: usize = after.parse().unwrap();
-        let page: Vec<Value> = records.iter().skip(after).take(3).cloned().collect();
+        let limit: usize = path.split("limit=").nth(1).unwrap().parse().unwrap();
+        let page: Vec<Value> = records.iter().skip(after).take(limit).cloned().collect();
         let body = json!({ "previous_hash": hashes[after], "records": page });
         Some(done(Answer::Forwarded { status: 200, body }))
     })
@@ -424,7 +425,7 @@ fn the_audit_log_is_shown_and_its_chain_is_recomputed_here() {
     let spoils: [(Spoil, u64); 3] = [
         (|records| records[3]["payload"] = json!("e30="), 4),
         (|records| drop(records.remove(1)), 3),
-        (|records| records.swap(3, 4), 5),
+        (|records| records.swap(1003, 1004), 1005),
     ];
     for (spoil, at) in spoils {
         let ran = audit_log(spoil).run(&["admin", "audit", "--verify"]);

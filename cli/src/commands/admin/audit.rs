@@ -11,7 +11,9 @@ use tobari_core::crypto::sha256;
 use tobari_core::proto::admin::{AuditPage, AuditRecord};
 
 /// Records asked for at once when verifying.
-const PAGE: u32 = 1000;
+const PAGE: u32 = 500;
+/// The hash before the first record, hexadecimal.
+const START: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 
 pub(super) fn run(args: &Audit, server: &mut Server, app: &mut App) -> Result<(), Error> {
     if args.verify { verify(args.after, server, app) } else { show(args, server, app) }
@@ -49,10 +51,14 @@ fn verify(after: u64, server: &mut Server, app: &mut App) -> Result<(), Error> {
             Some(chain) => chain,
             None => chain.insert(Chain { sequence: after, hash: page.previous_hash.clone() }),
         };
-        if chain.hash != page.previous_hash {
+        if chain.hash != page.previous_hash || (last == 0 && chain.hash != START) {
             return Err(Error::AuditBroken(chain.sequence));
         }
-        if page.records.is_empty() {
+        for record in &page.records {
+            chain.take(record)?;
+        }
+        // Not until a page is empty: each reading is itself a record.
+        if page.records.len() < PAGE as usize {
             let (sequence, hash) = (chain.sequence, chain.hash.clone());
             if app.settings.json {
                 return app
@@ -61,9 +67,6 @@ fn verify(after: u64, server: &mut Server, app: &mut App) -> Result<(), Error> {
             let count = text::grouped(sequence - after);
             let line = app.text("audit-verified", &arguments! { count: count, last: sequence, hash: hash });
             return app.line(&line);
-        }
-        for record in &page.records {
-            chain.take(record)?;
         }
     }
 }

@@ -1,0 +1,174 @@
+//! How an error is told: in words of the user's language, and as JSON.
+
+use super::Error;
+use crate::arguments;
+use crate::message::{Arguments, Language};
+use serde::Serialize;
+use std::io;
+use tobari_core::policy::Rights;
+use tobari_core::proto::api::Reason;
+
+/// An error as `--json` shows it on standard error.
+#[derive(Debug, Serialize)]
+pub struct Report<'a> {
+    /// Stable code.
+    pub code: String,
+    /// Exit code of its class.
+    pub exit: u8,
+    /// Name of that class.
+    pub exit_name: &'static str,
+    /// In the user's language.
+    pub message: String,
+    /// The next step, in the user's language.
+    pub hint: String,
+    /// The file or object at fault.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    /// In English, from the daemon or the key server.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<&'a str>,
+    /// What may be done instead.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rights: Option<Rights>,
+    /// The rules that decided.
+    #[serde(skip_serializing_if = "<[Reason]>::is_empty")]
+    pub reasons: &'a [Reason],
+    /// Names that would have been known.
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    pub known: &'a [String],
+    /// Request id of the key server.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
+    /// Seconds to wait.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_after_seconds: Option<u64>,
+}
+
+impl Error {
+    /// What `--json` shows.
+    pub fn report(&self, language: Language) -> Report<'_> {
+        let (mut detail, mut given_rights, mut given_reasons, mut request_id, mut retry) =
+            (None, None, [].as_slice(), None, None);
+        if let Self::Problem { problem, rights, reasons, .. } = self {
+            detail = Some(problem.detail.as_str()).filter(|detail| !detail.is_empty());
+            given_rights = *rights;
+            given_reasons = reasons;
+            request_id = problem.request_id.map(|id| id.to_string());
+            retry = problem.retry_after_seconds;
+        }
+        Report {
+            code: self.code(),
+            exit: self.exit().code(),
+            exit_name: self.exit().name(),
+            message: self.message(language),
+            hint: self.hint(language),
+            subject: self.subject(),
+            detail,
+            rights: given_rights,
+            reasons: given_reasons,
+            known: self.known(),
+            request_id,
+            retry_after_seconds: retry,
+        }
+    }
+
+    /// What happened, in `language`.
+    pub fn message(&self, language: Language) -> String {
+        let text = language.text(&format!("error-{}", self.code()), &self.arguments(language));
+        match self {
+            Self::Problem { subject: Some(subject), .. } => format!("{subject}: {text}"),
+            _ => text,
+        }
+    }
+
+    /// The next step, in `language`.
+    pub fn hint(&self, language: Language) -> String {
+        language.text(&format!("hint-{}", self.code()), &self.arguments(language))
+    }
+
+    fn subject(&self) -> Option<String> {
+        match self {
+            Self::Problem { subject, .. } => subject.clone(),
+            Self::DaemonUnreachable { socket: path, .. }
+            | Self::Io { path, .. }
+            | Self::Exists(path)
+            | Self::NotRegular(path)
+            | Self::HardLinked(path)
+            | Self::NotSealed(path)
+            | Self::NotUtf8(path)
+            | Self::Changed(path)
+            | Self::ReadBack(path)
+            | Self::Seal { path, .. }
+            | Self::NoLabel { path, .. } => Some(path.to_string_lossy().into_owned()),
+            Self::SameName(name) | Self::UnknownName { name, .. } | Self::AmbiguousName { name, .. } => {
+                Some(name.clone())
+            }
+            Self::Usage { detail, .. } => Some(detail.clone()),
+            Self::DaemonLost(_)
+            | Self::DaemonAnswer
+            | Self::DaemonVersion { .. }
+            | Self::BrokenPipe
+            | Self::NothingToSend
+            | Self::NoTerminal
+            | Self::PasswordsDiffer
+            | Self::NotCovered { .. }
+            | Self::AuditBroken(_) => None,
+        }
+    }
+
+    fn known(&self) -> &[String] {
+        match self {
+            Self::NoLabel { known, .. }
+            | Self::UnknownName { known, .. }
+            | Self::AmbiguousName { known, .. } => known,
+            _ => &[],
+        }
+    }
+
+    fn arguments(&self, language: Language) -> Arguments {
+        let subject = self.subject().unwrap_or_default();
+        let none = || language.text("none", &arguments! {});
+        let known = Some(self.known().join(", ")).filter(|known| !known.is_empty()).unwrap_or_else(none);
+        match self {
+            Self::Problem { problem, rights, .. } => arguments! {
+                subject: subject,
+                detail: match problem.detail.as_str() { "" => problem.title.as_str(), detail => detail },
+                field: problem.field.as_deref().unwrap_or_default(),
+                seconds: problem.retry_after_seconds.unwrap_or(60),
+                request: problem.request_id.map(|id| id.to_string()).unwrap_or_else(|| "-".to_owned()),
+                rights: rights.filter(|rights| !rights.is_empty()).map_or_else(none, |rights| rights.to_string()),
+                path: subject,
+                cause: problem.detail,
+            },
+            Self::DaemonUnreachable { source, .. } | Self::DaemonLost(source) | Self::Io { source, .. } => {
+                arguments! { path: subject, cause: cause(source, language) }
+            }
+            Self::DaemonVersion { version, program } => arguments! { version: version, program: program },
+            Self::Seal { detail, .. } => arguments! { path: subject, detail: detail },
+            Self::UnknownName { kind, name, .. } | Self::AmbiguousName { kind, name, .. } => arguments! {
+                kind: language.text(&format!("kind-{kind}"), &arguments! {}),
+                name: name,
+                known: known,
+            },
+            Self::NotCovered { open, all } => arguments! { open: open, all: all },
+            Self::AuditBroken(sequence) => arguments! { sequence: sequence },
+            _ => arguments! { path: subject, name: subject, detail: subject, known: known },
+        }
+    }
+}
+
+fn cause(error: &io::Error, language: Language) -> String {
+    let id = match error.kind() {
+        io::ErrorKind::NotFound => "cause-not-found",
+        io::ErrorKind::PermissionDenied => "cause-permission-denied",
+        io::ErrorKind::ConnectionRefused => "cause-connection-refused",
+        io::ErrorKind::StorageFull => "cause-storage-full",
+        io::ErrorKind::QuotaExceeded => "cause-quota-exceeded",
+        io::ErrorKind::ReadOnlyFilesystem => "cause-read-only",
+        io::ErrorKind::IsADirectory => "cause-is-a-directory",
+        io::ErrorKind::NotADirectory => "cause-not-a-directory",
+        io::ErrorKind::UnexpectedEof => "cause-unexpected-end",
+        _ => return error.to_string(),
+    };
+    language.text(id, &arguments! {})
+}
