@@ -12,6 +12,7 @@ mod ca;
 mod commands;
 pub mod config;
 mod files;
+mod harden;
 pub mod http;
 mod root_key;
 pub mod service;

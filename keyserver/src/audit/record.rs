@@ -200,6 +200,21 @@ mod tests {
     }
 
     #[test]
+    fn the_worked_example_of_the_specification_holds() {
+        let text = include_str!("../../../docs/spec/api.md");
+        let payloads: Vec<&str> =
+            text.lines().map(str::trim).filter(|line| line.starts_with("{\"act\"")).collect();
+        assert_eq!(payloads.len(), 2);
+        let mut hash = crate::store::AuditHead::START.hash;
+        for payload in payloads {
+            let record: Record = serde_json::from_str(payload).unwrap();
+            assert_eq!(String::from_utf8(record.payload().unwrap()).unwrap(), payload);
+            hash = crate::audit::chain::link(&hash, payload.as_bytes());
+            assert!(text.contains(&data_encoding::HEXLOWER.encode(&hash)), "{payload}");
+        }
+    }
+
+    #[test]
     fn what_does_not_apply_is_absent() {
         let bytes = Record::new(Act::Start, Timestamp::UNIX_EPOCH, Who::default()).payload().unwrap();
         assert_eq!(

@@ -16,6 +16,7 @@ use tracing_subscriber::EnvFilter;
 pub(super) async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     let config = Config::resolve(args)?;
     log_json();
+    crate::harden::harden();
     let _lock = lock(&config.data_dir)?;
     let root_key = root_key::read(&root_key::location(config.root_key_file.as_deref(), &config.data_dir))?;
     let database = files::database(&config.data_dir);

@@ -112,7 +112,10 @@ impl Server {
         loop {
             tokio::select! {
                 () = &mut end => break,
-                _ = tidy.tick() => self.service.tidy().await,
+                _ = tidy.tick() => {
+                    let service = Arc::clone(&self.service);
+                    tokio::spawn(async move { service.tidy().await });
+                }
                 _ = renew.tick() => self.renew(),
                 Some(_) = connections.join_next(), if !connections.is_empty() => {}
                 accepted = accept(&self.listener, &limit) => {

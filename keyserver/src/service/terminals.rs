@@ -17,6 +17,10 @@ use tobari_core::proto::problem::ProblemCode;
 /// A contact is noted again only after this.
 const CONTACT_STEP: SignedDuration = SignedDuration::from_secs(10);
 
+/// Refused enrolments in a minute, for the whole server.
+const REFUSALS: u32 = 30;
+const REFUSAL_WINDOW: SignedDuration = SignedDuration::from_secs(60);
+
 /// When each terminal was last heard of.
 #[derive(Debug)]
 pub(crate) struct Contacts(Mutex<HashMap<TerminalId, Contact>>);
@@ -61,12 +65,38 @@ impl Contacts {
     }
 }
 
+/// Refused enrolments of the current minute. Anybody can ask to enrol, and each refusal is a record: without
+/// a limit a stranger could fill the audit log.
+#[derive(Debug)]
+pub(crate) struct Refusals(Mutex<(Timestamp, u32)>);
+
+impl Refusals {
+    pub(crate) fn new() -> Self {
+        Self(Mutex::new((Timestamp::MIN, 0)))
+    }
+
+    /// Whether enrolments are still looked at in this minute.
+    fn admit(&self, now: Timestamp) -> Result<(), ServiceError> {
+        let mut minute = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if now < minute.0 || now.duration_since(minute.0) >= REFUSAL_WINDOW {
+            *minute = (now, 0);
+        }
+        if minute.1 < REFUSALS { Ok(()) } else { Err(ServiceError::TooManyRequests) }
+    }
+
+    fn count(&self) {
+        let mut minute = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        minute.1 = minute.1.saturating_add(1);
+    }
+}
+
 impl Service {
     /// `POST /v1/terminals/enrol`.
     ///
     /// # Errors
     /// A token that is not good; a request or key that is malformed, which leaves the token unused.
     pub async fn enrol(&self, call: &Call, request: EnrolRequest) -> Result<EnrolResponse, ServiceError> {
+        self.refusals.admit(self.clock.now())?;
         super::admin::check_name("name", &request.name)?;
         // What a sealer cannot be made for could never be granted anything.
         if GrantSealer::new(&request.grant_key.0, b"").is_err() {
@@ -116,6 +146,7 @@ impl Service {
     }
 
     async fn refuse_enrolment<T>(&self, call: &Call, now: Timestamp, name: &str) -> Result<T, ServiceError> {
+        self.refusals.count();
         let who = Who { request: Some(call.request), ..Who::default() };
         let mut record = Record::new(Act::EnrolmentFailed, now, who).detail(name);
         record.code = Some(ProblemCode::BadEnrolmentToken);

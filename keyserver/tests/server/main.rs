@@ -1,5 +1,12 @@
 //! The key server as its clients see it: real TLS, real store, real envelopes.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests fail the test as loudly as the tests themselves"
+)]
+
 mod admin;
 mod audit;
 mod grants;

@@ -53,6 +53,23 @@ async fn tokens_end_and_cannot_be_guessed() {
 }
 
 #[tokio::test]
+async fn strangers_cannot_fill_the_audit_log() {
+    let site = Site::start().await;
+    let (terminal, admin) = site.first().await;
+    let (tls, grant) = keys();
+    let stranger = site.stranger();
+    for _ in 0..30 {
+        let answer = stranger.post("/v1/terminals/enrol", None, &enrolment("guess", &tls, &grant)).await;
+        answer.refused(ProblemCode::BadEnrolmentToken);
+    }
+    let made = terminal.post("/v1/admin/enrolment-tokens", Some(&admin), &json!({})).await.created();
+    let good = enrolment(made.body["token"].as_str().unwrap(), &tls, &grant);
+    stranger.post("/v1/terminals/enrol", None, &good).await.refused(ProblemCode::TooManyRequests);
+    site.advance(SignedDuration::from_secs(61));
+    stranger.post("/v1/terminals/enrol", None, &good).await.created();
+}
+
+#[tokio::test]
 async fn a_bad_request_leaves_the_token_unused() {
     let site = Site::start().await;
     let (terminal, admin) = site.first().await;

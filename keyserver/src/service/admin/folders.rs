@@ -28,7 +28,7 @@ fn check(tables: &Tables, id: FolderId, input: &FolderInput) -> Result<(), Servi
             "must be an absolute path below / without '.', '..', empty parts or control characters",
         ));
     }
-    if !tables.terminals.get(&input.terminal).is_some_and(|terminal| !terminal.revoked) {
+    if tables.terminals.get(&input.terminal).is_none_or(|terminal| terminal.revoked) {
         return Err(ServiceError::invalid("terminal", "no such terminal, or it is revoked"));
     }
     if !tables.labels.contains_key(&input.label) {
