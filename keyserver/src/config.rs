@@ -106,6 +106,10 @@ impl Config {
             None => RawConfig::default(),
         };
         let limits = raw.limits()?;
+        for (index, name) in raw.names.iter().enumerate() {
+            let valid = rustls_pki_types::ServerName::try_from(name.as_str()).is_ok();
+            ensure!(valid, "names[{index}]: '{name}' is neither a host name nor an IP address");
+        }
         let data_dir = args
             .data_dir
             .clone()

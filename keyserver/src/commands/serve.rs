@@ -6,7 +6,7 @@ use crate::http::{Server, ServerOptions};
 use crate::service::Service;
 use crate::store::sqlite::SqliteStore;
 use crate::{files, root_key};
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use std::path::Path;
 use std::sync::Arc;
 use tobari_core::clock::SystemClock;
@@ -17,12 +17,13 @@ pub(super) async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     let config = Config::resolve(args)?;
     log_json();
     crate::harden::harden();
+    let database = files::database(&config.data_dir);
+    ensure!(database.exists(), "there is no {}: `tobari-keyserver init` makes it", database.display());
     let _lock = lock(&config.data_dir)?;
     let root_key = root_key::read(&root_key::location(config.root_key_file.as_deref(), &config.data_dir))?;
-    let database = files::database(&config.data_dir);
-    let store = SqliteStore::open(&database).await.with_context(|| {
-        format!("open the database {} (`tobari-keyserver init` makes one)", database.display())
-    })?;
+    let store = SqliteStore::open(&database)
+        .await
+        .with_context(|| format!("open the database {}", database.display()))?;
     let service = Service::open(Arc::new(store), root_key, Arc::new(SystemClock), config.limits)
         .await
         .context("open the organisation")?;

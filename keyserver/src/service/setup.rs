@@ -49,6 +49,12 @@ impl Setup<'_> {
     pub fn check(&self) -> Result<(), ServiceError> {
         admin::check_name("organisation", self.organisation)?;
         admin::check_login(self.admin)?;
+        for name in self.server_names {
+            if rustls_pki_types::ServerName::try_from(name.as_str()).is_err() {
+                let detail = format!("'{name}' is neither a host name nor an IP address");
+                return Err(ServiceError::invalid("san", detail));
+            }
+        }
         password::check_rules(self.password, self.admin)
     }
 
