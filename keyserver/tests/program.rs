@@ -1,10 +1,6 @@
 //! The program itself: `init` does all or nothing, `serve` starts only over what is sound, `token` and `audit verify`.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "helpers of tests fail the test as loudly as the tests themselves"
-)]
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail the test as loudly as the tests themselves")]
 
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;

@@ -31,9 +31,10 @@ pub(super) async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
 
     let options = ServerOptions { listen: config.listen, names: config.names };
     let server = Server::bind(service, options).await?;
-    tracing::info!(address = %server.address()?, version = env!("CARGO_PKG_VERSION"), "serving");
+    // Before anybody is told that it serves: from then on it may be told to end.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    tracing::info!(address = %server.address()?, version = env!("CARGO_PKG_VERSION"), "serving");
     if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
         tracing::warn!(%error, "the service manager was not told");
     }
