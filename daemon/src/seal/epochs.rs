@@ -11,7 +11,7 @@ use tobari_core::envelope::Epoch;
 use tobari_core::ids::LabelId;
 use tobari_core::proto::control::UnsealedReason;
 
-/// Longest life of an epoch (FORMAT.md, "Shared encapsulation").
+/// Longest life of an epoch (docs/spec/envelope.md, "Shared encapsulation").
 const LIFE: Duration = Duration::from_secs(60);
 
 struct Current {

@@ -11,7 +11,7 @@ use std::os::unix::fs::FileExt;
 use tobari_core::envelope::{Header, MAGIC, OpenError, looks_sealed};
 use tobari_core::ids::OrganisationId;
 
-/// Size of a state slot; two of them end the header region (FORMAT.md, "Layout").
+/// Size of a state slot; two of them end the header region (docs/spec/envelope.md, "Layout").
 const SLOT: u64 = 512;
 /// Nonce and tag of a chunk.
 const CHUNK_OVERHEAD: u64 = 28;

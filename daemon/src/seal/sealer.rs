@@ -1,4 +1,4 @@
-//! Sealing one file in place (DESIGN.md §5). Every step is named in [`Step`]; the order is what keeps a file whole at
+//! Sealing one file in place (docs/spec/sealing.md). Every step is named in [`Step`]; the order is what keeps a file whole at
 //! every cut point, so read the journal's rules before changing it.
 
 use super::epochs::Epochs;
