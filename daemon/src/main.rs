@@ -39,7 +39,13 @@ struct Enrol {
     #[arg(long, value_name = "HEX")]
     ca_sha256: String,
     /// The one-time token. Others on this host can read it from the process list: prefer --token-file.
-    #[arg(long, conflicts_with = "token_file", required_unless_present = "token_file")]
+    // A token may begin with a hyphen.
+    #[arg(
+        long,
+        allow_hyphen_values = true,
+        conflicts_with = "token_file",
+        required_unless_present = "token_file"
+    )]
     token: Option<String>,
     /// File with the one-time token ('-' for standard input).
     #[arg(long, value_name = "FILE")]
@@ -189,5 +195,20 @@ fn hint(error: &anyhow::Error) -> Option<&'static str> {
         RunError::State(error) => state(error),
         RunError::Socket { .. } => Some("stop the other tobarid, or choose another path with --socket"),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_are_consistent_and_a_token_may_begin_with_a_hyphen() {
+        use clap::CommandFactory as _;
+        Arguments::command().debug_assert();
+        let line = ["tobarid", "enrol", "--server", "https://x", "--ca-sha256", "00", "--token", "-k2"];
+        let Command::Enrol(enrol) = Arguments::try_parse_from(line).unwrap().command else { panic!() };
+        assert_eq!(enrol.token.as_deref(), Some("-k2"));
+        assert!(Arguments::try_parse_from(&line[..6]).is_err());
     }
 }
