@@ -3,7 +3,7 @@
 use super::call::{Asked, Id, Input, Output};
 use crate::service::admin::AuditVerification;
 use crate::service::{Call, Service, ServiceError};
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Deserialize;
 use std::sync::Arc;
@@ -189,7 +189,7 @@ creation!(create_enrolment_token, "/v1/admin/enrolment-tokens", EnrolmentTokenIn
 pub(super) async fn apply_preset(
     State(service): App,
     call: Call,
-    Path(name): Path<String>,
+    Id(name): Id<String>,
 ) -> Result<(StatusCode, Output<PresetApplied>), ServiceError> {
     Ok((StatusCode::CREATED, Output(service.apply_preset(&call, &name).await?)))
 }

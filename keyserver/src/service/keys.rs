@@ -15,8 +15,14 @@ pub(crate) struct KeyRing(RwLock<HashMap<KeyId, Arc<RecipientPrivateKey>>>);
 
 impl KeyRing {
     pub(crate) fn open(tables: &Tables, root_key: &RootKey) -> Result<Self, ServiceError> {
-        let mut keys = HashMap::with_capacity(tables.label_keys.len());
-        for row in tables.label_keys.values() {
+        let ring = Self(RwLock::new(HashMap::with_capacity(tables.label_keys.len())));
+        ring.complete(tables, root_key)?;
+        Ok(ring)
+    }
+
+    /// Opens the keys of the tables that are not in the ring yet.
+    pub(crate) fn complete(&self, tables: &Tables, root_key: &RootKey) -> Result<(), ServiceError> {
+        for row in tables.label_keys.values().filter(|row| self.find(&row.key_id).is_none()) {
             let damaged = || {
                 ServiceError::Internal(format!(
                     "the key {} of label {} does not open",
@@ -30,9 +36,9 @@ impl KeyRing {
             if key.public().key_id() != row.key_id {
                 return Err(damaged());
             }
-            keys.insert(row.key_id, Arc::new(key));
+            self.add(key);
         }
-        Ok(Self(RwLock::new(keys)))
+        Ok(())
     }
 
     pub(crate) fn find(&self, key: &KeyId) -> Option<Arc<RecipientPrivateKey>> {

@@ -166,7 +166,10 @@ impl Service {
 
     async fn reload(&self, now: Timestamp) {
         let loaded = match self.store.load().await {
-            Ok(tables) => Directory::new(tables, &self.identity, None, now),
+            Ok(tables) => self
+                .keys
+                .complete(&tables, &self.identity.root_key)
+                .and_then(|()| Directory::new(tables, &self.identity, None, now)),
             Err(error) => Err(error.into()),
         };
         match loaded {

@@ -66,7 +66,7 @@ impl Contacts {
 }
 
 /// Refused enrolments of the current minute. Anybody can ask to enrol, and each refusal is a record: without
-/// a limit a stranger could fill the audit log.
+/// a limit a stranger could fill the audit log. Good tokens are not held up by it.
 #[derive(Debug)]
 pub(crate) struct Refusals(Mutex<(Timestamp, u32)>);
 
@@ -75,18 +75,17 @@ impl Refusals {
         Self(Mutex::new((Timestamp::MIN, 0)))
     }
 
-    /// Whether enrolments are still looked at in this minute.
-    fn admit(&self, now: Timestamp) -> Result<(), ServiceError> {
+    /// Counts one more, unless there were too many in this minute.
+    fn count(&self, now: Timestamp) -> Result<(), ServiceError> {
         let mut minute = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if now < minute.0 || now.duration_since(minute.0) >= REFUSAL_WINDOW {
             *minute = (now, 0);
         }
-        if minute.1 < REFUSALS { Ok(()) } else { Err(ServiceError::TooManyRequests) }
-    }
-
-    fn count(&self) {
-        let mut minute = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        minute.1 = minute.1.saturating_add(1);
+        if minute.1 >= REFUSALS {
+            return Err(ServiceError::TooManyRequests);
+        }
+        minute.1 += 1;
+        Ok(())
     }
 }
 
@@ -96,7 +95,6 @@ impl Service {
     /// # Errors
     /// A token that is not good; a request or key that is malformed, which leaves the token unused.
     pub async fn enrol(&self, call: &Call, request: EnrolRequest) -> Result<EnrolResponse, ServiceError> {
-        self.refusals.admit(self.clock.now())?;
         super::admin::check_name("name", &request.name)?;
         // What a sealer cannot be made for could never be granted anything.
         if GrantSealer::new(&request.grant_key.0, b"").is_err() {
@@ -146,7 +144,7 @@ impl Service {
     }
 
     async fn refuse_enrolment<T>(&self, call: &Call, now: Timestamp, name: &str) -> Result<T, ServiceError> {
-        self.refusals.count();
+        self.refusals.count(now)?;
         let who = Who { request: Some(call.request), ..Who::default() };
         let mut record = Record::new(Act::EnrolmentFailed, now, who).detail(name);
         record.code = Some(ProblemCode::BadEnrolmentToken);

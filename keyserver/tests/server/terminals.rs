@@ -64,9 +64,11 @@ async fn strangers_cannot_fill_the_audit_log() {
     }
     let made = terminal.post("/v1/admin/enrolment-tokens", Some(&admin), &json!({})).await.created();
     let good = enrolment(made.body["token"].as_str().unwrap(), &tls, &grant);
-    stranger.post("/v1/terminals/enrol", None, &good).await.refused(ProblemCode::TooManyRequests);
-    site.advance(SignedDuration::from_secs(61));
+    let bad = enrolment("guess", &tls, &grant);
+    stranger.post("/v1/terminals/enrol", None, &bad).await.refused(ProblemCode::TooManyRequests);
     stranger.post("/v1/terminals/enrol", None, &good).await.created();
+    site.advance(SignedDuration::from_secs(61));
+    stranger.post("/v1/terminals/enrol", None, &bad).await.refused(ProblemCode::BadEnrolmentToken);
 }
 
 #[tokio::test]
