@@ -3,7 +3,8 @@
 
     oracle.py version                                 prints what it runs on; fails if a package is missing
     oracle.py keygen KIND BITS PRIVATE PUBLIC         makes a recipient; PUBLIC is JSON as in a bulletin
-    oracle.py open PRIVATE ENVELOPE PLAINTEXT         opens and checks all of it; prints the policy as JSON
+    oracle.py open PRIVATE ENVELOPE PLAINTEXT         opens and checks all of it; prints the policy as JSON; PRIVATE
+                                                      may be the recovery key as `tobari-keyserver init` wrote it
     oracle.py seal PLAINTEXT ENVELOPE CHUNK_LOG2 PUBLIC...
     oracle.py vectors DIRECTORY                       writes the test vectors anew (see vectors.py)
 
@@ -33,7 +34,7 @@ def main(arguments):
             Path(private).write_bytes(key.exported)
             Path(public).write_text(json.dumps(public_to_json(key.public)))
         case ["open", private, envelope, plaintext]:
-            opened = open_envelope(Path(envelope).read_bytes(), Private(Path(private).read_bytes()))
+            opened = open_envelope(Path(envelope).read_bytes(), Private(unarmoured(Path(private).read_bytes())))
             Path(plaintext).write_bytes(opened.plaintext)
             print(json.dumps({"policy": shown(opened.header.policy), "file": opened.header.file_id.hex(), "tail": opened.tail}))
         case ["seal", plaintext, envelope, chunk_log2, *recipients]:
@@ -46,6 +47,16 @@ def main(arguments):
             print(__doc__, file=sys.stderr)
             return 2
     return 0
+
+
+def unarmoured(key):
+    """An exported key as it is, or between the lines of a recovery key's text form."""
+    lines = key.split(b"\n")
+    if lines[0].strip() != b"-----BEGIN TOBARI RECOVERY KEY-----":
+        return key
+    lines = [line.strip() for line in lines]
+    body = lines[lines.index(b"") + 1 : lines.index(b"-----END TOBARI RECOVERY KEY-----")]
+    return base64.b64decode(b"".join(body), validate=True)
 
 
 def public_to_json(key):
