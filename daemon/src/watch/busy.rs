@@ -14,11 +14,9 @@ impl Busy {
     /// Marks a file; none when another worker has it.
     pub(super) fn mark(&self, facts: &Facts) -> Option<Mark<'_>> {
         let inode = (facts.device, facts.inode);
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(inode)
-            .then_some(Mark { busy: self, inode })
+        let new = self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(inode);
+        // Lazily: a mark that is dropped takes away what it marks.
+        new.then(|| Mark { busy: self, inode })
     }
 
     /// Whether a worker has the file.
