@@ -285,6 +285,7 @@ class Vectors:
         # Authentic, but nothing that a writer makes.
         for name, length in (("length-absurd", 1 << 63), ("length-of-too-many-chunks", (1 << 44) + 1)):
             yield with_slots(name, lambda maker: [maker.slot(1, length, ROOT, maker.root()), bytes(512)])
+        yield with_slots("slot-unknown-flag-of-the-other", lambda maker: [maker.default_slots()[0], maker.slot(1, 5000, 4, bytes(32))])
         yield with_slots("slots-of-one-generation", lambda maker: [maker.default_slots()[0]] * 2)
         yield with_slots("slot-padding-of-the-other", lambda maker: [maker.default_slots()[0], bytes(511) + b"\1"])
         yield with_slots("slot-unknown-flag", lambda maker: [maker.slot(1, 5000, 4 | ROOT, maker.root()), bytes(512)])
