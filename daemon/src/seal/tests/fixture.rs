@@ -15,6 +15,7 @@ use tobari_core::envelope::{Header, SealOptions, open_stream};
 use tobari_core::ids::{FolderId, LabelId, OrganisationId, TerminalId};
 use tobari_core::policy::Label;
 use tobari_core::proto::bulletin::Folder;
+use tobari_core::proto::control::UnsealedReason;
 
 static LABEL: LazyLock<RecipientPrivateKey> =
     LazyLock::new(|| RecipientPrivateKey::generate(RecipientKind::RsaOaep).unwrap());
@@ -111,8 +112,15 @@ impl Place {
         self.root.as_ref().unwrap()
     }
 
-    /// Seals a file.
+    /// Seals a file. Other tests of this process start programs, and a child has all files open until its `exec`.
     pub(crate) fn seal(&self, name: impl AsRef<Path>) -> Result<Outcome, Stop> {
+        for _ in 0..20 {
+            match self.sealer.seal(self.root(), &self.rule, name.as_ref()) {
+                Err(Stop::Refused { reason: UnsealedReason::InUse, detail })
+                    if detail.contains("has it open") => {}
+                other => return other,
+            }
+        }
         self.sealer.seal(self.root(), &self.rule, name.as_ref())
     }
 

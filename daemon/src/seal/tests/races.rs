@@ -72,6 +72,27 @@ fn through(fd: &OwnedFd) -> PathBuf {
     format!("/proc/self/fd/{}", fd.as_raw_fd()).into()
 }
 
+/// Starts a thread that appends to what `fd` was resolved to, and returns when it waits in `open` for our lease.
+fn late_writer(fd: OwnedFd, parts: &'static [&'static str]) -> JoinHandle<()> {
+    let (tell, told) = std::sync::mpsc::channel();
+    let thread = std::thread::spawn(move || {
+        tell.send(rustix::thread::gettid()).unwrap();
+        let mut file = File::options().append(true).open(through(&fd)).unwrap();
+        for part in parts {
+            file.write_all(part.as_bytes()).unwrap();
+            std::thread::sleep(Duration::from_millis(30));
+        }
+    });
+    let place = format!("/proc/self/task/{}/wchan", told.recv().unwrap().as_raw_nonzero());
+    for _ in 0..2000 {
+        if thread.is_finished() || fs::read_to_string(&place).is_ok_and(|place| place.contains("lease")) {
+            return thread;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    panic!("the late writer does not wait for the lease");
+}
+
 /// Seals until it works, as the engine does, and returns the plaintext of the result.
 fn seal_in_the_end(place: &Place, name: &str) -> Vec<u8> {
     for _ in 0..500 {
@@ -97,16 +118,8 @@ fn what_a_late_opener_writes_is_kept() {
             let (fd, threads) = (Arc::clone(&resolved), Arc::clone(&held));
             let faults = At::after(step, move || {
                 let fd = fd.lock().unwrap().take().unwrap();
-                // The lease is still held: the open waits, so another thread does it.
-                threads.lock().unwrap().push(std::thread::spawn(move || {
-                    let mut file = File::options().append(true).open(through(&fd)).unwrap();
-                    file.write_all(b" + late").unwrap();
-                    if keep_open {
-                        std::thread::sleep(Duration::from_millis(50));
-                        file.write_all(b" + later").unwrap();
-                    }
-                }));
-                std::thread::sleep(Duration::from_millis(20));
+                let parts: &[&str] = if keep_open { &[" + late", " + later"] } else { &[" + late"] };
+                threads.lock().unwrap().push(late_writer(fd, parts));
             });
             let place = Place::with(faults);
             set(&place.write("a.txt", "text"));
@@ -131,14 +144,7 @@ fn what_a_fast_late_opener_writes_is_kept() {
     let resolved: Arc<Mutex<Option<OwnedFd>>> = Arc::default();
     let fd = Arc::clone(&resolved);
     let faults = At::before(Step::CompareDisplaced, move || {
-        // As if it had been done between the two leases: size and times differ, the lease is there.
-        let fd = fd.lock().unwrap().take().unwrap();
-        let thread = std::thread::spawn(move || {
-            let mut file = File::options().append(true).open(through(&fd)).unwrap();
-            file.write_all(b" + late").unwrap();
-        });
-        std::thread::sleep(Duration::from_millis(20));
-        drop(thread);
+        late_writer(fd.lock().unwrap().take().unwrap(), &[" + late"]);
     });
     let place = Place::with(faults);
     set(&place.write("a.txt", "text"));
@@ -155,12 +161,7 @@ fn what_is_written_to_the_removed_plaintext_is_kept() {
     let resolved: Arc<Mutex<Option<OwnedFd>>> = Arc::default();
     let fd = Arc::clone(&resolved);
     let faults = At::before(Step::UnlinkDisplaced, move || {
-        let fd = fd.lock().unwrap().take().unwrap();
-        std::thread::spawn(move || {
-            let mut file = File::options().append(true).open(through(&fd)).unwrap();
-            file.write_all(b" + late").unwrap();
-        });
-        std::thread::sleep(Duration::from_millis(20));
+        late_writer(fd.lock().unwrap().take().unwrap(), &[" + late"]);
     });
     let place = Place::with(faults);
     set(&place.write("a.txt", "text"));
@@ -275,15 +276,11 @@ fn two_versions_are_both_kept() {
     let resolved: Arc<Mutex<Option<OwnedFd>>> = Arc::default();
     let (fd, at) = (Arc::clone(&resolved), Arc::clone(&path));
     let faults = At::before(Step::LeaseDisplaced, move || {
-        let fd = fd.lock().unwrap().take().unwrap();
         // One writer has the displaced plaintext, and another replaces the envelope under the name.
-        std::thread::spawn(move || {
-            File::options().append(true).open(through(&fd)).unwrap().write_all(b" + late").unwrap()
-        });
+        late_writer(fd.lock().unwrap().take().unwrap(), &[" + late"]);
         let path = at.lock().unwrap().clone();
         fs::write(path.with_extension("tmp"), "newer").unwrap();
         fs::rename(path.with_extension("tmp"), path).unwrap();
-        std::thread::sleep(Duration::from_millis(30));
     });
     let place = Place::with(faults);
     set(&place.write("a.txt", "text"));
