@@ -329,3 +329,50 @@ fn a_closed_file_is_sealed_at_once() {
     println!("close to sealed: median {:?}, longest {:?}", times[10], times[20]);
     assert!(times[10] < Duration::from_millis(250), "{times:?}");
 }
+
+/// People who save again and again, in all the ways that programs save, while the sealer is at the same files.
+#[test]
+fn what_was_saved_last_is_what_is_sealed() {
+    let folder = Watched::new(&[], |_| {});
+    let end = Instant::now() + Duration::from_secs(4);
+    let savers: Vec<_> = (0..4)
+        .map(|number| {
+            let path = folder.path(format!("{number}.txt"));
+            std::thread::spawn(move || {
+                let mut version = 0_u32;
+                while Instant::now() < end {
+                    version += 1;
+                    let content = format!("saver {number} version {version}");
+                    match version % 3 {
+                        0 => fs::write(&path, &content).unwrap(),
+                        1 => {
+                            let new = path.with_extension("new");
+                            fs::write(&new, &content).unwrap();
+                            fs::rename(new, &path).unwrap();
+                        }
+                        _ => {
+                            let backup = path.with_extension("bak");
+                            let _ = fs::remove_file(&backup);
+                            if path.exists() {
+                                fs::rename(&path, &backup).unwrap();
+                            }
+                            fs::write(&path, &content).unwrap();
+                        }
+                    }
+                    std::thread::sleep(Duration::from_millis(u64::from(version % 7)));
+                }
+                (path, format!("saver {number} version {version}"))
+            })
+        })
+        .collect();
+    for saver in savers {
+        let (path, content) = saver.join().unwrap();
+        folder.until_sealed(&path, content.as_bytes());
+    }
+    until("nothing is plain", || folder.plain().is_empty());
+    let names: Vec<_> =
+        fs::read_dir(folder.directory.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    println!("{names:?}, {} sealed", folder.folder().sealed);
+    folder.engine.stop();
+    assert_eq!(fs::read_dir(folder.directory.path().join(CONTROL)).unwrap().count(), 0);
+}
