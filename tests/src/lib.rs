@@ -27,9 +27,17 @@ pub fn password(login: &str) -> String {
     format!("{login}-Tobari-2026")
 }
 
-/// Whether the test runs as root; what needs several uids, mounts or ownership says so loudly and is skipped otherwise.
+/// Whether the test runs as root; see [`skipped_without_root`].
 pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
+}
+
+/// Says loudly that `what` is not tested here, unless the test runs as root.
+pub fn skipped_without_root(what: &str) -> bool {
+    if !is_root() {
+        let _ = writeln!(std::io::stderr(), "!! SKIPPED: {what}: not root");
+    }
+    !is_root()
 }
 
 /// Folder of the programs under test.

@@ -5,7 +5,7 @@ use anyhow::{Context as _, Result, ensure};
 use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
-use tobari_tests::{ADMIN, Answer, Site, is_root, is_sealed, password, set_mode};
+use tobari_tests::{ADMIN, Answer, Site, is_sealed, password, set_mode, skipped_without_root};
 
 /// Exit codes by name, from the published table.
 fn exit_codes() -> Result<BTreeMap<String, i32>> {
@@ -83,8 +83,7 @@ fn unknown_names_are_named_with_what_is_known() -> Result<()> {
 
 #[test]
 fn damaged_envelopes_are_refused_and_left_as_they_are() -> Result<()> {
-    if !is_root() {
-        eprintln!("!! SKIPPED: opening needs root (several users)");
+    if skipped_without_root("opening (several users)") {
         return Ok(());
     }
     let site = Site::reference_case()?;
@@ -128,8 +127,7 @@ fn damaged_envelopes_are_refused_and_left_as_they_are() -> Result<()> {
 
 #[test]
 fn a_file_of_another_organisation_is_refused() -> Result<()> {
-    if !is_root() {
-        eprintln!("!! SKIPPED: two organisations need root (several users)");
+    if skipped_without_root("two organisations (several users)") {
         return Ok(());
     }
     let ours = Site::reference_case()?;
@@ -153,8 +151,7 @@ fn a_file_of_another_organisation_is_refused() -> Result<()> {
 
 #[test]
 fn a_name_that_is_not_utf8_is_sealed_and_opened_and_named() -> Result<()> {
-    if !is_root() {
-        eprintln!("!! SKIPPED: opening needs root (several users)");
+    if skipped_without_root("opening (several users)") {
         return Ok(());
     }
     let site = Site::reference_case()?;
@@ -176,8 +173,7 @@ fn a_name_that_is_not_utf8_is_sealed_and_opened_and_named() -> Result<()> {
 
 #[test]
 fn existing_files_are_not_overwritten() -> Result<()> {
-    if !is_root() {
-        eprintln!("!! SKIPPED: opening needs root (several users)");
+    if skipped_without_root("opening (several users)") {
         return Ok(());
     }
     let site = Site::reference_case()?;
@@ -201,8 +197,7 @@ fn existing_files_are_not_overwritten() -> Result<()> {
 
 #[test]
 fn an_unreadable_file_is_named() -> Result<()> {
-    if !is_root() {
-        eprintln!("!! SKIPPED: unreadable files need root (several users)");
+    if skipped_without_root("unreadable files (several users)") {
         return Ok(());
     }
     let site = Site::reference_case()?;

@@ -1,4 +1,5 @@
 //! Scenarios with the real programs. Each starts its own [`tobari_tests::Site`].
+#![expect(clippy::expect_used, reason = "helpers of tests fail as loudly as tests")]
 
 mod bad_input;
 mod main_path;

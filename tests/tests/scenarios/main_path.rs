@@ -2,17 +2,9 @@
 
 use anyhow::{Result, ensure};
 use std::process::Command;
-use tobari_tests::{PEOPLE, Site, is_root, is_sealed, set_mode, wait_until};
+use tobari_tests::{PEOPLE, Site, is_root, is_sealed, set_mode, skipped_without_root, wait_until};
 
 const TEXT: &[u8] = "部外秘の打合せ記録\n".as_bytes();
-
-fn skipped_without_root(what: &str) -> bool {
-    if is_root() {
-        return false;
-    }
-    eprintln!("!! SKIPPED: {what} needs root (several users)");
-    true
-}
 
 #[test]
 fn each_post_gets_what_the_rules_say_and_nothing_more() -> Result<()> {

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use std::process::Command;
-use tobari_tests::{ADMIN, Site, is_root, is_sealed, set_mode, wait_until};
+use tobari_tests::{ADMIN, Site, is_root, is_sealed, set_mode, skipped_without_root, wait_until};
 
 #[test]
 fn sealing_goes_on_while_the_key_server_is_away_and_opening_says_so() -> Result<()> {
@@ -47,8 +47,7 @@ fn what_landed_while_the_daemon_was_dead_is_sealed_at_its_start() -> Result<()> 
 
 #[test]
 fn a_daemon_killed_at_random_times_loses_no_byte() -> Result<()> {
-    if !is_root() {
-        eprintln!("!! SKIPPED: opening what was sealed needs root (several users)");
+    if skipped_without_root("opening what was sealed (several users)") {
         return Ok(());
     }
     let mut site = Site::reference_case()?;
@@ -108,8 +107,7 @@ impl Drop for SmallDisk {
 
 #[test]
 fn a_full_disk_leaves_the_file_as_it_was_and_is_reported() -> Result<()> {
-    if !is_root() {
-        eprintln!("!! SKIPPED: a full disk needs root (mount)");
+    if skipped_without_root("a full disk (mount)") {
         return Ok(());
     }
     let mut site = Site::reference_case()?;
