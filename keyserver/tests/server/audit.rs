@@ -164,6 +164,69 @@ async fn a_log_that_was_cut_under_a_running_server_stops_all_grants() {
 }
 
 #[tokio::test]
+async fn a_database_that_was_taken_away_under_a_running_server_stops_all_grants() {
+    for taken in ["tobari.db", "tobari.db-wal"] {
+        let site = Site::start().await;
+        let case = site.reference().await;
+        let file = case.sealed("社外秘").await;
+        let bucho = case.terminal.login("bucho").await;
+        let (path, aside) = (site.directory.path().join(taken), site.directory.path().join("aside"));
+        let refused = async || {
+            let request = json!({ "items": [item(file.header.wire_bytes(), Right::View)] });
+            let answer = case.terminal.post("/v1/grants", Some(&bucho), &request).await;
+            answer.refused(ProblemCode::AuditUnavailable);
+            assert!(!answer.text.contains("sealed_dek"));
+            case.terminal.get("/readyz", None).await.refused(ProblemCode::AuditUnavailable);
+        };
+        std::fs::rename(&path, &aside).unwrap();
+        refused().await;
+        // Nor with another file in its place.
+        std::fs::copy(&aside, &path).unwrap();
+        refused().await;
+        std::fs::rename(&aside, &path).unwrap();
+        assert!(case.terminal.grant(&bucho, file.header.wire_bytes(), Right::View).await.is_ok(), "{taken}");
+        chain::verify(site.store.as_ref()).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn every_way_to_rewrite_a_record_is_found() {
+    for (sql, broken) in [
+        ("UPDATE audit SET payload = payload || x'20' WHERE sequence = 3", "record 3"),
+        ("UPDATE audit SET hash = zeroblob(32) WHERE sequence = 3", "record 3"),
+        ("DELETE FROM audit WHERE sequence = 1", "record 1"),
+        ("UPDATE audit SET sequence = 1000 WHERE sequence = 4", "record 4"),
+        (
+            "UPDATE audit SET payload = (SELECT payload FROM audit AS other WHERE other.sequence = 7 - audit.sequence) \
+             WHERE sequence IN (3, 4)",
+            "record 3",
+        ),
+        (
+            "INSERT INTO audit (sequence, payload, hash) SELECT MAX(sequence) + 1, payload, hash FROM audit",
+            "does not continue",
+        ),
+    ] {
+        let site = Site::start().await;
+        site.reference().await;
+        tamper(&site, sql).await;
+        let error = open(&site).await.unwrap_err();
+        assert!(error.contains(broken), "{sql}: {error}");
+    }
+}
+
+/// What a plain chain cannot tell: a log whose end was cut off while the server was down is a log. The last hash, noted
+/// elsewhere, is what shows it.
+#[tokio::test]
+async fn a_log_cut_while_the_server_was_down_differs_in_its_last_hash() {
+    let site = Site::start().await;
+    site.reference().await;
+    let noted = chain::verify(site.store.as_ref()).await.unwrap();
+    tamper(&site, "DELETE FROM audit WHERE sequence > 5").await;
+    let found = chain::verify(site.store.as_ref()).await.unwrap();
+    assert!(found.sequence < noted.sequence && found.hash != noted.hash);
+}
+
+#[tokio::test]
 async fn another_root_key_opens_nothing() {
     let site = Site::start().await;
     let store = Arc::clone(&site.store) as Arc<dyn Store>;

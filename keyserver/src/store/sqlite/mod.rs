@@ -3,6 +3,7 @@
 
 mod decode;
 mod load;
+mod place;
 mod write;
 
 use super::{
@@ -12,6 +13,7 @@ use super::{
 use crate::audit::chain;
 use decode::{column, digest, id, json, micros, number, unavailable};
 use jiff::Timestamp;
+use place::Place;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
@@ -41,6 +43,8 @@ struct Writer {
     connection: SqliteConnection,
     /// The last record that this process has seen; the log must never end before it.
     seen: AuditHead,
+    /// Where the files lay when they were opened.
+    place: Place,
 }
 
 impl SqliteStore {
@@ -70,11 +74,12 @@ impl SqliteStore {
         let mut connection = SqliteConnection::connect_with(&options).await.map_err(unavailable)?;
         migrate(&mut connection).await?;
         let seen = head(&mut connection).await?;
+        let place = Place::of(path)?;
         let readers = SqlitePoolOptions::new()
             .max_connections(4)
             .acquire_timeout(Duration::from_secs(10))
             .connect_lazy_with(options);
-        Ok(Self { readers, writer: Mutex::new(Writer { connection, seen }) })
+        Ok(Self { readers, writer: Mutex::new(Writer { connection, seen, place }) })
     }
 }
 
@@ -233,6 +238,7 @@ impl Store for SqliteStore {
         Box::pin(async move {
             let mut writer = self.writer.lock().await;
             let seen = writer.seen;
+            writer.place.check()?;
             // IMMEDIATE: the head that is read here is the one that the records continue, even when another
             // process (`tobari-keyserver token`) writes to the same file.
             let mut transaction =
@@ -242,6 +248,8 @@ impl Store for SqliteStore {
             }
             let head = Self::append(&mut transaction, seen, payloads).await?;
             transaction.commit().await.map_err(unavailable)?;
+            // Again: what was written to files that were taken away meanwhile is in no log.
+            writer.place.check()?;
             writer.seen = head;
             Ok(head)
         })
