@@ -86,7 +86,7 @@ impl Service {
         })
     }
 
-    /// None when the code was used by somebody faster.
+    /// None when the code was used by somebody faster, or the person was changed since the password was checked.
     async fn begin_session(
         &self,
         call: &Call,
@@ -96,6 +96,12 @@ impl Service {
         factor: Factor,
         clear_failures: bool,
     ) -> Result<Option<LoginResponse>, ServiceError> {
+        // Held until the session can be found: a change of password, a shut-out or a removal ends the sessions that
+        // there are, and one that was being begun with the old credentials must not come after it.
+        let _changing = self.begin_change().await;
+        if self.directory.load().tables.people.get(&person.id) != Some(&person) {
+            return Ok(None);
+        }
         let now = self.clock.now();
         let secret: Zeroizing<[u8; 32]> = Zeroizing::new(random_bytes());
         let token = BASE64URL_NOPAD.encode(secret.as_slice());

@@ -211,6 +211,51 @@ async fn shutting_a_person_out_ends_their_sessions() {
     assert_eq!(bulletin.revocations.people, [case.people["kacho"].id]);
 }
 
+/// Whoever holds an old password begins many logins; the password is changed while they are checked.
+#[tokio::test]
+async fn no_login_that_was_under_way_outlives_a_change_of_password() {
+    let site = Site::start().await;
+    let case = site.reference().await;
+    let path = format!("/v1/admin/people/{}", case.people["bucho"].id);
+    let old = password("bucho");
+    let logins = async {
+        let mut tokens = Vec::new();
+        for answer in futures_of(24, || case.terminal.try_login("bucho", &old, None)).await {
+            if let Some(token) = answer.body["token"].as_str() {
+                tokens.push(token.to_owned());
+            }
+        }
+        tokens
+    };
+    let change = async {
+        tokio::time::sleep(std::time::Duration::from_millis(150)).await;
+        let input = json!({ "login": "bucho", "name": "bucho", "password": "another-Password-1" });
+        case.terminal.put(&path, Some(&case.admin), &input).await.ok();
+    };
+    let (tokens, ()) = tokio::join!(logins, change);
+    for token in tokens {
+        case.terminal.get("/v1/sessions/current", Some(&token)).await.refused(ProblemCode::NotLoggedIn);
+    }
+}
+
+/// `count` requests at once, in one task.
+async fn futures_of<F: Future>(count: usize, make: impl Fn() -> F) -> Vec<F::Output> {
+    let mut running: Vec<_> = (0..count).map(|_| Box::pin(make())).collect();
+    let mut answers = Vec::with_capacity(count);
+    std::future::poll_fn(|context| {
+        running.retain_mut(|future| match future.as_mut().poll(context) {
+            std::task::Poll::Ready(answer) => {
+                answers.push(answer);
+                false
+            }
+            std::task::Poll::Pending => true,
+        });
+        if running.is_empty() { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+    })
+    .await;
+    answers
+}
+
 #[tokio::test]
 async fn secrets_are_not_in_the_database_or_the_log_of_acts() {
     let site = Site::start().await;
