@@ -20,6 +20,11 @@ use tower::Service as _;
 
 /// Connections at one time; more wait in the kernel's queue.
 const CONNECTIONS: usize = 4096;
+/// Of these without a terminal's certificate: they need it for enrolment and health alone, and anybody on the network
+/// can open them.
+const STRANGERS: usize = 256;
+/// A connection without a certificate is ended after this, so that those that were left open make room.
+const STRANGER_LIFE: Duration = Duration::from_secs(60);
 /// A handshake that takes longer is ended.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// A client that takes longer to send its headers is disconnected.
@@ -104,6 +109,7 @@ impl Server {
         let acceptor = TlsAcceptor::from(Arc::clone(&self.config));
         let (ending, ended) = watch::channel(false);
         let limit = Arc::new(Semaphore::new(CONNECTIONS));
+        let strangers = Arc::new(Semaphore::new(STRANGERS));
         let mut connections = JoinSet::new();
         let mut tidy = tokio::time::interval(TIDY);
         let mut renew = tokio::time::interval(NEW_CERTIFICATE);
@@ -120,7 +126,8 @@ impl Server {
                 Some(_) = connections.join_next(), if !connections.is_empty() => {}
                 accepted = accept(&self.listener, &limit) => {
                     let Some((stream, permit)) = accepted else { continue };
-                    let connection = serve(stream, acceptor.clone(), self.router.clone(), ended.clone());
+                    let (acceptor, router) = (acceptor.clone(), self.router.clone());
+                    let connection = serve(stream, acceptor, router, Arc::clone(&strangers), ended.clone());
                     connections.spawn(async move {
                         connection.await;
                         drop(permit);
@@ -163,7 +170,13 @@ async fn accept(
     }
 }
 
-async fn serve(stream: TcpStream, acceptor: TlsAcceptor, router: Router, mut ended: watch::Receiver<bool>) {
+async fn serve(
+    stream: TcpStream,
+    acceptor: TlsAcceptor,
+    router: Router,
+    strangers: Arc<Semaphore>,
+    mut ended: watch::Receiver<bool>,
+) {
     // Answers are small and awaited: no waiting for more to send.
     let _ = stream.set_nodelay(true);
     let tls = match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
@@ -172,6 +185,20 @@ async fn serve(stream: TcpStream, acceptor: TlsAcceptor, router: Router, mut end
         Err(_) => return tracing::debug!("TLS handshake took too long"),
     };
     let peer: Option<Peer> = tls::peer(tls.get_ref().1.peer_certificates());
+    let stranger = match peer {
+        Some(_) => None,
+        None => match strangers.try_acquire_owned() {
+            Ok(permit) => Some(permit),
+            Err(_) => return tracing::debug!("too many connections without a certificate"),
+        },
+    };
+    let life = async {
+        match &stranger {
+            Some(_) => tokio::time::sleep(STRANGER_LIFE).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::pin!(life);
     let service = hyper::service::service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
         if let Some(peer) = peer {
             request.extensions_mut().insert(peer);
@@ -192,6 +219,7 @@ async fn serve(stream: TcpStream, acceptor: TlsAcceptor, router: Router, mut end
                 }
                 return;
             }
+            () = &mut life => return tracing::debug!("a connection without a certificate was ended"),
             _ = ended.changed(), if telling => {
                 telling = false;
                 connection.as_mut().graceful_shutdown();
