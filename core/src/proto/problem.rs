@@ -17,7 +17,7 @@ pub enum ProblemCode {
     BadCredentials,
     /// 401: nobody is logged in, or the session ended.
     NotLoggedIn,
-    /// 401: the terminal did not show a certificate, or an expired or revoked one.
+    /// 401: the terminal did not show a certificate, or an unknown or revoked one.
     TerminalNotAccepted,
     /// 401: the enrolment token is unknown, used or expired.
     BadEnrolmentToken,
@@ -43,7 +43,7 @@ pub enum ProblemCode {
     StoreUnavailable,
     /// The key server cannot be reached (made by the daemon, not by the server).
     KeyServerUnreachable,
-    /// The daemon's own certificate has expired (made by the daemon).
+    /// 401: the terminal's certificate has expired (also made by the daemon, which knows its own).
     CertificateExpired,
     /// The daemon lacks what the request needs, such as a role (made by the daemon).
     NotConfigured,

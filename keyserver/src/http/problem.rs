@@ -41,12 +41,12 @@ fn kind(code: ProblemCode) -> (StatusCode, &'static str, &'static str) {
         ProblemCode::StoreUnavailable => {
             (StatusCode::SERVICE_UNAVAILABLE, "store-unavailable", "Store unavailable")
         }
+        ProblemCode::CertificateExpired => {
+            (StatusCode::UNAUTHORIZED, "certificate-expired", "Certificate expired")
+        }
         // Made by the daemon; here for completeness of the mapping.
         ProblemCode::KeyServerUnreachable => {
             (StatusCode::BAD_GATEWAY, "key-server-unreachable", "Key server unreachable")
-        }
-        ProblemCode::CertificateExpired => {
-            (StatusCode::UNAUTHORIZED, "certificate-expired", "Certificate expired")
         }
         ProblemCode::NotConfigured => (StatusCode::BAD_REQUEST, "not-configured", "Not configured"),
         ProblemCode::CorruptEnvelope => (StatusCode::BAD_REQUEST, "corrupt-envelope", "Corrupt envelope"),
@@ -87,6 +87,7 @@ impl Failure {
             | ServiceError::BadCredentials
             | ServiceError::NotLoggedIn
             | ServiceError::TerminalNotAccepted(_)
+            | ServiceError::CertificateExpired(_)
             | ServiceError::BadEnrolmentToken
             | ServiceError::NotAdministrator(_) => (error.to_string(), None, None, None),
             ServiceError::AuditUnavailable | ServiceError::TimedOut | ServiceError::StoreUnavailable(_) => {
@@ -157,6 +158,7 @@ mod tests {
             ProblemCode::BadCredentials,
             ProblemCode::NotLoggedIn,
             ProblemCode::TerminalNotAccepted,
+            ProblemCode::CertificateExpired,
             ProblemCode::BadEnrolmentToken,
             ProblemCode::NotAdministrator,
             ProblemCode::RightRefused,

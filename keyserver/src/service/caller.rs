@@ -74,9 +74,7 @@ impl Service {
         }
         let expires_at = peer.expires_at.min(terminal.certificate_expires_at);
         if now >= expires_at {
-            return refuse(format!(
-                "the terminal's certificate expired at {expires_at}: enrol the terminal again"
-            ));
+            return Err(ServiceError::CertificateExpired(expires_at));
         }
         self.contacts.touch(terminal.id, now);
         Ok(Arc::clone(terminal))

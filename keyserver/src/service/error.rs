@@ -43,6 +43,9 @@ pub enum ServiceError {
     /// Caller: no certificate, or not a good one.
     #[error("{0}")]
     TerminalNotAccepted(String),
+    /// Caller: the certificate has ended.
+    #[error("the terminal's certificate expired at {0}: enrol the terminal again")]
+    CertificateExpired(jiff::Timestamp),
     /// Caller: the token is not good.
     #[error("the enrolment token is unknown, used or expired")]
     BadEnrolmentToken,
@@ -93,6 +96,7 @@ impl ServiceError {
             Self::BadCredentials => ProblemCode::BadCredentials,
             Self::NotLoggedIn => ProblemCode::NotLoggedIn,
             Self::TerminalNotAccepted(_) => ProblemCode::TerminalNotAccepted,
+            Self::CertificateExpired(_) => ProblemCode::CertificateExpired,
             Self::BadEnrolmentToken => ProblemCode::BadEnrolmentToken,
             Self::NotAdministrator(_) => ProblemCode::NotAdministrator,
             Self::LockedOut { .. } => ProblemCode::LockedOut,

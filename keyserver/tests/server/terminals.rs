@@ -151,7 +151,7 @@ async fn an_expired_certificate_gets_a_clear_answer() {
     let site = Site::start().await;
     let case = site.reference().await;
     site.advance(SignedDuration::from_hours(24 * 366));
-    let problem = case.terminal.get("/v1/bulletin", None).await.refused(ProblemCode::TerminalNotAccepted);
+    let problem = case.terminal.get("/v1/bulletin", None).await.refused(ProblemCode::CertificateExpired);
     assert!(problem.detail.contains("expired") && problem.detail.contains("enrol"), "{}", problem.detail);
 }
 
