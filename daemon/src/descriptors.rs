@@ -53,6 +53,7 @@ impl Source {
 pub struct Sink<'a> {
     file: File,
     regular: bool,
+    identity: (u64, u64),
     written: u64,
     /// While the caller is connected there is somebody to write for.
     caller: Option<&'a UnixStream>,
@@ -80,10 +81,13 @@ impl<'a> Sink<'a> {
         if flags.contains(OFlags::PATH) || !writable(flags) {
             return Err(unfit("the place for the result was not opened for writing"));
         }
-        if source.is_some_and(|source| source.identity == identity(&stat)) {
+        let regular = kind == FileType::RegularFile;
+        let file = File::from(descriptor);
+        let sink = Self { file, regular, identity: identity(&stat), written: 0, caller };
+        if source.is_some_and(|source| sink.is(source)) {
             return Err(unfit("source and result are the same file"));
         }
-        Ok(Self { file: File::from(descriptor), regular: kind == FileType::RegularFile, written: 0, caller })
+        Ok(sink)
     }
 
     /// The same, for what must be an empty regular file.
@@ -98,6 +102,11 @@ impl<'a> Sink<'a> {
         } else {
             Err(unfit("the archive must go to an empty regular file"))
         }
+    }
+
+    /// Whether it is the same file as `source`.
+    pub fn is(&self, source: &Source) -> bool {
+        self.identity == source.identity
     }
 
     /// Bytes written so far.

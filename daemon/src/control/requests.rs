@@ -2,6 +2,7 @@
 //! decides nothing else.
 
 use super::connection::Outlet;
+use crate::config::Role;
 use crate::descriptors::{Sink, Source};
 use crate::failure::Failure;
 use crate::info::info;
@@ -12,6 +13,7 @@ use std::os::fd::OwnedFd;
 use tobari_core::proto::api::LoginRequest;
 use tobari_core::proto::control::{Answer, Request};
 use tobari_core::proto::problem::ProblemCode;
+use zeroize::Zeroizing;
 
 /// What a connection remembers between requests: the archive that is being put together, or why it cannot be.
 #[derive(Default)]
@@ -30,7 +32,7 @@ pub(super) fn handle(
 ) -> Option<Result<Answer, Failure>> {
     match request {
         Request::ZipStart { password, legacy } => {
-            conversation.archive = Some(start(password, legacy, descriptors));
+            conversation.archive = Some(start(service, caller, password, legacy, descriptors));
             None
         }
         Request::ZipEntry { path, name } => {
@@ -46,7 +48,17 @@ pub(super) fn handle(
     }
 }
 
-fn start(password: String, legacy: bool, descriptors: Vec<OwnedFd>) -> Result<Archive, Failure> {
+fn start(
+    service: &Service,
+    caller: Caller,
+    password: String,
+    legacy: bool,
+    descriptors: Vec<OwnedFd>,
+) -> Result<Archive, Failure> {
+    let password = Zeroizing::new(password);
+    // Here already: an archive holds descriptors and memory of the daemon until it is finished.
+    service.needs(Role::View)?;
+    service.login_of(caller)?;
     let [sink] = exactly(descriptors)?;
     Archive::new(Sink::empty_file(sink)?, password, legacy)
 }

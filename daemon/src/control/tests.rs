@@ -270,6 +270,24 @@ fn a_daemon_that_only_seals_opens_nothing() {
 }
 
 #[test]
+fn an_archive_is_begun_only_by_somebody_who_is_logged_in() {
+    let running = Running::plain();
+    let client = running.client();
+    let sink = File::create(running.path("out")).unwrap();
+    let start = Request::ZipStart { password: String::from("x"), legacy: false };
+    send_frame(&client.0, &start, &[sink.as_fd()]).unwrap();
+    let held = || std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+    let is_sink = |entry: &std::fs::DirEntry| {
+        std::fs::read_link(entry.path()).is_ok_and(|target| target == running.path("out"))
+    };
+    // The next answer shows that the frame before it was taken.
+    let entry = Request::ZipEntry { path: String::from("a"), name: String::from("a") };
+    send_frame(&client.0, &entry, &[sink.as_fd()]).unwrap();
+    assert_eq!(client.code(&Request::ZipFinish, &[]), ProblemCode::NotLoggedIn);
+    assert_eq!(held().filter(is_sink).count(), 1, "the daemon keeps no descriptor of a stranger");
+}
+
+#[test]
 fn requests_pass_to_the_key_server_in_the_callers_session() {
     let running =
         Running::with_answers(&[], tempfile::tempdir().unwrap(), Differs::default(), LIMITS, |asked| {

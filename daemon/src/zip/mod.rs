@@ -28,6 +28,8 @@ use zeroize::Zeroizing;
 
 /// Most files in one archive. Each holds a descriptor until the archive is written.
 pub const MAX_ENTRIES: usize = 16_384;
+/// Most bytes of all paths and names in one archive: they are kept until it is written.
+const MAX_NAMES: usize = 16 << 20;
 /// Longest password in bytes.
 const MAX_PASSWORD: usize = 1024;
 
@@ -42,6 +44,8 @@ pub struct Archive {
     legacy: bool,
     entries: Vec<Entry>,
     paths: Paths,
+    /// Bytes of all paths and names.
+    names: usize,
 }
 
 /// A file to go into the archive.
@@ -65,8 +69,7 @@ impl Archive {
     ///
     /// # Errors
     /// When the password is empty or too long.
-    pub fn new(sink: Sink<'static>, password: String, legacy: bool) -> Result<Self, Failure> {
-        let password = Zeroizing::new(password);
+    pub fn new(sink: Sink<'static>, password: Zeroizing<String>, legacy: bool) -> Result<Self, Failure> {
         let why = match password.len() {
             0 => Some("the password of an archive must not be empty"),
             length if length > MAX_PASSWORD => Some("the password of the archive is too long"),
@@ -77,17 +80,27 @@ impl Archive {
             failure.problem.field = Some(String::from("password"));
             return Err(failure);
         }
-        Ok(Self { sink, password, legacy, entries: Vec::new(), paths: Paths::default() })
+        Ok(Self { sink, password, legacy, entries: Vec::new(), paths: Paths::default(), names: 0 })
     }
 
     /// Adds a file under `path`.
     ///
     /// # Errors
-    /// When the path is unsafe or taken, or there are too many files.
+    /// When the path is unsafe or taken, the file is the archive itself, or there are too many files.
     pub fn add(&mut self, path: String, name: String, source: Source) -> Result<(), Failure> {
         if self.entries.len() >= MAX_ENTRIES {
             let why = format!("an archive holds at most {MAX_ENTRIES} files");
             return Err(Failure::new(ProblemCode::TooLarge, why).about(&name));
+        }
+        self.names = self.names.saturating_add(path.len() + name.len());
+        if self.names > MAX_NAMES {
+            let why = format!("the names in an archive have at most {} MiB", MAX_NAMES >> 20);
+            return Err(Failure::new(ProblemCode::TooLarge, why));
+        }
+        // It would grow for as long as it is read.
+        if self.sink.is(&source) {
+            let why = "the archive cannot be put into itself";
+            return Err(Failure::new(ProblemCode::InvalidRequest, why).about(&name));
         }
         let held = Held::take().ok_or_else(|| {
             let why = "too many files are being put into archives on this host; try again later";

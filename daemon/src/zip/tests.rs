@@ -45,7 +45,7 @@ impl Case {
 
     fn archive(&self, legacy: bool) -> Archive {
         let sink = Sink::empty_file(File::create(self.path("out.zip")).unwrap().into()).unwrap();
-        Archive::new(sink, PASSWORD.to_owned(), legacy).unwrap()
+        Archive::new(sink, Zeroizing::new(PASSWORD.to_owned()), legacy).unwrap()
     }
 
     fn zip(&self, legacy: bool) -> Result<Answer, Failure> {
@@ -197,7 +197,7 @@ fn passwords_and_paths_are_checked() {
     let case = case(Differs::default());
     let sink = || Sink::empty_file(File::create(case.path("x.zip")).unwrap().into()).unwrap();
     for password in [String::new(), "x".repeat(MAX_PASSWORD + 1)] {
-        let failure = Archive::new(sink(), password, false).err().unwrap();
+        let failure = Archive::new(sink(), Zeroizing::new(password), false).err().unwrap();
         assert_eq!(failure.problem.field.as_deref(), Some("password"));
     }
     let mut archive = case.archive(false);
@@ -224,4 +224,25 @@ fn plain_files_are_read_from_their_start() {
     let mut text = String::new();
     archive.by_index_decrypt(0, PASSWORD.as_bytes()).unwrap().read_to_string(&mut text).unwrap();
     assert_eq!(text, "not sealed");
+}
+
+#[test]
+fn an_archive_is_not_put_into_itself() {
+    let case = case(Differs::default());
+    let mut archive = case.archive(false);
+    let itself = Source::new(File::open(case.path("out.zip")).unwrap().into()).unwrap();
+    let failure = archive.add(String::from("a"), String::from("a"), itself).err().unwrap();
+    assert_eq!(failure.problem.code, ProblemCode::InvalidRequest);
+}
+
+#[test]
+fn names_do_not_fill_the_memory() {
+    let case = case(Differs::default());
+    let mut archive = case.archive(false);
+    let name = "x".repeat(4 << 20);
+    let outcome = (0..16).try_for_each(|n| {
+        let source = Source::new(File::open(case.path("3")).unwrap().into()).unwrap();
+        archive.add(n.to_string(), name.clone(), source)
+    });
+    assert_eq!(outcome.err().unwrap().problem.code, ProblemCode::TooLarge);
 }
