@@ -36,6 +36,7 @@ const AUDIT_ROWS: usize = 500;
 pub struct SqliteStore {
     readers: SqlitePool,
     writer: Mutex<Writer>,
+    options: SqliteConnectOptions,
 }
 
 #[derive(Debug)]
@@ -78,8 +79,8 @@ impl SqliteStore {
         let readers = SqlitePoolOptions::new()
             .max_connections(4)
             .acquire_timeout(Duration::from_secs(10))
-            .connect_lazy_with(options);
-        Ok(Self { readers, writer: Mutex::new(Writer { connection, seen, place }) })
+            .connect_lazy_with(options.clone());
+        Ok(Self { readers, writer: Mutex::new(Writer { connection, seen, place }), options })
     }
 }
 
@@ -114,7 +115,23 @@ async fn head(connection: &mut SqliteConnection) -> Result<AuditHead, StoreError
     }
 }
 
-impl SqliteStore {
+impl Writer {
+    async fn commit(&mut self, changes: &[Change], payloads: &[Vec<u8>]) -> Result<AuditHead, StoreError> {
+        self.place.check()?;
+        // IMMEDIATE: the head that is read here is the one that the records continue, even when another
+        // process (`tobari-keyserver token`) writes to the same file.
+        let mut transaction = self.connection.begin_with("BEGIN IMMEDIATE").await.map_err(unavailable)?;
+        for change in changes {
+            write::change(&mut transaction, change).await?;
+        }
+        let head = Self::append(&mut transaction, self.seen, payloads).await?;
+        transaction.commit().await.map_err(unavailable)?;
+        // Again: what was written to files that were taken away meanwhile is in no log.
+        self.place.check()?;
+        self.seen = head;
+        Ok(head)
+    }
+
     async fn append(
         transaction: &mut SqliteConnection,
         seen: AuditHead,
@@ -237,21 +254,18 @@ impl Store for SqliteStore {
     fn commit<'a>(&'a self, changes: &'a [Change], payloads: &'a [Vec<u8>]) -> StoreFuture<'a, AuditHead> {
         Box::pin(async move {
             let mut writer = self.writer.lock().await;
-            let seen = writer.seen;
-            writer.place.check()?;
-            // IMMEDIATE: the head that is read here is the one that the records continue, even when another
-            // process (`tobari-keyserver token`) writes to the same file.
-            let mut transaction =
-                writer.connection.begin_with("BEGIN IMMEDIATE").await.map_err(unavailable)?;
-            for change in changes {
-                write::change(&mut transaction, change).await?;
+            let result = writer.commit(changes, payloads).await;
+            if let Err(StoreError::Unavailable(_)) = &result {
+                // SQLite may have ended the transaction by itself, as on a full disk; the connection then still
+                // counts one and would never begin another. The new one comes before the old one goes: the last to
+                // close removes the write-ahead log.
+                match SqliteConnection::connect_with(&self.options).await {
+                    Ok(connection) if writer.place.check().is_ok() => writer.connection = connection,
+                    Ok(_) => {}
+                    Err(error) => tracing::debug!(%error, "the database was not opened again"),
+                }
             }
-            let head = Self::append(&mut transaction, seen, payloads).await?;
-            transaction.commit().await.map_err(unavailable)?;
-            // Again: what was written to files that were taken away meanwhile is in no log.
-            writer.place.check()?;
-            writer.seen = head;
-            Ok(head)
+            result
         })
     }
 
