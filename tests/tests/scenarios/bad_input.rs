@@ -22,7 +22,7 @@ fn exit_codes() -> Result<BTreeMap<String, i32>> {
     Ok(codes)
 }
 
-fn expect(answer: Answer, name: &str, words: &[&str]) -> Result<()> {
+pub(super) fn expect(answer: Answer, name: &str, words: &[&str]) -> Result<()> {
     let code = *exit_codes()?.get(name).with_context(|| format!("no exit code named {name}"))?;
     let answer = answer.fails_with(code)?;
     ensure!(answer.stdout.is_empty(), "data on stdout of a failed command: {answer:?}");
@@ -33,7 +33,7 @@ fn expect(answer: Answer, name: &str, words: &[&str]) -> Result<()> {
     Ok(())
 }
 
-fn text(path: &Path) -> &str {
+pub(super) fn text(path: &Path) -> &str {
     path.to_str().expect("UTF-8")
 }
 

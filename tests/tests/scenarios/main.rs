@@ -1,6 +1,7 @@
 //! Scenarios with the real programs. Each starts its own [`tobari_tests::Site`].
 #![expect(clippy::expect_used, reason = "helpers of tests fail as loudly as tests")]
 
+mod attacks;
 mod bad_input;
 mod main_path;
 mod outage;

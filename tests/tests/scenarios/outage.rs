@@ -86,10 +86,10 @@ fn a_daemon_killed_at_random_times_loses_no_byte() -> Result<()> {
 }
 
 /// A small file system of its own, unmounted on drop.
-struct SmallDisk(std::path::PathBuf);
+pub(super) struct SmallDisk(std::path::PathBuf);
 
 impl SmallDisk {
-    fn mount(at: std::path::PathBuf, mebibytes: u32) -> Result<Option<Self>> {
+    pub(super) fn mount(at: std::path::PathBuf, mebibytes: u32) -> Result<Option<Self>> {
         std::fs::create_dir_all(&at)?;
         let status = Command::new("mount")
             .args(["-t", "tmpfs", "-o", &format!("size={mebibytes}m,mode=1777"), "tobari-test"])
