@@ -101,3 +101,26 @@ async fn the_openapi_document_is_whole() {
         assert!(document["components"]["schemas"][name].is_object(), "{name} is not defined");
     }
 }
+
+/// Anybody on the network can connect without a certificate, and leave connections open.
+#[tokio::test]
+async fn idle_strangers_leave_room_for_terminals() {
+    let site = Site::start().await;
+    let (terminal, admin) = site.first().await;
+    let mut strangers = Vec::new();
+    let mut turned_away = 0;
+    for _ in 0..270 {
+        let stranger = site.stranger();
+        turned_away += usize::from(stranger.health().await.is_err());
+        strangers.push(stranger);
+    }
+    assert!((10..=20).contains(&turned_away), "{turned_away}");
+    terminal.get("/v1/sessions/current", Some(&admin)).await.ok();
+    // Room is made when they go.
+    drop(strangers);
+    let start = std::time::Instant::now();
+    while site.stranger().health().await.is_err() {
+        assert!(start.elapsed() < std::time::Duration::from_secs(10), "the places are not given back");
+        tokio::task::yield_now().await;
+    }
+}

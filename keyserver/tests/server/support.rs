@@ -465,6 +465,11 @@ impl Terminal {
         self.base = format!("https://{address}");
     }
 
+    /// Whether the server answers at all.
+    pub(crate) async fn health(&self) -> reqwest::Result<()> {
+        self.client.get(format!("{}/healthz", self.base)).send().await.map(|_| ())
+    }
+
     pub(crate) async fn send(&self, request: reqwest::RequestBuilder) -> Answer {
         let response = request.send().await.unwrap();
         let (status, headers) = (response.status(), response.headers().clone());
