@@ -9,6 +9,7 @@ use crate::failure::Failure;
 use crate::sessions::{Login, Token};
 use jiff::Timestamp;
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tobari_core::clock::Clock;
 use tobari_core::crypto::{Dek, GrantKeyPair, GrantOpener, sha256};
@@ -100,6 +101,8 @@ pub struct Grants {
     info: Vec<u8>,
     clock: Arc<dyn Clock>,
     kept: Mutex<HashMap<Kept, Arc<Granted>>>,
+    /// Counts, under the lock of `kept`, how often something was forgotten.
+    forgotten: AtomicU64,
 }
 
 impl std::fmt::Debug for Grants {
@@ -118,7 +121,7 @@ impl Grants {
         clock: Arc<dyn Clock>,
     ) -> Self {
         let info = grant_info(organisation, terminal);
-        Self { source, key, info, clock, kept: Mutex::default() }
+        Self { source, key, info, clock, kept: Mutex::default(), forgotten: AtomicU64::new(0) }
     }
 
     /// Grants to do `right` with each of `wanted`, in order, for the person of `login`. A file that is refused fails
@@ -162,12 +165,16 @@ impl Grants {
 
     /// Forgets the grants of a session.
     pub fn forget(&self, session: SessionId) {
-        self.kept().retain(|(owner, _), _| *owner != session);
+        let mut kept = self.kept();
+        self.forgotten.fetch_add(1, Ordering::Relaxed);
+        kept.retain(|(owner, _), _| *owner != session);
     }
 
     /// Forgets all.
     pub fn clear(&self) {
-        self.kept().clear();
+        let mut kept = self.kept();
+        self.forgotten.fetch_add(1, Ordering::Relaxed);
+        kept.clear();
     }
 
     fn find(&self, login: &Login, wanted: &Wanted, right: Right) -> Option<Arc<Granted>> {
@@ -184,8 +191,13 @@ impl Grants {
         None
     }
 
-    fn keep(&self, login: &Login, wanted: &Wanted, granted: &Arc<Granted>) {
+    /// Keeps a grant, unless something was forgotten since it was asked for: it may be of before the change that was
+    /// the reason.
+    fn keep(&self, login: &Login, wanted: &Wanted, granted: &Arc<Granted>, forgotten: u64) {
         let mut kept = self.kept();
+        if self.forgotten.load(Ordering::Relaxed) != forgotten {
+            return;
+        }
         if kept.len() >= MAX_KEPT {
             let now = self.clock.now();
             kept.retain(|_, granted| granted.is_current(now));
@@ -209,6 +221,7 @@ impl Grants {
                 name: Some(wanted.name.clone()),
             })
             .collect();
+        let forgotten = self.forgotten.load(Ordering::Relaxed);
         let response = self.source.request(&login.token, &GrantRequest { items })?;
         if response.outcomes.len() != batch.len() {
             return Err(broken("it has another number of outcomes than the request has items"));
@@ -228,7 +241,7 @@ impl Grants {
                     };
                     let granted = Arc::new(unseal(opener, login.session.person, wanted, &grant)?);
                     if right == Right::View {
-                        self.keep(login, wanted, &granted);
+                        self.keep(login, wanted, &granted, forgotten);
                     }
                     Ok(granted)
                 }

@@ -213,3 +213,37 @@ fn large_requests_are_split() {
     let indexed: Vec<(usize, &Wanted)> = items.iter().enumerate().collect();
     assert_eq!(batches(&indexed).map(<[_]>::len).collect::<Vec<_>>(), [1, 1, 1, 1, 1]);
 }
+
+/// Answers, and before the answer arrives a new bulletin makes the terminal forget its grants.
+struct Overtaken {
+    source: Arc<FakeSource>,
+    grants: std::sync::OnceLock<std::sync::Weak<Grants>>,
+}
+
+impl GrantSource for Overtaken {
+    fn request(&self, token: &Token, request: &GrantRequest) -> Result<GrantResponse, Problem> {
+        let response = self.source.request(token, request);
+        if let Some(grants) = self.grants.get().and_then(std::sync::Weak::upgrade) {
+            grants.clear();
+        }
+        response
+    }
+}
+
+#[test]
+fn a_grant_that_a_change_overtook_is_not_kept() {
+    let key = GrantKeyPair::generate().unwrap();
+    let rights = Rights::only(Right::View);
+    let mut source = FakeSource::new(key.public(), rights, "2026-01-01T00:05:00Z");
+    source.keys = vec![(wanted(1).header, wanted(1).file, Dek::generate())];
+    let source = Arc::new(source);
+    let asked = Arc::new(Overtaken { source: Arc::clone(&source), grants: std::sync::OnceLock::new() });
+    let clock = Arc::new(FixedClock::new(at("2026-01-01T00:00:00Z")));
+    let grants = Arc::new(Grants::new(Arc::clone(&asked) as _, key, ORGANISATION, TERMINAL, clock as _));
+    asked.grants.set(Arc::downgrade(&grants)).unwrap();
+    let login = login(1, "2027-01-01T00:00:00Z");
+    for times in 1..=2 {
+        grants.obtain_one(&login, &wanted(1), Right::View).unwrap();
+        assert_eq!(source.asked.load(Ordering::Relaxed), times);
+    }
+}
