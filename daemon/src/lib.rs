@@ -3,6 +3,7 @@
 //! keys). [`enrol`] makes a host a terminal, [`state`] remembers it, [`server`] speaks to the key server.
 //! `main` only puts the parts together.
 
+pub mod args;
 pub mod bulletin;
 pub mod config;
 pub mod content;
