@@ -2,6 +2,8 @@
 //! `UPDATE_MAN_PAGES=1 cargo test -p tobari-tests --test man_pages`.
 //! (Those of `tobari` are in section 1; its own tests check them.)
 
+#![expect(clippy::unwrap_used, reason = "a test")]
+
 use clap::{Command, CommandFactory as _};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -1,6 +1,8 @@
 //! The table of routes in `docs/spec/api.md` and the OpenAPI document, which is made from the server's own router, name
 //! the same methods and paths.
 
+#![expect(clippy::unwrap_used, reason = "a test")]
+
 use std::collections::BTreeSet;
 use std::path::Path;
 
