@@ -42,6 +42,14 @@ pub enum EnrolError {
     /// `--ca-sha256`.
     #[error("{0}")]
     Fingerprint(#[from] InvalidFingerprint),
+    /// The file with the token.
+    #[error("failed to read the token from {path}: {source}")]
+    TokenFile {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
     /// The token is empty.
     #[error("the enrolment token is empty")]
     EmptyToken,

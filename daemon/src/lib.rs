@@ -16,6 +16,7 @@ pub mod forward;
 pub mod grants;
 pub mod info;
 pub mod log;
+pub mod message;
 pub mod open;
 pub mod pin;
 pub mod process;

@@ -9,13 +9,15 @@ use std::sync::Arc;
 use tobari_core::clock::SystemClock;
 use tobari_daemon::args::{Arguments, Command, Enrol, Run};
 use tobari_daemon::config::{Config, DEFAULT_CONFIG, RawConfig};
-use tobari_daemon::enrol::{EnrolSettings, enrol};
+use tobari_daemon::enrol::{EnrolError, EnrolSettings, enrol};
+use tobari_daemon::message::{Language, Message};
 use tobari_daemon::{log, run};
 use zeroize::Zeroizing;
 
 fn main() -> ExitCode {
+    let language = Language::choose(|name| std::env::var(name).ok());
     let result = match Arguments::parse().command {
-        Command::Enrol(arguments) => enrol_command(arguments),
+        Command::Enrol(arguments) => enrol_command(arguments, language),
         Command::Run(arguments) => run_command(arguments),
         Command::CheckConfig(arguments) => check_config(arguments),
     };
@@ -23,8 +25,9 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let mut stderr = std::io::stderr().lock();
-            let _nowhere_else_to_say_it = writeln!(stderr, "tobarid: error: {error}");
-            if let Some(hint) = hint(&error) {
+            let message = Message::from(&error);
+            let _nowhere_else_to_say_it = writeln!(stderr, "tobarid: error: {}", language.error(&message));
+            if let Some(hint) = language.hint(&message) {
                 let _nowhere_else_to_say_it = writeln!(stderr, "tobarid: hint: {hint}");
             }
             ExitCode::FAILURE
@@ -32,7 +35,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn enrol_command(arguments: Enrol) -> anyhow::Result<()> {
+fn enrol_command(arguments: Enrol, language: Language) -> anyhow::Result<()> {
     let token = Zeroizing::new(match (arguments.token, arguments.token_file) {
         (Some(token), _) => token,
         (None, Some(path)) => {
@@ -41,9 +44,7 @@ fn enrol_command(arguments: Enrol) -> anyhow::Result<()> {
             } else {
                 std::fs::read_to_string(&path)
             };
-            read.map_err(|error| {
-                anyhow::anyhow!("failed to read the token from {}: {error}", path.display())
-            })?
+            read.map_err(|source| EnrolError::TokenFile { path, source })?
         }
         (None, None) => String::new(),
     });
@@ -59,7 +60,7 @@ fn enrol_command(arguments: Enrol) -> anyhow::Result<()> {
     };
     let runtime = run::runtime()?;
     let terminal = enrol(&settings, runtime.handle(), Arc::new(SystemClock))?;
-    writeln!(std::io::stdout(), "enrolled as terminal {terminal}")?;
+    writeln!(std::io::stdout(), "{}", language.enrolled(terminal))?;
     Ok(())
 }
 
@@ -89,40 +90,4 @@ fn resolve(arguments: Run) -> anyhow::Result<Config> {
         raw.roles = Some(arguments.role);
     }
     Ok(Config::try_from(raw)?)
-}
-
-/// What to do about an error, where there is something to do.
-fn hint(error: &anyhow::Error) -> Option<&'static str> {
-    use tobari_core::proto::problem::ProblemCode;
-    use tobari_daemon::enrol::EnrolError;
-    use tobari_daemon::run::RunError;
-    use tobari_daemon::state::StateError;
-    let state = |error: &StateError| match error {
-        StateError::NotEnrolled(_) => Some("enrol this host first with 'tobarid enrol'"),
-        StateError::AlreadyEnrolled(_) => Some("use --force to replace the present enrolment"),
-        StateError::InUse(_) => Some("stop the running tobarid first"),
-        StateError::Damaged { .. } => Some("restore the file from a backup, or enrol again with --force"),
-        StateError::Io { .. } => None,
-    };
-    if let Some(error) = error.downcast_ref::<EnrolError>() {
-        return match error {
-            EnrolError::State(error) => state(error),
-            EnrolError::Fingerprint(_) => {
-                Some("'tobari-keyserver init' and 'tobari admin token' print the fingerprint")
-            }
-            EnrolError::EmptyToken => Some("an administrator makes a token with 'tobari admin token'"),
-            EnrolError::Refused(problem) if problem.code == ProblemCode::BadEnrolmentToken => {
-                Some("a token is good once and for a limited time; ask an administrator for a new one")
-            }
-            EnrolError::Refused(problem) if problem.code == ProblemCode::KeyServerUnreachable => {
-                Some("check --server and --ca-sha256, and that the key server runs")
-            }
-            _ => None,
-        };
-    }
-    match error.downcast_ref::<RunError>()? {
-        RunError::State(error) => state(error),
-        RunError::Socket { .. } => Some("stop the other tobarid, or choose another path with --socket"),
-        _ => None,
-    }
 }
