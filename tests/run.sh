@@ -19,6 +19,7 @@ need bsdtar libarchive-tools
 need setfacl acl
 need setfattr attr
 need jq jq
+need oathtool oathtool
 need xxd xxd
 need openssl openssl
 need shellcheck shellcheck

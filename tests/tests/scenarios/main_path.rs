@@ -1,8 +1,9 @@
 //! What the product is for: sealed on arrival, opened by those who may, refused to the others, sent as a ZIP.
 
 use anyhow::{Result, ensure};
+use std::io::Write as _;
 use std::process::Command;
-use tobari_tests::{PEOPLE, Site, is_root, is_sealed, set_mode, skipped_without_root, wait_until};
+use tobari_tests::{PEOPLE, Site, is_root, is_sealed, password, set_mode, skipped_without_root, wait_until};
 
 const TEXT: &[u8] = "部外秘の打合せ記録\n".as_bytes();
 
@@ -175,5 +176,55 @@ fn what_the_policy_takes_away_is_gone_at_the_next_opening() -> Result<()> {
     site.admin(&["person", "set", "ippan", "--disabled", "true"])?.ok()?;
     let refused = site.tobari("ippan", &["cat", other.to_str().expect("UTF-8")])?;
     ensure!(refused.code != 0 && refused.stdout.is_empty(), "{refused:?}");
+    Ok(())
+}
+
+#[test]
+fn the_recovery_key_and_the_independent_decoder_open_a_file_without_any_server() -> Result<()> {
+    let Some(python) = std::env::var_os("TOBARI_ORACLE_PYTHON") else {
+        writeln!(
+            std::io::stderr(),
+            "!! SKIPPED: recovery with the independent decoder: TOBARI_ORACLE_PYTHON is not set"
+        )?;
+        return Ok(());
+    };
+    let mut site = Site::reference_case()?;
+    let file = site.drop_file("契約書.txt", TEXT)?;
+    site.daemon()?.kill()?;
+    site.key_server()?.kill()?;
+    let opened = site.path("recovered.txt");
+    let status = Command::new(python)
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/oracle/oracle.py"))
+        .arg("open")
+        .args([site.path("recovery.key"), file, opened.clone()])
+        .status()?;
+    ensure!(status.success());
+    ensure!(std::fs::read(&opened)? == TEXT);
+    Ok(())
+}
+
+#[test]
+fn a_second_factor_is_asked_for_and_a_code_serves_once() -> Result<()> {
+    let site = Site::reference_case()?;
+    let args =
+        ["admin", "person", "add", "futatsu", "--name", "futatsu", "--totp", "--password-stdin", "--json"];
+    let made = site.tobari_with("admin", &args, password("futatsu").as_bytes())?.ok()?.json()?;
+    let uri = made["otpauth"].as_str().expect("the secret is shown once");
+    let secret = uri.split(['?', '&']).find_map(|part| part.strip_prefix("secret=")).expect("a secret");
+    let output = Command::new("oathtool").args(["--totp", "-b", secret]).output()?;
+    ensure!(output.status.success(), "oathtool: {output:?}");
+    let code = String::from_utf8(output.stdout)?;
+    let login = |code: &str| {
+        let args = ["login", "futatsu", "--password-stdin", "--totp", code];
+        site.tobari_with("admin", &args, password("futatsu").as_bytes())
+    };
+    let wrong = if code.trim() == "000000" { "000001" } else { "000000" };
+    ensure!(login(wrong)?.code != 0, "a wrong code must not do");
+    let without =
+        site.tobari_with("admin", &["login", "futatsu", "--password-stdin"], password("futatsu").as_bytes())?;
+    ensure!(without.code != 0, "the password alone must not do");
+    let good = login(code.trim())?.ok()?;
+    ensure!(good.stdout.is_empty() || !good.text().contains(secret));
+    ensure!(login(code.trim())?.code != 0, "a code serves once");
     Ok(())
 }
