@@ -71,7 +71,8 @@ fi
 export TOBARI_ORACLE_PYTHON=$venv/bin/python
 
 step 'Programs and tests'
-cargo build --workspace --bins --locked --release
+# One build of everything, so that programs and tests share their dependencies.
+cargo build --workspace --all-targets --locked --release
 cargo test --workspace --locked --release --no-fail-fast
 
 step 'Dependencies: advisories and licences'
