@@ -11,7 +11,7 @@ use tobari_daemon::args::{Arguments, Command, Enrol, Run};
 use tobari_daemon::config::{Config, DEFAULT_CONFIG, RawConfig};
 use tobari_daemon::enrol::{EnrolError, EnrolSettings, enrol};
 use tobari_daemon::message::{Language, Message};
-use tobari_daemon::{log, run};
+use tobari_daemon::{log, process, run};
 use zeroize::Zeroizing;
 
 fn main() -> ExitCode {
@@ -36,6 +36,8 @@ fn main() -> ExitCode {
 }
 
 fn enrol_command(arguments: Enrol, language: Language) -> anyhow::Result<()> {
+    // The terminal's private keys are made here, and the token is a secret: neither may end in a core dump.
+    process::harden()?;
     let token = Zeroizing::new(match (arguments.token, arguments.token_file) {
         (Some(token), _) => token,
         (None, Some(path)) => {
