@@ -76,8 +76,8 @@ impl Client {
             match event {
                 Event::Progress { done, total } => progress(done, total),
                 Event::Done { answer } => return Ok(answer),
-                Event::Failed { problem, subject, rights, reasons } => {
-                    return Err(Error::Problem { problem: Box::new(problem), subject, rights, reasons });
+                Event::Failed { problem, subject, rights, reasons, particulars } => {
+                    return Err(Error::refused(problem, subject, rights, reasons, particulars));
                 }
             }
         }
@@ -97,8 +97,8 @@ impl Client {
 
     fn last_words(&mut self, error: io::Error) -> Result<(), Error> {
         match receive_frame::<Event>(&self.stream, 0) {
-            Ok(Some((Event::Failed { problem, subject, rights, reasons }, _))) => {
-                Err(Error::Problem { problem: Box::new(problem), subject, rights, reasons })
+            Ok(Some((Event::Failed { problem, subject, rights, reasons, particulars }, _))) => {
+                Err(Error::refused(problem, subject, rights, reasons, particulars))
             }
             _ => Err(Error::DaemonLost(error)),
         }

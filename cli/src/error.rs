@@ -9,6 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use tobari_core::policy::Rights;
 use tobari_core::proto::api::Reason;
+use tobari_core::proto::control::Particulars;
 use tobari_core::proto::problem::{Problem, ProblemCode};
 
 /// Why a run, or its part for one file, failed.
@@ -25,6 +26,8 @@ pub enum Error {
         rights: Option<Rights>,
         /// The rules that decided.
         reasons: Vec<Reason>,
+        /// What the problem's detail says, as data.
+        particulars: Box<Particulars>,
     },
     /// Nobody listens on the control socket.
     #[error("failed to connect to {socket:?}")]
@@ -192,12 +195,23 @@ impl Action {
 
 impl From<Problem> for Error {
     fn from(problem: Problem) -> Self {
-        let subject = None;
-        Self::Problem { problem: Box::new(problem), subject, rights: None, reasons: Vec::new() }
+        Self::refused(problem, None, None, Vec::new(), Particulars::default())
     }
 }
 
 impl Error {
+    /// What the daemon said when it failed.
+    pub fn refused(
+        problem: Problem,
+        subject: Option<String>,
+        rights: Option<Rights>,
+        reasons: Vec<Reason>,
+        particulars: Particulars,
+    ) -> Self {
+        let particulars = Box::new(particulars);
+        Self::Problem { problem: Box::new(problem), subject, rights, reasons, particulars }
+    }
+
     /// The same error, about `path` where it does not name a file yet.
     #[must_use]
     pub fn about(mut self, path: &Path) -> Self {

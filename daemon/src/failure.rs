@@ -4,7 +4,7 @@
 use std::io;
 use tobari_core::policy::Rights;
 use tobari_core::proto::api::{Reason, Refusal};
-use tobari_core::proto::control::Event;
+use tobari_core::proto::control::{Event, Particulars};
 use tobari_core::proto::problem::{Problem, ProblemCode};
 
 /// A failed request.
@@ -18,6 +18,8 @@ pub struct Failure {
     pub rights: Option<Rights>,
     /// The rules that decided, where the policy refused.
     pub reasons: Vec<Reason>,
+    /// What the problem's detail says, as data.
+    pub particulars: Particulars,
 }
 
 impl Failure {
@@ -45,21 +47,28 @@ impl Failure {
 
     /// The event that tells the caller.
     pub fn into_event(self) -> Event {
-        let Self { problem, subject, rights, reasons } = self;
-        Event::Failed { problem, subject, rights, reasons }
+        let Self { problem, subject, rights, reasons, particulars } = self;
+        Event::Failed { problem, subject, rights, reasons, particulars }
     }
 }
 
 impl From<Problem> for Failure {
     fn from(problem: Problem) -> Self {
-        Self { problem, subject: None, rights: None, reasons: Vec::new() }
+        Self {
+            problem,
+            subject: None,
+            rights: None,
+            reasons: Vec::new(),
+            particulars: Particulars::default(),
+        }
     }
 }
 
 impl From<Refusal> for Failure {
     fn from(refusal: Refusal) -> Self {
-        let Refusal { code, detail, rights, reasons } = refusal;
+        let Refusal { code, detail, right, label_name, rights, reasons } = refusal;
         let rights = (code == ProblemCode::RightRefused).then_some(rights);
-        Self { problem: Problem::local(code, detail), subject: None, rights, reasons }
+        let particulars = Particulars { right, label_name, authentic_bytes: None };
+        Self { problem: Problem::local(code, detail), subject: None, rights, reasons, particulars }
     }
 }

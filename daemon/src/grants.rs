@@ -19,6 +19,7 @@ use tobari_core::proto::api::{
     Grant, GrantItem, GrantOutcome, GrantRequest, GrantResponse, MAX_BATCH, grant_aad, grant_info,
 };
 use tobari_core::proto::base64::Base64;
+use tobari_core::proto::control::Particulars;
 use tobari_core::proto::problem::{Problem, ProblemCode};
 
 /// Most header bytes in one batch; with base64 and names it stays well below the server's limit for a body.
@@ -72,6 +73,7 @@ impl Granted {
     pub fn key_for(&self, file: FileId, right: Right, now: Timestamp) -> Result<&Dek, Failure> {
         let refused = |detail: String| Failure {
             rights: Some(self.rights),
+            particulars: Particulars { right: Some(right), ..Particulars::default() },
             ..Failure::new(ProblemCode::RightRefused, detail)
         };
         if file != self.file {

@@ -10,7 +10,7 @@ use crate::service::{Caller, Service};
 use std::io::{self, Write};
 use tobari_core::envelope::{Header, OpenError, Opened, open_stream};
 use tobari_core::policy::Right;
-use tobari_core::proto::control::{Answer, Purpose};
+use tobari_core::proto::control::{Answer, Particulars, Purpose};
 use tobari_core::proto::problem::ProblemCode;
 
 /// What a local user wants opened.
@@ -112,7 +112,10 @@ pub fn failure(error: OpenError, authentic: u64) -> Failure {
                 0 => format!("{what}; nothing of it was released"),
                 bytes => format!("{what}; only its first {bytes} bytes are authentic"),
             };
-            Failure::new(ProblemCode::CorruptEnvelope, detail)
+            Failure {
+                particulars: Particulars { authentic_bytes: Some(authentic), ..Particulars::default() },
+                ..Failure::new(ProblemCode::CorruptEnvelope, detail)
+            }
         }
         OpenError::Storage(error) => Failure::io("failed to read the sealed file", &error),
         OpenError::Sink(error) => Failure::io("failed to write the opened contents", &error),
@@ -124,19 +127,19 @@ enum Broken {
     /// Whoever read the pipe had enough, after so many bytes.
     Reader(u64),
     /// It failed.
-    Failed(Failure),
+    Failed(Box<Failure>),
 }
 
 impl From<Failure> for Broken {
     fn from(failure: Failure) -> Self {
-        Self::Failed(failure)
+        Self::Failed(Box::new(failure))
     }
 }
 
 fn broken(error: OpenError, written: u64) -> Broken {
     match error {
         OpenError::Sink(error) if error.kind() == io::ErrorKind::BrokenPipe => Broken::Reader(written),
-        error => Broken::Failed(failure(error, written)),
+        error => Broken::Failed(Box::new(failure(error, written))),
     }
 }
 

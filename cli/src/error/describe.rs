@@ -7,6 +7,8 @@ use serde::Serialize;
 use std::io;
 use tobari_core::policy::Rights;
 use tobari_core::proto::api::Reason;
+use tobari_core::proto::control::Particulars;
+use tobari_core::proto::problem::ProblemCode;
 
 /// An error as `--json` shows it on standard error.
 #[derive(Debug, Serialize)]
@@ -33,6 +35,9 @@ pub struct Report<'a> {
     /// The rules that decided.
     #[serde(skip_serializing_if = "<[Reason]>::is_empty")]
     pub reasons: &'a [Reason],
+    /// What was needed and refused, or how much is authentic.
+    #[serde(flatten)]
+    pub particulars: Option<&'a Particulars>,
     /// Names that would have been known.
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     pub known: &'a [String],
@@ -49,7 +54,9 @@ impl Error {
     pub fn report(&self, language: Language) -> Report<'_> {
         let (mut detail, mut given_rights, mut given_reasons, mut request_id, mut retry) =
             (None, None, [].as_slice(), None, None);
-        if let Self::Problem { problem, rights, reasons, .. } = self {
+        let mut given_particulars = None;
+        if let Self::Problem { problem, rights, reasons, particulars, .. } = self {
+            given_particulars = Some(&**particulars);
             detail = Some(problem.detail.as_str()).filter(|detail| !detail.is_empty());
             given_rights = *rights;
             given_reasons = reasons;
@@ -66,6 +73,7 @@ impl Error {
             detail,
             rights: given_rights,
             reasons: given_reasons,
+            particulars: given_particulars,
             known: self.known(),
             request_id,
             retry_after_seconds: retry,
@@ -74,11 +82,29 @@ impl Error {
 
     /// What happened, in `language`.
     pub fn message(&self, language: Language) -> String {
-        let text = language.text(&format!("error-{}", self.code()), &self.arguments(language));
+        let text = language.text(&self.text_id(), &self.arguments(language));
         match self {
             Self::Problem { subject: Some(subject), .. } => format!("{subject}: {text}"),
             _ => text,
         }
+    }
+
+    /// The text that says the most of what is known.
+    fn text_id(&self) -> String {
+        let code = self.code();
+        let Self::Problem { problem, particulars, .. } = self else { return format!("error-{code}") };
+        let Particulars { right, label_name, authentic_bytes } = &**particulars;
+        let more = match (problem.code, right, label_name, authentic_bytes) {
+            (ProblemCode::RightRefused, Some(_), Some(_), _) => "-label",
+            (ProblemCode::RightRefused, Some(_), None, _) => "-right",
+            (ProblemCode::RightRefused, None, Some(_), _) if problem.field.as_deref() == Some("legacy") => {
+                "-legacy"
+            }
+            (ProblemCode::CorruptEnvelope, _, _, Some(0)) => "-whole",
+            (ProblemCode::CorruptEnvelope, _, _, Some(_)) => "-tail",
+            _ => "",
+        };
+        format!("error-{code}{more}")
     }
 
     /// The next step, in `language`.
@@ -130,7 +156,10 @@ impl Error {
         let none = || language.text("none", &arguments! {});
         let known = Some(self.known().join(", ")).filter(|known| !known.is_empty()).unwrap_or_else(none);
         match self {
-            Self::Problem { problem, rights, .. } => arguments! {
+            Self::Problem { problem, rights, particulars, .. } => arguments! {
+                right: particulars.right.map(|right| right.to_string()).unwrap_or_default(),
+                label: particulars.label_name.as_deref().unwrap_or_default(),
+                bytes: particulars.authentic_bytes.unwrap_or_default(),
                 subject: subject,
                 detail: match problem.detail.as_str() { "" => problem.title.as_str(), detail => detail },
                 field: problem.field.as_deref().unwrap_or_default(),

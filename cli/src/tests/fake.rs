@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use tempfile::TempDir;
 use tobari_core::clock::FixedClock;
-use tobari_core::proto::control::{Answer, Event, Request, VERSION};
+use tobari_core::proto::control::{Answer, Event, Particulars, Request, VERSION};
 use tobari_core::proto::frame::{receive_frame, send_frame};
 use tobari_core::proto::problem::{Problem, ProblemCode};
 
@@ -56,7 +56,13 @@ impl Ran {
 
 /// A request that failed.
 pub(super) fn failed(problem: Problem) -> Event {
-    Event::Failed { problem, subject: None, rights: None, reasons: Vec::new() }
+    Event::Failed {
+        problem,
+        subject: None,
+        rights: None,
+        reasons: Vec::new(),
+        particulars: Particulars::default(),
+    }
 }
 
 /// A request that failed with this code.

@@ -3,10 +3,12 @@
 use super::fake::{Fake, Ran, done, failed, failed_with};
 use super::messages::problem_codes;
 use super::sample;
+use crate::error::Error;
 use crate::exit::Exit;
+use crate::message::Language;
 use serde_json::{Value, json};
 use tobari_core::policy::{Effect, Right, Rights};
-use tobari_core::proto::control::{Answer, Event, Request};
+use tobari_core::proto::control::{Answer, Event, Particulars, Request};
 use tobari_core::proto::problem::{Problem, ProblemCode};
 
 /// Runs in English, in Japanese and with `--json`, for one snapshot.
@@ -139,11 +141,44 @@ fn a_refusal_lists_what_may_be_done_and_the_rules_that_decided() {
             subject: None,
             rights: Some(Rights::only(Right::Print)),
             reasons: vec![sample::reason(Effect::Allow, &[Right::Print])],
+            particulars: Particulars {
+                right: Some(Right::View),
+                label_name: Some("社外秘".to_owned()),
+                authentic_bytes: None,
+            },
         })
     });
     let path = fake.path("名簿.csv");
     std::fs::write(&path, tobari_core::envelope::MAGIC).unwrap();
     insta::assert_snapshot!(three_ways(&fake, &["cat", path.to_str().unwrap()], b""));
+}
+
+/// The daemon's detail is English; Japanese is told by the data beside it.
+#[test]
+fn what_the_data_of_a_failure_say_is_told_in_both_languages() {
+    let told = |code, field: Option<&str>, particulars: Particulars| {
+        let mut problem = Problem::local(code, "English");
+        problem.field = field.map(str::to_owned);
+        let error = Error::refused(problem, None, Some(Rights::NONE), Vec::new(), particulars);
+        Language::ALL.map(|language| error.message(language))
+    };
+    let (none, corrupt, refused) =
+        (Particulars::default(), ProblemCode::CorruptEnvelope, ProblemCode::RightRefused);
+    let authentic = |bytes| Particulars { authentic_bytes: Some(bytes), ..Particulars::default() };
+    let label = Particulars { label_name: Some("社外秘".to_owned()), ..Particulars::default() };
+    let right = Particulars { right: Some(Right::Send), ..Particulars::default() };
+    let shown = [
+        told(corrupt, None, none.clone()),
+        told(corrupt, None, authentic(0)),
+        told(corrupt, None, authentic(16384)),
+        told(refused, None, none),
+        told(refused, None, right.clone()),
+        told(refused, None, Particulars { right: right.right, ..label.clone() }),
+        told(refused, Some("legacy"), label),
+    ]
+    .concat();
+    assert!(shown.iter().all(|text| !text.contains("English")));
+    insta::assert_snapshot!(shown.join("\n"));
 }
 
 #[test]

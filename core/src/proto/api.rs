@@ -209,6 +209,12 @@ pub struct Refusal {
     pub code: ProblemCode,
     /// In English.
     pub detail: String,
+    /// The right that was asked and is not given, where the policy refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub right: Option<Right>,
+    /// The label's current name, where the policy refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label_name: Option<String>,
     /// What the person may do instead (empty when the envelope was not readable).
     pub rights: Rights,
     /// The rules that decided.

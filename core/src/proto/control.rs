@@ -13,7 +13,7 @@ use super::base64::Base64;
 use super::bulletin::{Bulletin, Folder};
 use super::problem::Problem;
 use crate::ids::{FileId, LabelId, OrganisationId, TerminalId};
-use crate::policy::Rights;
+use crate::policy::{Right, Rights};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -142,7 +142,24 @@ pub enum Event {
         /// The rules that decided, where the policy refused.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         reasons: Vec<super::api::Reason>,
+        /// What a client needs to say it in the user's language, where there is such a thing.
+        #[serde(default, flatten)]
+        particulars: Particulars,
     },
+}
+
+/// What the English detail of a failure says, as data. Its fields are those of [`Event::Failed`] itself on the wire.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Particulars {
+    /// The right that was needed and is not given, where the policy refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub right: Option<Right>,
+    /// The label's name, where the policy refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label_name: Option<String>,
+    /// How many bytes of the contents were found authentic and released, where the rest is damaged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authentic_bytes: Option<u64>,
 }
 
 /// Results by kind.

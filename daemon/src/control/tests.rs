@@ -85,8 +85,8 @@ impl Client {
             match receive_frame::<Event>(&self.0, 0).unwrap().expect("an answer").0 {
                 Event::Progress { .. } => {}
                 Event::Done { answer } => return Ok(answer),
-                Event::Failed { problem, subject, rights, reasons } => {
-                    return Err(Failure { problem, subject, rights, reasons });
+                Event::Failed { problem, subject, rights, reasons, particulars } => {
+                    return Err(Failure { problem, subject, rights, reasons, particulars });
                 }
             }
         }
@@ -194,6 +194,7 @@ fn each_purpose_needs_its_right() {
     let refused = client.ask(&open(Purpose::Unseal), &[source.as_fd(), sink.as_fd()]).err().unwrap();
     assert_eq!(refused.problem.code, ProblemCode::RightRefused);
     assert_eq!(refused.rights, Some(Rights::only(Right::View)));
+    assert_eq!(refused.particulars.right, Some(Right::Decrypt));
     assert_eq!(std::fs::read(running.path("out2")).unwrap(), b"");
 }
 
@@ -212,6 +213,7 @@ fn a_damaged_file_says_how_much_was_authentic_and_leaves_nothing_unsealed() {
     let failed = client.ask(&open(Purpose::Unseal), &[source.as_fd(), sink.as_fd()]).err().unwrap();
     assert_eq!(failed.problem.code, ProblemCode::CorruptEnvelope);
     assert!(failed.problem.detail.contains("16384 bytes"), "{}", failed.problem.detail);
+    assert_eq!(failed.particulars.authentic_bytes, Some(16384));
     assert_eq!(std::fs::read(running.path("out")).unwrap(), b"");
     let verify = Request::Verify { name: String::from("a") };
     assert_eq!(client.code(&verify, &[source.as_fd()]), ProblemCode::CorruptEnvelope);

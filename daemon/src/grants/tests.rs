@@ -59,6 +59,8 @@ impl GrantSource for FakeSource {
                     _ => GrantOutcome::Refused(Refusal {
                         code: ProblemCode::RightRefused,
                         detail: format!("the policy does not give '{}'", item.right),
+                        right: Some(item.right),
+                        label_name: Some(String::from("社外秘")),
                         rights: self.rights,
                         reasons: Vec::new(),
                     }),

@@ -222,6 +222,7 @@ fn check(header: &Header, legacy: bool, bulletin: &Bulletin) -> Result<(), Failu
         format!("files of the label {name} may not leave in the weak legacy encryption of ZIP"),
     );
     failure.problem.field = Some(String::from("legacy"));
+    failure.particulars.label_name = Some(name.to_owned());
     Err(failure)
 }
 

@@ -44,6 +44,8 @@ pub(super) fn unreadable() -> Refusal {
         detail: String::from(
             "the envelope's header is damaged, of another organisation or under an unknown key",
         ),
+        right: None,
+        label_name: None,
         rights: Rights::NONE,
         reasons: Vec::new(),
     }
@@ -127,6 +129,8 @@ impl<'a> Question<'a> {
             let refusal = Refusal {
                 code: ProblemCode::RightRefused,
                 detail: format!("the policy does not give the right {right} on {name} here and now"),
+                right: Some(right),
+                label_name: Some(name.to_owned()).filter(|name| !name.is_empty()),
                 rights: decision.rights,
                 reasons: self.reasons(&decision),
             };
