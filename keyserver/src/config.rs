@@ -2,7 +2,6 @@
 
 use crate::args::ServeArgs;
 use crate::service::Limits;
-use anyhow::{Context as _, ensure};
 use jiff::SignedDuration;
 use serde::Deserialize;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -53,9 +52,60 @@ pub struct Config {
     pub limits: Limits,
 }
 
-fn within(field: &str, value: Option<i64>, least: i64, most: i64) -> anyhow::Result<Option<i64>> {
-    if let Some(value) = value {
-        ensure!((least..=most).contains(&value), "{field}: {value} is out of range ({least} to {most})");
+/// What is wrong with the configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("failed to read the configuration {path:?}")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// The system's error.
+        source: std::io::Error,
+    },
+    /// It is not TOML, or has a field that is not known.
+    #[error("failed to understand the configuration {path:?}")]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// Names line and field.
+        source: Box<toml::de::Error>,
+    },
+    /// A number is out of range.
+    #[error("{field}: {value} is out of range ({least} to {most})")]
+    OutOfRange {
+        /// The field.
+        field: &'static str,
+        /// As written.
+        value: i64,
+        /// Least that is allowed.
+        least: i64,
+        /// Most that is allowed.
+        most: i64,
+    },
+    /// Not a name that a certificate can have.
+    #[error("names[{index}]: '{name}' is neither a host name nor an IP address")]
+    Name {
+        /// Which of `names`.
+        index: usize,
+        /// As written.
+        name: String,
+    },
+    /// No data directory is named.
+    #[error("data_dir: missing in the configuration file and on the command line")]
+    NoDataDir,
+}
+
+fn within(
+    field: &'static str,
+    value: Option<i64>,
+    least: i64,
+    most: i64,
+) -> Result<Option<i64>, ConfigError> {
+    if let Some(value) = value
+        && !(least..=most).contains(&value)
+    {
+        return Err(ConfigError::OutOfRange { field, value, least, most });
     }
     Ok(value)
 }
@@ -65,12 +115,14 @@ impl RawConfig {
     ///
     /// # Errors
     /// The file cannot be read, is not TOML, or has a field that is not known; names it.
-    pub fn read(path: &Path) -> anyhow::Result<Self> {
-        let text = std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
-        toml::from_str(&text).with_context(|| format!("read {}", path.display()))
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+        toml::from_str(&text)
+            .map_err(|error| ConfigError::Malformed { path: path.to_owned(), source: Box::new(error) })
     }
 
-    fn limits(&self) -> anyhow::Result<Limits> {
+    fn limits(&self) -> Result<Limits, ConfigError> {
         let mut limits = Limits::default();
         let set = |limit: &mut SignedDuration, minutes: Option<i64>| {
             if let Some(minutes) = minutes {
@@ -100,7 +152,7 @@ impl Config {
     ///
     /// # Errors
     /// Names the field at fault.
-    pub fn resolve(args: &ServeArgs) -> anyhow::Result<Self> {
+    pub fn resolve(args: &ServeArgs) -> Result<Self, ConfigError> {
         let raw = match &args.config {
             Some(path) => RawConfig::read(path)?,
             None => RawConfig::default(),
@@ -108,13 +160,11 @@ impl Config {
         let limits = raw.limits()?;
         for (index, name) in raw.names.iter().enumerate() {
             let valid = rustls_pki_types::ServerName::try_from(name.as_str()).is_ok();
-            ensure!(valid, "names[{index}]: '{name}' is neither a host name nor an IP address");
+            if !valid {
+                return Err(ConfigError::Name { index, name: name.clone() });
+            }
         }
-        let data_dir = args
-            .data_dir
-            .clone()
-            .or(raw.data_dir)
-            .context("data_dir: missing in the configuration file and on the command line")?;
+        let data_dir = args.data_dir.clone().or(raw.data_dir).ok_or(ConfigError::NoDataDir)?;
         Ok(Self {
             data_dir,
             listen: args

@@ -14,11 +14,12 @@ pub mod config;
 mod files;
 mod harden;
 pub mod http;
+pub mod message;
 mod root_key;
 pub mod service;
 pub mod store;
 
-pub use commands::run;
+pub use commands::{CommandError, run};
 
 /// An error with all its causes on one line.
 pub(crate) struct Causes<'a>(pub(crate) &'a (dyn std::error::Error + 'a));

@@ -5,14 +5,21 @@
 use clap::Parser as _;
 use std::io::Write as _;
 use std::process::ExitCode;
+use tobari_keyserver::message::{Language, Message};
 
 fn main() -> ExitCode {
     let args = tobari_keyserver::args::Args::parse();
-    match tobari_keyserver::run(args) {
+    let language = Language::choose(|name| std::env::var(name).ok());
+    match tobari_keyserver::run(args, language) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
+            let message = Message::from(&error);
+            let mut stderr = std::io::stderr().lock();
             // Nothing to be done when even standard error is gone.
-            let _ = writeln!(std::io::stderr(), "tobari-keyserver: error: {error:#}");
+            let _ = writeln!(stderr, "tobari-keyserver: error: {}", language.error(&message));
+            if let Some(hint) = language.hint(&message) {
+                let _ = writeln!(stderr, "tobari-keyserver: hint: {hint}");
+            }
             ExitCode::FAILURE
         }
     }

@@ -4,8 +4,8 @@
 //! directory. The file holds 64 hexadecimal digits.
 
 use crate::files;
-use anyhow::{Context as _, bail, ensure};
 use data_encoding::HEXLOWER_PERMISSIVE;
+use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use tobari_core::crypto::RootKey;
@@ -25,38 +25,56 @@ pub(crate) fn location(named: Option<&Path>, data_dir: &Path) -> PathBuf {
     data_dir.join(files::ROOT_KEY)
 }
 
+/// What is wrong with the root key.
+#[derive(Debug, thiserror::Error)]
+pub enum RootKeyError {
+    /// The file cannot be read.
+    #[error("failed to read the root key {path:?}")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// Others may read it.
+    #[error("the root key {path:?} is open to other users (mode {mode:o})")]
+    OpenToOthers {
+        /// The file.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
+    /// It holds something else.
+    #[error("the root key {0:?} does not hold 64 hexadecimal digits")]
+    Malformed(PathBuf),
+}
+
 /// Reads the root key.
 ///
 /// # Errors
 /// The file is missing, readable by others, or holds something else.
-pub(crate) fn read(path: &Path) -> anyhow::Result<RootKey> {
-    let metadata =
-        std::fs::metadata(path).with_context(|| format!("read the root key {}", path.display()))?;
-    ensure!(
-        metadata.mode() & 0o077 == 0,
-        "the root key {} is open to other users (mode {:o}): chmod 600 it",
-        path.display(),
-        metadata.mode() & 0o777
-    );
-    let text = Zeroizing::new(
-        std::fs::read_to_string(path).with_context(|| format!("read the root key {}", path.display()))?,
-    );
-    let bytes = HEXLOWER_PERMISSIVE.decode(text.trim().as_bytes()).map(Zeroizing::new);
-    match bytes.ok().and_then(|bytes| RootKey::from_slice(&bytes).ok()) {
-        Some(key) => Ok(key),
-        None => bail!("the root key {} does not hold 64 hexadecimal digits", path.display()),
+pub(crate) fn read(path: &Path) -> Result<RootKey, RootKeyError> {
+    let unreadable = |source| RootKeyError::Unreadable { path: path.to_owned(), source };
+    let mode = std::fs::metadata(path).map_err(unreadable)?.mode() & 0o777;
+    if mode & 0o077 != 0 {
+        return Err(RootKeyError::OpenToOthers { path: path.to_owned(), mode });
     }
+    let text = Zeroizing::new(std::fs::read_to_string(path).map_err(unreadable)?);
+    let bytes = HEXLOWER_PERMISSIVE.decode(text.trim().as_bytes()).map(Zeroizing::new);
+    bytes
+        .ok()
+        .and_then(|bytes| RootKey::from_slice(&bytes).ok())
+        .ok_or_else(|| RootKeyError::Malformed(path.to_owned()))
 }
 
 /// Makes a root key and writes it.
 ///
 /// # Errors
 /// The file exists or cannot be written.
-pub(crate) fn create(path: &Path) -> anyhow::Result<RootKey> {
+pub(crate) fn create(path: &Path) -> io::Result<RootKey> {
     let key = RootKey::generate();
     let mut text = Zeroizing::new(HEXLOWER_PERMISSIVE.encode(key.to_bytes().as_slice()));
     text.push('\n');
-    files::write_new_private(path, text.as_bytes())
-        .with_context(|| format!("write the root key {}", path.display()))?;
+    files::write_new_private(path, text.as_bytes())?;
     Ok(key)
 }

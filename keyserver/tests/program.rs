@@ -26,6 +26,7 @@ impl Place {
             .args(arguments)
             .current_dir(self.0.path())
             .env_remove("CREDENTIALS_DIRECTORY")
+            .env("TOBARI_LANG", "en")
             .stdin(Stdio::null());
         command
     }
@@ -232,6 +233,18 @@ fn the_root_key_may_be_a_credential_of_the_service_manager() {
         .unwrap();
     assert!(output.status.success(), "{output:?}");
     assert!(!place.path("data/root.key").exists());
+}
+
+#[test]
+fn messages_follow_the_language_of_the_environment() {
+    let place = Place::new();
+    let output =
+        place.command(&["token", "--data-dir", "data"]).env("TOBARI_LANG", "ja_JP.UTF-8").output().unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let lines: Vec<_> = error.lines().collect();
+    assert_eq!(lines[0], "tobari-keyserver: error: data/tobari.db がありません");
+    assert!(lines[1].starts_with("tobari-keyserver: hint: "), "{error}");
 }
 
 #[test]

@@ -1,13 +1,13 @@
 //! `init`: all or nothing. The database gets its name last; until then everything that was made is removed
 //! again when something fails.
 
-use super::say;
+use super::{CommandError, Say};
 use crate::args::InitArgs;
+use crate::message::Message;
 use crate::service::Setup;
+use crate::store::Store;
 use crate::store::sqlite::SqliteStore;
-use crate::store::{Store, StoreError};
 use crate::{files, root_key};
-use anyhow::{Context as _, bail, ensure};
 use data_encoding::BASE64;
 use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
@@ -47,9 +47,9 @@ impl Drop for Made {
     }
 }
 
-pub(super) async fn init(args: &InitArgs, clock: &dyn Clock) -> anyhow::Result<()> {
+pub(super) async fn init(args: &InitArgs, clock: &dyn Clock, say: Say) -> Result<(), CommandError> {
     let data_dir = &args.store.data_dir;
-    let password = password(args)?;
+    let password = password(args, say)?;
     let mut names: Vec<String> = LOCAL_NAMES.iter().map(|name| (*name).to_owned()).collect();
     names.extend(args.names.iter().filter(|name| !LOCAL_NAMES.contains(&name.as_str())).cloned());
     let setup = Setup {
@@ -64,20 +64,22 @@ pub(super) async fn init(args: &InitArgs, clock: &dyn Clock) -> anyhow::Result<(
     let mut made = Made::default();
     make_directory(data_dir, &mut made)?;
     let database = files::database(data_dir);
-    ensure!(!database.exists(), "{} already holds a database; it is left as it is", data_dir.display());
+    if database.exists() {
+        return Err(CommandError::DatabaseExists(data_dir.clone()));
+    }
 
     let key_path = root_key::location(args.root_key_file.as_deref(), data_dir);
     let root_key = if key_path.exists() {
         root_key::read(&key_path)?
     } else {
-        let key = root_key::create(&key_path)?;
+        let key = root_key::create(&key_path).map_err(CommandError::write(&key_path))?;
         made.files.push(key_path.clone());
         key
     };
     // Taken early: better to hear now that it exists than after the keys were made.
-    let mut recovery_file = reserve(&args.recovery_key_out, "recovery key", &mut made)?;
+    let mut recovery_file = reserve(&args.recovery_key_out, &mut made)?;
     let token_file = match &args.token_out {
-        Some(path) => Some(reserve(path, "enrolment token", &mut made)?),
+        Some(path) => Some(reserve(path, &mut made)?),
         None => None,
     };
 
@@ -86,13 +88,10 @@ pub(super) async fn init(args: &InitArgs, clock: &dyn Clock) -> anyhow::Result<(
     for suffix in ["", "-wal", "-shm"] {
         made.files.push(with_suffix(&new, suffix));
     }
-    let store = Arc::new(SqliteStore::create(&new).await.context("make the database")?);
-    let organisation =
-        setup.run(Arc::clone(&store) as Arc<dyn Store>, &root_key, clock.now()).await.context("set up")?;
-    store
-        .close()
-        .await
-        .map_err(|error: StoreError| anyhow::Error::new(error).context("close the database"))?;
+    let unusable = |source| CommandError::Database { path: new.clone(), source };
+    let store = Arc::new(SqliteStore::create(&new).await.map_err(unusable)?);
+    let organisation = setup.run(Arc::clone(&store) as Arc<dyn Store>, &root_key, clock.now()).await?;
+    store.close().await.map_err(unusable)?;
     drop(store);
     remove_side_files(&new)?;
 
@@ -100,84 +99,75 @@ pub(super) async fn init(args: &InitArgs, clock: &dyn Clock) -> anyhow::Result<(
     recovery_file
         .write_all(armour.as_bytes())
         .and_then(|()| recovery_file.sync_all())
-        .with_context(|| format!("write the recovery key to {}", args.recovery_key_out.display()))?;
-    files::sync_parent(&args.recovery_key_out)?;
-    if let Some(mut file) = token_file {
+        .and_then(|()| files::sync_parent(&args.recovery_key_out))
+        .map_err(CommandError::write(&args.recovery_key_out))?;
+    if let (Some(mut file), Some(path)) = (token_file, &args.token_out) {
         writeln!(file, "{}", organisation.token.token)
             .and_then(|()| file.sync_all())
-            .context("write the token")?;
+            .map_err(CommandError::write(path))?;
     }
 
-    std::fs::File::open(&new)?.sync_all()?;
-    // A hard link does not replace: if a database has appeared meanwhile, this fails.
-    std::fs::hard_link(&new, &database).context("name the database")?;
-    files::sync_parent(&database)?;
-    std::fs::remove_file(&new)?;
+    std::fs::File::open(&new)
+        .and_then(|file| file.sync_all())
+        // A hard link does not replace: if a database has appeared meanwhile, this fails.
+        .and_then(|()| std::fs::hard_link(&new, &database))
+        .and_then(|()| files::sync_parent(&database))
+        .and_then(|()| std::fs::remove_file(&new))
+        .map_err(CommandError::write(&database))?;
     made.keep();
 
     let kept = args.root_key_file.is_some().then(|| format!(" --root-key-file {}", key_path.display()));
-    say(&format!("organisation:      {} ({})", args.organisation, organisation.id))?;
-    say(&format!("CA SHA-256:        {}", organisation.token.ca_sha256))?;
-    match &args.token_out {
-        Some(path) => say(&format!("enrolment token:   in {}", path.display()))?,
-        None => say(&format!("enrolment token:   {}", organisation.token.token))?,
-    }
-    say(&format!("                   good once, until {}", organisation.token.expires_at))?;
-    say(&format!(
-        "recovery key:      {}: store it offline, it opens every file",
-        args.recovery_key_out.display()
-    ))?;
-    say(&format!("root key:          {}: back it up apart from the database", key_path.display()))?;
-    say(&format!(
-        "next:              tobari-keyserver serve --data-dir {}{}",
-        data_dir.display(),
-        kept.unwrap_or_default()
-    ))
+    let serve =
+        format!("tobari-keyserver serve --data-dir {}{}", data_dir.display(), kept.unwrap_or_default());
+    let token = &organisation.token;
+    let named = Message::new("organisation").with("name", &args.organisation).with("id", organisation.id);
+    say.line(&named)?;
+    say.line(&Message::new("fingerprint").with("fingerprint", &token.ca_sha256))?;
+    say.line(&match &args.token_out {
+        Some(path) => Message::new("token-file").path(path),
+        None => Message::new("token").with("token", &token.token),
+    })?;
+    say.line(&Message::new("token-life").with("until", token.expires_at))?;
+    say.line(&Message::new("recovery-key").path(&args.recovery_key_out))?;
+    say.line(&Message::new("root-key").path(&key_path))?;
+    say.line(&Message::new("next").with("command", serve))
 }
 
-fn password(args: &InitArgs) -> anyhow::Result<Zeroizing<String>> {
+fn password(args: &InitArgs, say: Say) -> Result<Zeroizing<String>, CommandError> {
     if let Some(path) = &args.admin_password_file {
-        let text = Zeroizing::new(
-            std::fs::read_to_string(path)
-                .with_context(|| format!("read the password from {}", path.display()))?,
-        );
+        let text = std::fs::read_to_string(path)
+            .map(Zeroizing::new)
+            .map_err(|source| CommandError::PasswordFile { path: path.clone(), source })?;
         return Ok(Zeroizing::new(text.lines().next().unwrap_or_default().to_owned()));
     }
-    let ask = |prompt: String| {
-        rpassword::prompt_password(prompt)
+    let ask = |prompt: Message| {
+        rpassword::prompt_password(format!("{} ", say.0.text(&prompt)))
             .map(Zeroizing::new)
-            .context("ask for the password (without a terminal, use --admin-password-file)")
+            .map_err(CommandError::NoTerminal)
     };
-    let first = ask(format!("Password for {}: ", args.admin))?;
-    let again = ask(String::from("The same again: "))?;
-    ensure!(*first == *again, "the two passwords differ");
+    let first = ask(Message::new("prompt-password").with("login", &args.admin))?;
+    let again = ask(Message::new("prompt-password-again"))?;
+    if *first != *again {
+        return Err(CommandError::PasswordsDiffer);
+    }
     Ok(first)
 }
 
-fn make_directory(data_dir: &Path, made: &mut Made) -> anyhow::Result<()> {
+fn make_directory(data_dir: &Path, made: &mut Made) -> Result<(), CommandError> {
     if data_dir.is_dir() {
         return Ok(());
     }
-    std::fs::DirBuilder::new()
-        .mode(0o700)
-        .create(data_dir)
-        .with_context(|| format!("make the directory {}", data_dir.display()))?;
+    std::fs::DirBuilder::new().mode(0o700).create(data_dir).map_err(CommandError::write(data_dir))?;
     made.directory = Some(data_dir.to_owned());
     Ok(())
 }
 
 /// Takes the name of a file that must not exist.
-fn reserve(path: &Path, what: &str, made: &mut Made) -> anyhow::Result<std::fs::File> {
-    match std::fs::File::options().write(true).create_new(true).mode(0o600).open(path) {
-        Ok(file) => {
-            made.files.push(path.to_owned());
-            Ok(file)
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-            bail!("{} exists; the {what} goes to a new file", path.display())
-        }
-        Err(error) => Err(error).with_context(|| format!("write the {what} to {}", path.display())),
-    }
+fn reserve(path: &Path, made: &mut Made) -> Result<std::fs::File, CommandError> {
+    let new = std::fs::File::options().write(true).create_new(true).mode(0o600).open(path);
+    let file = new.map_err(CommandError::write(path))?;
+    made.files.push(path.to_owned());
+    Ok(file)
 }
 
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
@@ -187,11 +177,11 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 }
 
 /// A database that never got its name: `init` was killed.
-fn remove_leftovers(new: &Path) -> anyhow::Result<()> {
+fn remove_leftovers(new: &Path) -> Result<(), CommandError> {
     for suffix in ["", "-wal", "-shm"] {
         match std::fs::remove_file(with_suffix(new, suffix)) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(error).with_context(|| format!("remove the unfinished {}", new.display()));
+                return Err(CommandError::Write { path: new.to_owned(), source: error });
             }
             _ => {}
         }
@@ -200,10 +190,10 @@ fn remove_leftovers(new: &Path) -> anyhow::Result<()> {
 }
 
 /// The write-ahead log was folded in; a log with something in it would be lost with the new name.
-fn remove_side_files(new: &Path) -> anyhow::Result<()> {
+fn remove_side_files(new: &Path) -> Result<(), CommandError> {
     let log = with_suffix(new, "-wal");
     if std::fs::metadata(&log).is_ok_and(|metadata| metadata.len() > 0) {
-        bail!("the database was not written completely");
+        return Err(CommandError::DatabaseIncomplete(new.to_owned()));
     }
     for path in [log, with_suffix(new, "-shm")] {
         let _ = std::fs::remove_file(path);

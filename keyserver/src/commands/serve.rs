@@ -1,33 +1,30 @@
 //! `serve`: refuses to start unless store and audit log are sound.
 
+use super::{CommandError, open_store};
 use crate::args::ServeArgs;
 use crate::config::Config;
 use crate::http::{Server, ServerOptions};
 use crate::service::Service;
-use crate::store::sqlite::SqliteStore;
 use crate::{files, root_key};
-use anyhow::{Context as _, bail, ensure};
 use std::path::Path;
 use std::sync::Arc;
 use tobari_core::clock::SystemClock;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
-pub(super) async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
+pub(super) async fn serve(args: &ServeArgs) -> Result<(), CommandError> {
     let config = Config::resolve(args)?;
     log_json();
     crate::harden::harden();
     let database = files::database(&config.data_dir);
-    ensure!(database.exists(), "there is no {}: `tobari-keyserver init` makes it", database.display());
+    if !database.exists() {
+        return Err(CommandError::NoDatabase(database));
+    }
     let _lock = lock(&config.data_dir)?;
     let root_key = root_key::read(&root_key::location(config.root_key_file.as_deref(), &config.data_dir))?;
-    let store = SqliteStore::open(&database)
-        .await
-        .with_context(|| format!("open the database {}", database.display()))?;
-    let service = Service::open(Arc::new(store), root_key, Arc::new(SystemClock), config.limits)
-        .await
-        .context("open the organisation")?;
-    service.check_before_serving().await.context("refusing to start")?;
+    let store = open_store(&config.data_dir).await?;
+    let service = Service::open(Arc::new(store), root_key, Arc::new(SystemClock), config.limits).await?;
+    service.check_before_serving().await?;
 
     let options = ServerOptions { listen: config.listen, names: config.names };
     let server = Server::bind(service, options).await?;
@@ -52,22 +49,18 @@ pub(super) async fn serve(args: &ServeArgs) -> anyhow::Result<()> {
 }
 
 /// One server for one data directory: two would each hold part of the truth in memory.
-fn lock(data_dir: &Path) -> anyhow::Result<std::fs::File> {
+fn lock(data_dir: &Path) -> Result<std::fs::File, CommandError> {
     let path = data_dir.join(files::LOCK);
     let file = std::fs::File::options()
         .create(true)
         .truncate(false)
         .write(true)
         .open(&path)
-        .with_context(|| format!("open {}", path.display()))?;
+        .map_err(CommandError::write(&path))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => {
-            bail!("another tobari-keyserver serves {}", data_dir.display())
-        }
-        Err(std::fs::TryLockError::Error(error)) => {
-            Err(error).with_context(|| format!("lock {}", path.display()))
-        }
+        Err(std::fs::TryLockError::WouldBlock) => Err(CommandError::InUse(data_dir.to_owned())),
+        Err(std::fs::TryLockError::Error(error)) => Err(CommandError::Write { path, source: error }),
     }
 }
 

@@ -1,24 +1,19 @@
 //! `token`: an enrolment token without an administrator's session, for whoever may read the data directory.
 
-use super::say;
+use super::{CommandError, Say, open_store};
 use crate::args::TokenArgs;
+use crate::message::Message;
 use crate::service::bootstrap_token;
 use crate::store::Store;
-use crate::store::sqlite::SqliteStore;
 use crate::{files, root_key};
-use anyhow::Context as _;
 use std::sync::Arc;
 use tobari_core::clock::Clock;
 use tobari_core::proto::admin::EnrolmentTokenInput;
 
-pub(super) async fn token(args: &TokenArgs, clock: &dyn Clock) -> anyhow::Result<()> {
+pub(super) async fn token(args: &TokenArgs, clock: &dyn Clock, say: Say) -> Result<(), CommandError> {
     let data_dir = &args.store.data_dir;
+    let store: Arc<dyn Store> = Arc::new(open_store(data_dir).await?);
     let root_key = root_key::read(&root_key::location(args.root_key_file.as_deref(), data_dir))?;
-    let database = files::database(data_dir);
-    let store = SqliteStore::open(&database)
-        .await
-        .with_context(|| format!("open the database {}", database.display()))?;
-    let store: Arc<dyn Store> = Arc::new(store);
     let input = EnrolmentTokenInput {
         zone: args.zone.clone(),
         tags: args.tags.clone(),
@@ -28,11 +23,11 @@ pub(super) async fn token(args: &TokenArgs, clock: &dyn Clock) -> anyhow::Result
     match &args.token_out {
         Some(path) => {
             files::write_new_private(path, format!("{}\n", token.token).as_bytes())
-                .with_context(|| format!("write the token to {}", path.display()))?;
-            say(&format!("enrolment token:   in {}", path.display()))?;
+                .map_err(CommandError::write(path))?;
+            say.line(&Message::new("token-file").path(path))?;
         }
-        None => say(&format!("enrolment token:   {}", token.token))?,
+        None => say.line(&Message::new("token").with("token", &token.token))?,
     }
-    say(&format!("                   good once, until {}", token.expires_at))?;
-    say(&format!("CA SHA-256:        {}", token.ca_sha256))
+    say.line(&Message::new("token-life").with("until", token.expires_at))?;
+    say.line(&Message::new("fingerprint").with("fingerprint", &token.ca_sha256))
 }

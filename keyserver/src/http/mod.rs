@@ -13,4 +13,4 @@ mod terminals;
 mod tls;
 
 pub use meta::openapi_json;
-pub use server::{Server, ServerOptions};
+pub use server::{ServeError, Server, ServerOptions};

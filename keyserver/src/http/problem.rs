@@ -94,11 +94,11 @@ impl Failure {
                 (error.to_string(), None, Some(5), Some(crate::Causes(error).to_string()))
             }
             // What broke is for the log; the requester gets the request id to name it by.
-            ServiceError::Internal(cause) => (
+            ServiceError::Internal(_) | ServiceError::WrongRootKey(_) | ServiceError::AuditNotIntact(_) => (
                 String::from("internal error; the server's log has the request id"),
                 None,
                 None,
-                Some(cause.clone()),
+                Some(error.to_string()),
             ),
         };
         let problem = Problem {

@@ -2,6 +2,7 @@
 //! problem; the texts here are for the requester and never hold a secret or another person's data.
 
 use crate::audit::AuditError;
+use crate::audit::chain::ChainError;
 use crate::ca::CaError;
 use crate::store::StoreError;
 use tobari_core::crypto::CryptoError;
@@ -70,6 +71,12 @@ pub enum ServiceError {
     /// Environment: it took too long.
     #[error("the server did not answer in time")]
     TimedOut,
+    /// Environment: the operator gave another root key than the database's.
+    #[error("the root key does not open {0}: is it the right one?")]
+    WrongRootKey(&'static str),
+    /// Environment: audit records are missing or were changed.
+    #[error("the audit log is not intact: {0}")]
+    AuditNotIntact(#[source] ChainError),
     /// Bug.
     #[error("internal error: {0}")]
     Internal(String),
@@ -103,7 +110,7 @@ impl ServiceError {
             Self::TooManyRequests => ProblemCode::TooManyRequests,
             Self::AuditUnavailable => ProblemCode::AuditUnavailable,
             Self::StoreUnavailable(_) | Self::TimedOut => ProblemCode::StoreUnavailable,
-            Self::Internal(_) => ProblemCode::Internal,
+            Self::Internal(_) | Self::WrongRootKey(_) | Self::AuditNotIntact(_) => ProblemCode::Internal,
         }
     }
 }

@@ -94,9 +94,7 @@ impl Identity {
             ServiceError::Internal(format!("the setting {name} in the database is damaged"))
         };
         let open = |name: &'static str| {
-            root_key.open(&setting_aad(name), value(name)?).map_err(|_| {
-                ServiceError::Internal(format!("the root key does not open {name}: is it the right one?"))
-            })
+            root_key.open(&setting_aad(name), value(name)?).map_err(|_| ServiceError::WrongRootKey(name))
         };
         let organisation: Organisation =
             serde_json::from_slice(value(ORGANISATION)?).map_err(|_| damaged(ORGANISATION))?;

@@ -27,7 +27,7 @@ impl Service {
         chain::verify_tail(self.store.as_ref(), TAIL).await.map_err(|error| match error {
             chain::ChainError::Store(error) => error.into(),
             error @ (chain::ChainError::Gap { .. } | chain::ChainError::Broken { .. }) => {
-                ServiceError::Internal(format!("the audit log is not intact: {error}"))
+                ServiceError::AuditNotIntact(error)
             }
         })?;
         let record = crate::audit::Record::new(

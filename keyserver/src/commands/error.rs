@@ -1,0 +1,94 @@
+//! Why a command was not done: by who is at fault, with what, which and the cause as data.
+//! [`Message`](crate::message::Message) says it to the operator in a language, with the next step.
+
+use crate::audit::chain::ChainError;
+use crate::config::ConfigError;
+use crate::http::ServeError;
+use crate::root_key::RootKeyError;
+use crate::service::ServiceError;
+use crate::store::StoreError;
+use std::io;
+use std::path::PathBuf;
+use tobari_core::crypto::SelfCheckError;
+
+/// Why a command was not done.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// Input: the configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Input: the file with the administrator's password.
+    #[error("failed to read the password from {path:?}")]
+    PasswordFile {
+        /// The file.
+        path: PathBuf,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// Input: there is nobody to ask for the password.
+    #[error("failed to ask for the password")]
+    NoTerminal(#[source] io::Error),
+    /// Input: the password was not typed twice alike.
+    #[error("the two passwords differ")]
+    PasswordsDiffer,
+    /// Input: there is a database already.
+    #[error("{0:?} already holds a database")]
+    DatabaseExists(PathBuf),
+    /// Input: a secret goes to a new file only.
+    #[error("{0:?} exists")]
+    Exists(PathBuf),
+    /// Input: `init` was not run here.
+    #[error("there is no {0:?}")]
+    NoDatabase(PathBuf),
+    /// Input: another program serves the same directory.
+    #[error("another tobari-keyserver serves {0:?}")]
+    InUse(PathBuf),
+    /// Input or environment: the root key.
+    #[error(transparent)]
+    RootKey(#[from] RootKeyError),
+    /// Input or environment: the service refused, as it would a request.
+    #[error(transparent)]
+    Service(#[from] ServiceError),
+    /// Environment: a file or directory cannot be made, written or locked.
+    #[error("failed to write {path:?}")]
+    Write {
+        /// The file or directory.
+        path: PathBuf,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// Environment: the database cannot be opened or made.
+    #[error("failed to open the database {path:?}")]
+    Database {
+        /// The database.
+        path: PathBuf,
+        /// Why.
+        source: StoreError,
+    },
+    /// Environment: part of the new database is not in its file.
+    #[error("the database {0:?} was not written completely")]
+    DatabaseIncomplete(PathBuf),
+    /// Environment: the records do not hold together, or cannot be read.
+    #[error("the audit log is not intact")]
+    Audit(#[from] ChainError),
+    /// Environment: the address or the certificate.
+    #[error(transparent)]
+    Listen(#[from] ServeError),
+    /// Environment: threads, signals or standard output.
+    #[error("the operating system refused")]
+    System(#[from] io::Error),
+    /// Environment or bug: the processor or the cryptography computes wrongly.
+    #[error("the cryptographic self-check failed")]
+    SelfCheck(#[from] SelfCheckError),
+}
+
+impl CommandError {
+    /// The error of having tried to write `path`.
+    pub(super) fn write(path: &std::path::Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| match source.kind() {
+            io::ErrorKind::AlreadyExists => Self::Exists(path),
+            _ => Self::Write { path, source },
+        }
+    }
+}

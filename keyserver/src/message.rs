@@ -1,0 +1,313 @@
+//! Messages of the commands in Japanese and English: the texts lie in `locales/<language>/main.ftl`. Logs and the
+//! API's details are English always, as are details that come from libraries.
+
+use crate::Causes;
+use crate::audit::chain::ChainError;
+use crate::commands::CommandError;
+use crate::config::ConfigError;
+use crate::http::ServeError;
+use crate::root_key::RootKeyError;
+use crate::service::ServiceError;
+use crate::store::StoreError;
+use fluent_templates::fluent_bundle::FluentValue;
+use fluent_templates::{LanguageIdentifier, Loader as _, langid, static_loader};
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+static_loader! {
+    static TEXTS = {
+        locales: "./locales",
+        fallback_language: "en",
+        customise: |bundle| bundle.set_use_isolating(false),
+    };
+}
+
+/// Environment variables that choose the language, the first that is set; the same as those of `tobari`.
+pub const LANGUAGE_ENV: [&str; 4] = ["TOBARI_LANG", "LC_ALL", "LC_MESSAGES", "LANG"];
+
+/// A language of messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Language {
+    /// Japanese.
+    Ja,
+    /// English.
+    En,
+}
+
+impl Language {
+    /// What [`LANGUAGE_ENV`] says; English unless that is Japanese.
+    pub fn choose(variable: impl Fn(&str) -> Option<String>) -> Self {
+        let chosen = LANGUAGE_ENV.into_iter().filter_map(variable).find(|value| !value.is_empty());
+        match chosen {
+            Some(locale) if locale == "ja" || locale.starts_with("ja_") || locale.starts_with("ja.") => {
+                Self::Ja
+            }
+            _ => Self::En,
+        }
+    }
+
+    fn identifier(self) -> LanguageIdentifier {
+        match self {
+            Self::Ja => langid!("ja"),
+            Self::En => langid!("en"),
+        }
+    }
+
+    fn find(self, id: &str, message: &Message) -> Option<String> {
+        let arguments: HashMap<Cow<'static, str>, FluentValue<'static>> = message
+            .arguments
+            .iter()
+            .map(|(name, value)| (Cow::from(*name), FluentValue::from(value.clone())))
+            .collect();
+        TEXTS.try_lookup_with_args(&self.identifier(), id, &arguments)
+    }
+
+    /// What happened.
+    pub fn error(self, message: &Message) -> String {
+        self.find(&format!("error-{}", message.id), message).unwrap_or_else(|| message.id.to_owned())
+    }
+
+    /// What to do about it.
+    pub fn hint(self, message: &Message) -> Option<String> {
+        self.find(&format!("hint-{}", message.id), message)
+    }
+
+    /// What a command says on standard output, or asks.
+    pub(crate) fn text(self, message: &Message) -> String {
+        self.find(message.id, message).unwrap_or_else(|| message.id.to_owned())
+    }
+}
+
+/// A message in no language yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    id: &'static str,
+    arguments: Vec<(&'static str, String)>,
+}
+
+impl Message {
+    pub(crate) fn new(id: &'static str) -> Self {
+        Self { id, arguments: Vec::new() }
+    }
+
+    pub(crate) fn with(mut self, name: &'static str, value: impl std::fmt::Display) -> Self {
+        self.arguments.push((name, value.to_string()));
+        self
+    }
+
+    pub(crate) fn path(self, path: &std::path::Path) -> Self {
+        self.with("path", path.display())
+    }
+
+    fn detail(self, error: &dyn std::error::Error) -> Self {
+        self.with("detail", Causes(error))
+    }
+}
+
+impl From<&CommandError> for Message {
+    fn from(error: &CommandError) -> Self {
+        use CommandError as E;
+        match error {
+            E::Config(error) => error.into(),
+            E::PasswordFile { path, source } => Self::new("password-file").path(path).detail(source),
+            E::NoTerminal(source) => Self::new("no-terminal").detail(source),
+            E::PasswordsDiffer => Self::new("passwords-differ"),
+            E::DatabaseExists(path) => Self::new("database-exists").path(path),
+            E::Exists(path) => Self::new("exists").path(path),
+            E::NoDatabase(path) => Self::new("no-database").path(path),
+            E::InUse(path) => Self::new("in-use").path(path),
+            E::RootKey(error) => error.into(),
+            E::Service(error) => error.into(),
+            E::Write { path, source } => Self::new("write").path(path).detail(source),
+            E::Database { path, source: source @ StoreError::TooNew { .. } } => {
+                Self::new("database-new").path(path).detail(source)
+            }
+            E::Database { path, source } => Self::new("database").path(path).detail(source),
+            E::DatabaseIncomplete(path) => Self::new("database-incomplete").path(path),
+            E::Audit(error) => error.into(),
+            E::Listen(ServeError::Listen { address, source }) => {
+                Self::new("listen").with("address", address).detail(source)
+            }
+            E::Listen(error @ (ServeError::Tls(_) | ServeError::Certificate(_))) => {
+                Self::new("certificate").detail(error)
+            }
+            E::System(source) => Self::new("system").detail(source),
+            E::SelfCheck(error) => Self::new("self-check").detail(error),
+        }
+    }
+}
+
+impl From<&ConfigError> for Message {
+    fn from(error: &ConfigError) -> Self {
+        match error {
+            ConfigError::Unreadable { path, source } => {
+                Self::new("configuration-unreadable").path(path).detail(source)
+            }
+            ConfigError::Malformed { path, source } => {
+                Self::new("configuration-malformed").path(path).with("detail", source.to_string().trim_end())
+            }
+            ConfigError::OutOfRange { field, value, least, most } => Self::new("configuration-range")
+                .with("field", field)
+                .with("value", value)
+                .with("least", least)
+                .with("most", most),
+            ConfigError::Name { index, name } => {
+                Self::new("configuration-name").with("field", format!("names[{index}]")).with("value", name)
+            }
+            ConfigError::NoDataDir => Self::new("configuration-directory"),
+        }
+    }
+}
+
+impl From<&RootKeyError> for Message {
+    fn from(error: &RootKeyError) -> Self {
+        match error {
+            RootKeyError::Unreadable { path, source } => {
+                Self::new("root-key-unreadable").path(path).detail(source)
+            }
+            RootKeyError::OpenToOthers { path, mode } => {
+                Self::new("root-key-open").path(path).with("mode", format!("{mode:o}"))
+            }
+            RootKeyError::Malformed(path) => Self::new("root-key-malformed").path(path),
+        }
+    }
+}
+
+impl From<&ServiceError> for Message {
+    fn from(error: &ServiceError) -> Self {
+        match error {
+            ServiceError::Invalid { field, detail } | ServiceError::Conflict { field, detail } => {
+                Self::new("refused").with("field", field).with("detail", detail)
+            }
+            ServiceError::WrongRootKey(name) => Self::new("root-key-wrong").with("detail", name),
+            ServiceError::AuditNotIntact(error) => error.into(),
+            ServiceError::AuditUnavailable => Self::new("audit-unavailable"),
+            // The rest is about requests or damage; the text of either says which.
+            error => Self::new("service").detail(error),
+        }
+    }
+}
+
+impl From<&ChainError> for Message {
+    fn from(error: &ChainError) -> Self {
+        match error {
+            ChainError::Gap { expected, found } => {
+                Self::new("audit-gap").with("expected", expected).with("found", found)
+            }
+            ChainError::Broken { sequence } => Self::new("audit-broken").with("sequence", sequence),
+            ChainError::Store(error) => Self::new("audit-unreadable").detail(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::io;
+    use std::path::PathBuf;
+
+    /// Id of each message and the names of its arguments.
+    fn messages(text: &str) -> BTreeMap<&str, BTreeSet<&str>> {
+        text.lines()
+            .filter_map(|line| line.split_once(" = "))
+            .map(|(id, text)| {
+                (id, text.split("{ $").skip(1).filter_map(|rest| Some(rest.split_once(" }")?.0)).collect())
+            })
+            .collect()
+    }
+
+    #[test]
+    fn both_languages_have_the_same_messages_with_the_same_arguments() {
+        let english = messages(include_str!("../locales/en/main.ftl"));
+        assert_eq!(english, messages(include_str!("../locales/ja/main.ftl")));
+        assert!(english.len() > 60);
+    }
+
+    fn every_error() -> Vec<CommandError> {
+        let path = PathBuf::from("/p");
+        let system = || io::Error::from(io::ErrorKind::PermissionDenied);
+        let (expected, found) = (3, 5);
+        vec![
+            ConfigError::Unreadable { path: path.clone(), source: system() }.into(),
+            ConfigError::Malformed {
+                path: path.clone(),
+                source: Box::new(toml::from_str::<toml::Table>("x").unwrap_err()),
+            }
+            .into(),
+            ConfigError::OutOfRange { field: "grant_minutes", value: 0, least: 1, most: 1440 }.into(),
+            ConfigError::Name { index: 1, name: "a b".to_owned() }.into(),
+            ConfigError::NoDataDir.into(),
+            CommandError::PasswordFile { path: path.clone(), source: system() },
+            CommandError::NoTerminal(system()),
+            CommandError::PasswordsDiffer,
+            CommandError::DatabaseExists(path.clone()),
+            CommandError::Exists(path.clone()),
+            CommandError::NoDatabase(path.clone()),
+            CommandError::InUse(path.clone()),
+            RootKeyError::Unreadable { path: path.clone(), source: system() }.into(),
+            RootKeyError::OpenToOthers { path: path.clone(), mode: 0o644 }.into(),
+            RootKeyError::Malformed(path.clone()).into(),
+            ServiceError::invalid("password", "short").into(),
+            ServiceError::WrongRootKey("ca-key").into(),
+            ServiceError::AuditNotIntact(ChainError::Broken { sequence: 7 }).into(),
+            ServiceError::AuditUnavailable.into(),
+            ServiceError::Internal("why".to_owned()).into(),
+            CommandError::Write { path: path.clone(), source: system() },
+            CommandError::Database { path: path.clone(), source: StoreError::TooNew { found: 9, known: 1 } },
+            CommandError::Database {
+                path: path.clone(),
+                source: StoreError::Unavailable(Box::new(system())),
+            },
+            CommandError::DatabaseIncomplete(path),
+            ChainError::Gap { expected, found }.into(),
+            ChainError::Store(StoreError::Stale).into(),
+            ServeError::Listen { address: ([127, 0, 0, 1], 1).into(), source: system() }.into(),
+            ServeError::Certificate("why".to_owned()).into(),
+            system().into(),
+            tobari_core::crypto::SelfCheckError::MissingInstructions("aes").into(),
+        ]
+    }
+
+    #[test]
+    fn every_error_is_told_in_both_languages_with_the_next_step() {
+        let mut told = BTreeSet::new();
+        for error in every_error() {
+            let message = Message::from(&error);
+            told.insert(message.id);
+            for language in [Language::En, Language::Ja] {
+                let (error, hint) = (language.error(&message), language.hint(&message).unwrap());
+                assert!(!error.contains("{$") && !hint.contains("{$"), "{message:?}");
+                assert_ne!(error, message.id);
+                assert_eq!(hint.is_ascii(), language == Language::En);
+            }
+        }
+        let texts = messages(include_str!("../locales/en/main.ftl"));
+        let all: BTreeSet<_> = texts.keys().filter_map(|id| id.strip_prefix("error-")).collect();
+        assert_eq!(told, all);
+    }
+
+    #[test]
+    fn an_error_names_the_file_and_the_cause() {
+        let path = PathBuf::from("/srv/root.key");
+        let message = Message::from(&CommandError::from(RootKeyError::OpenToOthers { path, mode: 0o644 }));
+        assert_eq!(
+            Language::Ja.error(&message),
+            "ルート鍵 /srv/root.key をほかの利用者も読めます (モード 644)"
+        );
+        assert_eq!(Language::En.hint(&message).as_deref(), Some("chmod 600 /srv/root.key"));
+    }
+
+    #[test]
+    fn the_first_variable_that_is_set_chooses() {
+        let choose = |set: &[(&str, &str)]| {
+            Language::choose(|name| {
+                set.iter().find(|(variable, _)| *variable == name).map(|(_, value)| (*value).to_owned())
+            })
+        };
+        assert_eq!(choose(&[]), Language::En);
+        assert_eq!(choose(&[("LANG", "ja_JP.UTF-8")]), Language::Ja);
+        assert_eq!(choose(&[("LANG", "ja_JP.UTF-8"), ("LC_ALL", "C")]), Language::En);
+        assert_eq!(choose(&[("LANG", "C"), ("TOBARI_LANG", "ja")]), Language::Ja);
+    }
+}
