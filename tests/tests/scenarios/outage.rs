@@ -116,7 +116,6 @@ fn a_full_disk_leaves_the_file_as_it_was_and_is_reported() -> Result<()> {
         return Ok(());
     };
     let folder = disk.0.to_str().expect("UTF-8");
-    site.admin(&["folder", "add", folder, "--label", "社外秘", "--owner-group", "総務部"])?.ok()?;
     let filler = disk.0.join("filler.tmp");
     let content = vec![b'x'; 3 << 20];
     let file = disk.0.join("big.csv");
@@ -124,6 +123,8 @@ fn a_full_disk_leaves_the_file_as_it_was_and_is_reported() -> Result<()> {
     // Held open, so that the filler itself stays as it is.
     let hold = std::fs::File::open(&filler)?;
     std::fs::write(&file, &content)?;
+    // Only now: else the filler is sealed before it is held.
+    site.admin(&["folder", "add", folder, "--label", "社外秘", "--owner-group", "総務部"])?.ok()?;
     wait_until("the full disk to be reported", || {
         site.tobari(ADMIN, &["status", "--unsealed", "--json"])
             .is_ok_and(|answer| answer.text().contains("no-space") && answer.text().contains("big.csv"))
