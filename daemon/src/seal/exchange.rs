@@ -79,7 +79,10 @@ impl Exchange {
     }
 
     /// The exchange of which a restart found `intent`, with its directory if that still exists.
-    fn resume(root: &FolderRoot, id: ExchangeId, intent: Intent) -> Self {
+    fn resume(root: &FolderRoot, id: ExchangeId, mut intent: Intent) -> Self {
+        // Device numbers are given anew at each mount; both files are on the folder's file system, or it is not this
+        // folder's journal.
+        (intent.plain.device, intent.envelope.device) = (root.device(), root.device());
         let parent = find_parent(root, &intent);
         Self { id, intent, parent, plain: None, envelope: None, complete: false, late: None }
     }

@@ -120,6 +120,11 @@ impl FolderRoot {
         &self.control
     }
 
+    /// Device of the folder, major and minor; the numbers hold until it is unmounted.
+    pub(crate) fn device(&self) -> (u32, u32) {
+        self.facts.device
+    }
+
     /// Exchanges that could not be ended because somebody uses one of the files.
     pub(crate) fn pending(&self) -> MutexGuard<'_, Vec<Exchange>> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)

@@ -4,6 +4,7 @@
 use super::fixture::{Place, open};
 use crate::seal::sealer::Outcome;
 use crate::seal::step::{Fault, Faults, Safeguard, Step};
+use crate::seal::{CONTROL, journal};
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _};
 use std::panic::catch_unwind;
@@ -129,6 +130,27 @@ fn death_during_recovery() {
                 assert!(check(&place));
             }
         }
+    }
+}
+
+/// A restart of the machine may give the disk other device numbers than those in the journal.
+#[test]
+fn recovery_on_another_device_number() {
+    for step in [Step::Exchange, Step::SyncExchanged, Step::CompareDisplaced] {
+        let (mut place, _) = prepare(Once::new(step, When::After, Fault::Die));
+        let _ = place.seal(NAME);
+        for (id, remains) in journal::list(place.root()).unwrap() {
+            let mut intent = remains.intent.unwrap().unwrap();
+            intent.plain.device.1 += 1;
+            intent.envelope.device.1 += 1;
+            fs::remove_file(place.path(CONTROL).join(id.intent())).unwrap();
+            journal::write_intent(place.root(), &id, &intent).unwrap();
+        }
+        place.restart();
+        assert_eq!(place.journal(), [""; 0], "{step:?}");
+        assert!(!check(&place), "{step:?}: what was not confirmed is undone");
+        place.seal(NAME).unwrap();
+        assert!(check(&place));
     }
 }
 
