@@ -129,7 +129,7 @@ impl Exchange {
             Ok(facts) => facts,
             Err(Errno::NOENT) => {
                 // Removed, but perhaps not yet durably.
-                steps.run(Step::SyncUnlink, || Ok(fsync(root.control())?))?;
+                steps.sync_directory(Step::SyncUnlink, root.control())?;
                 steps.run(Step::CloseIntent, || Ok(remove(root.control(), &self.id.intent())?))?;
                 return Ok(Some(Settled::Sealed));
             }
@@ -193,7 +193,7 @@ impl Exchange {
                 self.late = Some(file);
             }
         }
-        steps.run(Step::SyncUnlink, || Ok(fsync(root.control())?))?;
+        steps.sync_directory(Step::SyncUnlink, root.control())?;
         steps.run(Step::CloseIntent, || Ok(remove(root.control(), &self.id.intent())?))?;
         if self.late.is_some() {
             return Ok(Settled::Pending);

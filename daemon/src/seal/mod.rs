@@ -24,9 +24,9 @@ pub use root::{CONTROL, FolderError, FolderRoot};
 pub(crate) use root::{is_control, open_regular, probe};
 pub(crate) use rule::compile as compile_patterns;
 pub use rule::{FolderRule, LabelRecipients, SealContext};
-pub(crate) use sealer::{Outcome, Sealer};
-pub(crate) use step::Step;
-pub(crate) use stop::Stop;
+pub use sealer::{Outcome, Sealer};
+pub use step::{Safeguard, Step};
+pub use stop::Stop;
 
 #[cfg(test)]
 pub(crate) mod tests;

@@ -12,7 +12,7 @@ use super::rule::{FolderRule, LabelRecipients, SealContext};
 use super::step::{Safeguard, Step, Steps};
 use super::stop::Stop;
 use crate::sys::{Lease, lease, set_lease};
-use rustix::fs::{Advice, fadvise, fsync};
+use rustix::fs::{Advice, fadvise};
 use rustix::io::Errno;
 use std::fs::File;
 use std::io::{self, Read};
@@ -33,7 +33,7 @@ const LEASE_PAUSE: Duration = Duration::from_millis(1);
 
 /// What became of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Outcome {
+pub enum Outcome {
     /// Sealed now; bytes of plaintext.
     Sealed(u64),
     /// It was sealed already.
@@ -41,7 +41,7 @@ pub(crate) enum Outcome {
 }
 
 /// Seals files. One for all folders and threads.
-pub(crate) struct Sealer {
+pub struct Sealer {
     context: SealContext,
     clock: Arc<dyn Clock>,
     epochs: Epochs,
@@ -60,7 +60,7 @@ struct Work {
 
 impl Sealer {
     /// A sealer for `context`.
-    pub(crate) fn new(context: SealContext, clock: Arc<dyn Clock>, options: SealOptions) -> Self {
+    pub fn new(context: SealContext, clock: Arc<dyn Clock>, options: SealOptions) -> Self {
         Self { context, clock, epochs: Epochs::default(), options, steps: Steps::default() }
     }
 
@@ -71,13 +71,23 @@ impl Sealer {
         self
     }
 
+    /// The same without `safeguard`: loses data, for the crash suite's negative controls.
+    #[cfg(feature = "test-only-unsafe")]
+    pub fn test_only_without(mut self, safeguard: Safeguard) -> Self {
+        self.steps = Steps::test_only_without(safeguard);
+        self
+    }
+
     /// Wipes the secrets of epochs that are over.
     pub(crate) fn expire_epochs(&self) {
         self.epochs.expire();
     }
 
     /// Finishes or undoes what an earlier run left in the folder's journal; what is still in use stays pending.
-    pub(crate) fn recover(&self, root: &FolderRoot) -> Result<(), Stop> {
+    ///
+    /// # Errors
+    /// When the journal cannot be read or a remainder of it cannot be removed.
+    pub fn recover(&self, root: &FolderRoot) -> Result<(), Stop> {
         let pending = exchange::recover(root, &self.steps)?;
         root.pending().extend(pending);
         Ok(())
@@ -99,7 +109,10 @@ impl Sealer {
     }
 
     /// Seals the file `relative` of `root` by `rule`, unless it is sealed.
-    pub(crate) fn seal(
+    ///
+    /// # Errors
+    /// When it is not sealed; what is under the name then is what was there before.
+    pub fn seal(
         &self,
         root: &FolderRoot,
         rule: &FolderRule,
@@ -193,7 +206,7 @@ impl Sealer {
             let written = steps.run(Step::WriteIntent, || journal::write_intent(root, &id, &intent))?;
             steps.run(Step::SyncIntent, || Ok(written.sync_all()?))?;
         }
-        steps.run(Step::SyncControl, || Ok(fsync(root.control())?))?;
+        steps.sync_directory(Step::SyncControl, root.control())?;
         steps.run(Step::LeaseExchange, || {
             self.set_lease(&file, Lease::Write)?;
             self.set_lease(&envelope, Lease::Write)?;
@@ -256,9 +269,9 @@ impl Sealer {
             Ok(displaced)
         })?;
         if let Some(parent) = &exchange.parent {
-            steps.run(Step::SyncParent, || Ok(fsync(parent)?))?;
+            steps.sync_directory(Step::SyncParent, parent)?;
         }
-        steps.run(Step::SyncExchanged, || Ok(fsync(root.control())?))
+        steps.sync_directory(Step::SyncExchanged, root.control())
     }
 
     fn write_envelope(

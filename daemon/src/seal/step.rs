@@ -1,16 +1,19 @@
 //! The steps of sealing one file, named so that tests can fail or cut each of them.
 //!
-//! Shipped code has no way to install [`Faults`]: the one constructor that takes them exists in test builds only.
+//! Shipped code has no way to install [`Faults`]: the constructors that take them exist in test builds only, and in
+//! those with the feature `test-only-unsafe`, which the crash suite uses for its negative controls.
 
 use super::stop::Stop;
+use rustix::fs::fsync;
 use std::io;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
 macro_rules! steps {
     ($($(#[$doc:meta])* $step:ident),* $(,)?) => {
         /// One step of the protocol, in the order in which they happen.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-        pub(crate) enum Step { $($(#[$doc])* $step,)* }
+        pub enum Step { $($(#[$doc])* $step,)* }
 
         #[cfg(test)]
         impl Step {
@@ -67,13 +70,15 @@ steps! {
 
 /// A safeguard that a test may leave out, to show that the suite notices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Safeguard {
+pub enum Safeguard {
     /// All leases and the comparisons that they protect.
     Lease,
     /// The journal's intent.
     Journal,
     /// The read-back.
     ReadBack,
+    /// Every sync of a directory.
+    DirectorySync,
 }
 
 /// What a test wants to happen at a step.
@@ -111,6 +116,17 @@ impl Steps {
         Self(Some(faults))
     }
 
+    /// Steps without `safeguard`.
+    #[cfg(feature = "test-only-unsafe")]
+    pub(crate) fn test_only_without(safeguard: Safeguard) -> Self {
+        Self(Some(Arc::new(Without(safeguard))))
+    }
+
+    /// Does `step`, which is to make the names in `directory` durable.
+    pub(crate) fn sync_directory(&self, step: Step, directory: impl AsFd) -> Result<(), Stop> {
+        self.run(step, || if self.without(Safeguard::DirectorySync) { Ok(()) } else { Ok(fsync(directory)?) })
+    }
+
     /// Does `step`.
     pub(crate) fn run<T>(&self, step: Step, action: impl FnOnce() -> Result<T, Stop>) -> Result<T, Stop> {
         let Some(faults) = &self.0 else { return action().map_err(|stop| stop.at(step)) };
@@ -137,4 +153,22 @@ impl Steps {
             faults.spoil(envelope);
         }
     }
+}
+
+/// No fault, but one safeguard less.
+#[cfg(feature = "test-only-unsafe")]
+struct Without(Safeguard);
+
+#[cfg(feature = "test-only-unsafe")]
+impl Faults for Without {
+    fn before(&self, _: Step) -> Fault {
+        Fault::None
+    }
+    fn after(&self, _: Step) -> Fault {
+        Fault::None
+    }
+    fn without(&self, safeguard: Safeguard) -> bool {
+        self.0 == safeguard
+    }
+    fn spoil(&self, _: &std::fs::File) {}
 }

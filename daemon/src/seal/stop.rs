@@ -7,7 +7,7 @@ use tobari_core::proto::control::UnsealedReason;
 
 /// Sealing stopped before its end.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Stop {
+pub enum Stop {
     /// The name no longer leads to a file: removed, moved, or replaced by something else. Whatever
     /// did that causes an event of its own.
     #[error("the file is gone")]

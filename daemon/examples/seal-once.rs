@@ -1,0 +1,176 @@
+//! One sealing at a time with the shipped code, on one thread and without watching, for the crash suite (`tests/cuts`),
+//! which runs it under faults. Two marks, looks at files that do not exist, frame the system calls of the sealing.
+//!
+//!     seal-once keys KEYS                   make the keys of a label and of recovery
+//!     seal-once seal KEYS FOLDER NAME...    recover, then seal; one line for each name
+//!     seal-once recover KEYS FOLDER         what a restart does first
+//!     seal-once show KEYS FILE...           plain or sealed, and the SHA-256 of the plaintext
+//!
+//! With the feature `test-only-unsafe`, `TOBARI_TEST_ONLY_WITHOUT` names a safeguard to leave out.
+
+#![expect(clippy::print_stdout, reason = "its output is what it is for")]
+
+use anyhow::{Context as _, Result, bail};
+use globset::GlobSet;
+use std::fs::{self, File};
+use std::io::{ErrorKind, Read as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tobari_core::clock::SystemClock;
+use tobari_core::crypto::{RecipientKind, RecipientPrivateKey, sha256};
+use tobari_core::envelope::{Header, MAGIC, SealOptions, looks_sealed, open_stream};
+use tobari_core::ids::{FolderId, LabelId, OrganisationId, TerminalId};
+use tobari_core::policy::Label;
+use tobari_core::proto::bulletin::Folder;
+use tobari_daemon::seal::{FolderRoot, FolderRule, LabelRecipients, Outcome, SealContext, Sealer};
+
+const KEYS: [&str; 2] = ["label.key", "recovery.key"];
+const ORGANISATION: &str = "organisation";
+/// Seen in a trace: the sealing is between these.
+const BEGIN: &str = "/tobari-sealing-begins";
+const END: &str = "/tobari-sealing-ends";
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [command, keys, rest @ ..] = arguments.as_slice() else { bail!("no command") };
+    let keys = Path::new(keys);
+    match (command.as_str(), rest) {
+        ("keys", []) => make_keys(keys),
+        ("seal", [folder, names @ ..]) => seal(keys, Path::new(folder), names),
+        ("recover", [folder]) => {
+            let root = FolderRoot::open(Path::new(folder))?;
+            sealer(context(keys)?)?.recover(&root)?;
+            println!("recovered");
+            Ok(())
+        }
+        ("show", files) => files.iter().try_for_each(|file| {
+            println!("{}", show(keys, Path::new(file))?);
+            Ok(())
+        }),
+        _ => bail!("unknown command {command:?}"),
+    }
+}
+
+fn make_keys(folder: &Path) -> Result<()> {
+    for name in KEYS {
+        let key = RecipientPrivateKey::generate(RecipientKind::RsaOaep)?;
+        fs::write(folder.join(name), key.export())?;
+    }
+    Ok(fs::write(folder.join(ORGANISATION), OrganisationId::generate().to_string())?)
+}
+
+fn private_keys(folder: &Path) -> Result<Vec<RecipientPrivateKey>> {
+    KEYS.iter().map(|name| Ok(RecipientPrivateKey::import(&fs::read(folder.join(name))?)?)).collect()
+}
+
+fn context(keys: &Path) -> Result<SealContext> {
+    let organisation = fs::read_to_string(keys.join(ORGANISATION))?.parse()?;
+    Ok(SealContext { organisation, terminal: TerminalId::generate() })
+}
+
+#[cfg_attr(
+    not(feature = "test-only-unsafe"),
+    expect(clippy::unnecessary_wraps, reason = "the other build can fail")
+)]
+fn sealer(context: SealContext) -> Result<Sealer> {
+    let sealer =
+        Sealer::new(context, Arc::new(SystemClock), SealOptions { threads: 1, ..SealOptions::default() });
+    #[cfg(feature = "test-only-unsafe")]
+    if let Ok(name) = std::env::var("TOBARI_TEST_ONLY_WITHOUT") {
+        use tobari_daemon::seal::Safeguard;
+        let safeguard = match name.as_str() {
+            "lease" => Safeguard::Lease,
+            "journal" => Safeguard::Journal,
+            "read-back" => Safeguard::ReadBack,
+            "directory-sync" => Safeguard::DirectorySync,
+            _ => bail!("unknown safeguard {name:?}"),
+        };
+        return Ok(sealer.test_only_without(safeguard));
+    }
+    Ok(sealer)
+}
+
+fn seal(keys: &Path, folder: &Path, names: &[String]) -> Result<()> {
+    let context = context(keys)?;
+    let label = Label { id: LabelId::generate(), name: "社外秘".to_owned(), level: 300 };
+    let recipients = private_keys(keys)?.iter().map(|key| key.public().to_proto()).collect();
+    let rule = FolderRule {
+        folder: Arc::new(Folder {
+            id: FolderId::generate(),
+            terminal: context.terminal,
+            path: folder.to_str().context("the folder's path is not UTF-8")?.to_owned(),
+            label: label.id,
+            owner_group: None,
+            exclude: Vec::new(),
+        }),
+        keys: Some(Arc::new(LabelRecipients { label, generation: 1, recipients })),
+        excluded: Ok(GlobSet::empty()),
+    };
+    let root = FolderRoot::open(folder)?;
+    let sealer = sealer(context)?;
+    sealer.recover(&root)?;
+    mark(BEGIN);
+    let results: Vec<_> = names
+        .iter()
+        .map(|name| {
+            let result = sealer.seal(&root, &rule, Path::new(name));
+            // Many names are sealed to be cut: tell of each as soon as it is done.
+            if names.len() > 1 && result.is_ok() {
+                println!("sealed {name}");
+            }
+            result
+        })
+        .collect();
+    mark(END);
+    for (name, result) in names.iter().zip(results) {
+        match result {
+            Ok(Outcome::Sealed(_)) => println!("sealed {name}"),
+            Ok(Outcome::AlreadySealed) => println!("already {name}"),
+            Err(stop) => println!("stopped {name}: {stop}"),
+        }
+    }
+    Ok(())
+}
+
+fn mark(path: &str) {
+    let absent = fs::symlink_metadata(PathBuf::from(path));
+    debug_assert!(absent.is_err());
+}
+
+fn show(keys: &Path, path: &Path) -> Result<String> {
+    let mut file = File::open(path)?;
+    let mut prefix = vec![0; MAGIC.len()];
+    match file.read_exact(&mut prefix) {
+        Ok(()) if looks_sealed(&prefix) => {}
+        Err(error) if error.kind() != ErrorKind::UnexpectedEof => return Err(error.into()),
+        _ => return Ok(format!("plain {}", hex(&sha256(&[&fs::read(path)?])))),
+    }
+    Ok(match open(keys, &file) {
+        Ok(plaintext) => format!("sealed {}", hex(&sha256(&[&plaintext]))),
+        Err(error) => format!("damaged {error:#}"),
+    })
+}
+
+/// The plaintext, which both keys have to give.
+fn open(keys: &Path, file: &File) -> Result<Vec<u8>> {
+    let header = Header::read(file)?;
+    let mut plaintexts = Vec::new();
+    for key in private_keys(keys)? {
+        let id = key.public().key_id();
+        let stanza =
+            header.stanzas().iter().find(|stanza| stanza.key_id == id).context("no stanza for a key")?;
+        let dek = header.unwrap(stanza, &key.decapsulate(&stanza.encapsulation)?)?;
+        let mut plaintext = Vec::new();
+        open_stream(file, &header, &dek, &mut plaintext, &mut |_| {})?;
+        plaintexts.push(plaintext);
+    }
+    let first = plaintexts.pop().context("no key")?;
+    if plaintexts.iter().any(|other| *other != first) {
+        bail!("the keys give different plaintexts");
+    }
+    Ok(first)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    data_encoding::HEXLOWER.encode(bytes)
+}
