@@ -22,10 +22,12 @@ use tobari_core::envelope::{Header, MAGIC, SealOptions, looks_sealed, open_strea
 use tobari_core::ids::{FolderId, LabelId, OrganisationId, TerminalId};
 use tobari_core::policy::Label;
 use tobari_core::proto::bulletin::Folder;
-use tobari_daemon::seal::{FolderRoot, FolderRule, LabelRecipients, Outcome, SealContext, Sealer};
+use tobari_daemon::seal::{FolderRoot, FolderRule, LabelRecipients, Outcome, SealContext, Sealer, Wipe};
 
 const KEYS: [&str; 2] = ["label.key", "recovery.key"];
 const ORGANISATION: &str = "organisation";
+/// Set, it overwrites the plaintext (`wipe = "overwrite"`).
+const OVERWRITE: &str = "TOBARI_TEST_OVERWRITE";
 /// Seen in a trace: the sealing is between these.
 const BEGIN: &str = "/tobari-sealing-begins";
 const END: &str = "/tobari-sealing-ends";
@@ -75,6 +77,8 @@ fn context(keys: &Path) -> Result<SealContext> {
 fn sealer(context: SealContext) -> Result<Sealer> {
     let sealer =
         Sealer::new(context, Arc::new(SystemClock), SealOptions { threads: 1, ..SealOptions::default() });
+    let wipe = if std::env::var_os(OVERWRITE).is_some() { Wipe::Overwrite } else { Wipe::None };
+    let sealer = sealer.with_wipe(wipe);
     #[cfg(feature = "test-only-unsafe")]
     if let Ok(name) = std::env::var("TOBARI_TEST_ONLY_WITHOUT") {
         use tobari_daemon::seal::Safeguard;

@@ -2,6 +2,7 @@
 //! unknown key, a value of the wrong kind and a value out of range are errors that name the key; nothing is
 //! silently replaced by a default. `deploy/examples/tobarid.toml` shows every key.
 
+use crate::seal::Wipe;
 use crate::watch::EngineSettings;
 use serde::Deserialize;
 use std::collections::BTreeSet;
@@ -90,6 +91,8 @@ pub struct RawSeal {
     pub retry_seconds: Option<u64>,
     /// Chunk size of new envelopes in KiB: a power of two from 4 to 1024.
     pub chunk_kib: Option<u32>,
+    /// What happens to the blocks of the plaintext: `"none"` or `"overwrite"`.
+    pub wipe: Option<Wipe>,
 }
 
 /// The configuration as used.
@@ -243,6 +246,7 @@ impl RawSeal {
             retry_min: shipped.retry_min.min(retry_max),
             retry_max,
             chunk_log2,
+            wipe: self.wipe.unwrap_or_default(),
         })
     }
 }
@@ -327,6 +331,7 @@ mod tests {
             transient_seconds = 7
             retry_seconds = 8
             chunk_kib = 64
+            wipe = "overwrite"
             "#,
         )
         .unwrap();
@@ -336,6 +341,7 @@ mod tests {
         assert_eq!(config.seal.sweep_interval, Duration::from_secs(30));
         assert_eq!(config.seal.settle, Duration::from_millis(100));
         assert_eq!((config.seal.workers, config.seal.threads, config.seal.chunk_log2), (3, 4, 16));
+        assert_eq!(config.seal.wipe, Wipe::Overwrite);
         assert_eq!(config.seal.transient, ["~*"]);
         assert_eq!(config.seal.transient_age, Duration::from_secs(7));
         assert_eq!(config.seal.retry_max, Duration::from_secs(8));
@@ -358,6 +364,7 @@ mod tests {
             ("control.connections_per_user = 1000", "control.connections_per_user"),
             ("seal.workers = 0", "seal.workers"),
             ("seal.chunk_kib = 3", "seal.chunk_kib"),
+            ("[seal]\nwipe = 'shred'", "wipe"),
             ("seal.chunk_kib = 2048", "seal.chunk_kib"),
         ] {
             let message = parse(text).unwrap_err();

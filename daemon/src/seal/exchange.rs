@@ -12,8 +12,9 @@ use super::metadata;
 use super::root::{CONTROL, FolderRoot, open_regular, remove};
 use super::step::{Safeguard, Step, Steps};
 use super::stop::Stop;
+use super::wipe::{self, Wipe};
 use crate::sys::{Lease, lease, set_lease};
-use rustix::fs::{Dir, FileType, Mode, RenameFlags, fchmod, fsync, renameat_with};
+use rustix::fs::{Dir, FileType, Mode, RenameFlags, fchmod, fsync, renameat as rename, renameat_with};
 use rustix::io::Errno;
 use std::ffi::OsStr;
 use std::fs::File;
@@ -42,6 +43,8 @@ pub(crate) struct Exchange {
     /// Whether the plaintext may be given up. Not after a restart or an error: then what was done is undone, and
     /// sealing starts anew.
     pub(crate) complete: bool,
+    /// What happens to a plaintext that is given up.
+    pub(crate) wipe: Wipe,
     /// The removed plaintext, when somebody came to open it in the instant of its removal.
     late: Option<File>,
 }
@@ -74,17 +77,18 @@ impl Exchange {
             plain: Some(plain),
             envelope: Some(envelope),
             complete: false,
+            wipe: Wipe::None,
             late: None,
         }
     }
 
     /// The exchange of which a restart found `intent`, with its directory if that still exists.
-    fn resume(root: &FolderRoot, id: ExchangeId, mut intent: Intent) -> Self {
+    fn resume(root: &FolderRoot, id: ExchangeId, mut intent: Intent, wipe: Wipe) -> Self {
         // Device numbers are given anew at each mount; both files are on the folder's file system, or it is not this
         // folder's journal.
         (intent.plain.device, intent.envelope.device) = (root.device(), root.device());
         let parent = find_parent(root, &intent);
-        Self { id, intent, parent, plain: None, envelope: None, complete: false, late: None }
+        Self { id, intent, parent, plain: None, envelope: None, complete: false, wipe, late: None }
     }
 
     /// Exchanges the name with the data file, whichever way round they are.
@@ -130,6 +134,7 @@ impl Exchange {
             Err(Errno::NOENT) => {
                 // Removed, but perhaps not yet durably.
                 steps.sync_directory(Step::SyncUnlink, root.control())?;
+                self.overwrite(root)?;
                 steps.run(Step::CloseIntent, || Ok(remove(root.control(), &self.id.intent())?))?;
                 return Ok(Some(Settled::Sealed));
             }
@@ -182,7 +187,11 @@ impl Exchange {
             // The name has something that we moved there, and that is durable only now.
             self.sync_names(root)?;
         }
-        steps.run(Step::UnlinkDisplaced, || Ok(remove(root.control(), &self.id.data())?))?;
+        let wipe = side == Displaced::Plain && self.wipe == Wipe::Overwrite;
+        steps.run(Step::UnlinkDisplaced, || {
+            let (control, data) = (root.control(), self.id.data());
+            Ok(if wipe { rename(control, data, control, self.id.wipe()) } else { remove(control, &data) }?)
+        })?;
         let file = if side == Displaced::Plain { self.plain.take() } else { self.envelope.take() };
         if let Some(file) = file {
             // A descriptor opened with O_PATH before the exchange can still be opened for writing, at any
@@ -194,11 +203,19 @@ impl Exchange {
             }
         }
         steps.sync_directory(Step::SyncUnlink, root.control())?;
+        if self.late.is_none() {
+            self.overwrite(root)?;
+        }
         steps.run(Step::CloseIntent, || Ok(remove(root.control(), &self.id.intent())?))?;
         if self.late.is_some() {
             return Ok(Settled::Pending);
         }
         Ok(if side == Displaced::Plain { Settled::Sealed } else { Settled::Restored })
+    }
+
+    /// Overwrites and removes the plaintext that was given up, if that is wanted.
+    fn overwrite(&self, root: &FolderRoot) -> Result<(), Stop> {
+        if self.wipe == Wipe::None { Ok(()) } else { wipe::overwrite(root.control(), &self.id.wipe()) }
     }
 
     /// Moves what lies in the journal's place back under the name, without dropping what has the name now. Ends the
@@ -286,6 +303,7 @@ impl Exchange {
         let now = Facts::of(late)?;
         if now.same_content(&self.intent.plain) {
             self.late = None;
+            self.overwrite(root)?;
             return Ok(Some(Settled::Sealed));
         }
         let id = ExchangeId::generate();
@@ -309,23 +327,32 @@ impl Exchange {
         intent.plain = Facts::of(&copy)?;
         journal::write_intent(root, &id, &intent)?.sync_all()?;
         fsync(root.control())?;
-        (self.id, self.intent, self.late) = (id, intent, None);
+        self.late = None;
+        // Its content is in the copy. What fails here, the next start does.
+        if let Err(stop) = self.overwrite(root) {
+            tracing::warn!(error = %stop, "failed to overwrite a displaced file");
+        }
+        (self.id, self.intent) = (id, intent);
         Ok(None)
     }
 }
 
 /// Finishes or undoes what the journal of `root` has from an earlier run. What somebody still uses is returned, to be
 /// settled later.
-pub(crate) fn recover(root: &FolderRoot, steps: &Steps) -> Result<Vec<Exchange>, Stop> {
+pub(crate) fn recover(root: &FolderRoot, steps: &Steps, wipe: Wipe) -> Result<Vec<Exchange>, Stop> {
     let mut pending = Vec::new();
     for (id, remains) in journal::list(root)? {
+        if remains.wipe {
+            // Given up already, whatever is configured now.
+            wipe::overwrite(root.control(), &id.wipe())?;
+        }
         match remains {
             // Never exchanged.
             Remains { intent: None, .. } => remove(root.control(), &id.data())?,
             // All done but for this.
-            Remains { data: false, intent: Some(_) } => remove(root.control(), &id.intent())?,
-            Remains { data: true, intent: Some(Some(intent)) } => {
-                let mut exchange = Exchange::resume(root, id, intent);
+            Remains { data: false, intent: Some(_), .. } => remove(root.control(), &id.intent())?,
+            Remains { data: true, intent: Some(Some(intent)), .. } => {
+                let mut exchange = Exchange::resume(root, id, intent, wipe);
                 match exchange.settle(root, steps) {
                     Ok(Settled::Pending) => pending.push(exchange),
                     Ok(Settled::Sealed | Settled::Restored) => {}
@@ -336,7 +363,7 @@ pub(crate) fn recover(root: &FolderRoot, steps: &Steps) -> Result<Vec<Exchange>,
                     }
                 }
             }
-            Remains { data: true, intent: Some(None) } => recover_unreadable(root, &id)?,
+            Remains { data: true, intent: Some(None), .. } => recover_unreadable(root, &id)?,
         }
     }
     fsync(root.control())?;

@@ -4,6 +4,7 @@
 //! displaced plaintext, and `ID.intent`, which says which name it belongs to and what both files look like. The
 //! order on disk is what makes recovery simple:
 //! - the intent is durable before the exchange, so data without an intent was never exchanged: remove it;
+//! - a plaintext that is to be overwritten is renamed to `ID.wipe` instead of removed, which gives it up as well;
 //! - the data's removal is durable before the intent's, so an intent without data is finished: remove it;
 //! - with both, the inode in the data's place tells which side of the exchange it is.
 //!
@@ -45,6 +46,11 @@ impl ExchangeId {
     /// Name of the intent's file.
     pub(crate) fn intent(&self) -> OsString {
         format!("{}.intent", self.0).into()
+    }
+
+    /// Name of a displaced file that is given up and being overwritten.
+    pub(crate) fn wipe(&self) -> OsString {
+        format!("{}.wipe", self.0).into()
     }
 
     /// The first eight digits, for names that people see.
@@ -139,6 +145,8 @@ pub(crate) fn write_intent(root: &FolderRoot, id: &ExchangeId, intent: &Intent) 
 pub(crate) struct Remains {
     /// `ID.data` is there.
     pub(crate) data: bool,
+    /// `ID.wipe` is there.
+    pub(crate) wipe: bool,
     /// `ID.intent` is there; none inside when it cannot be read.
     pub(crate) intent: Option<Option<Intent>>,
 }
@@ -156,6 +164,7 @@ pub(crate) fn list(root: &FolderRoot) -> Result<BTreeMap<ExchangeId, Remains>, S
         let remains = all.entry(ExchangeId(id.to_owned())).or_default();
         match kind {
             "data" => remains.data = true,
+            "wipe" => remains.wipe = true,
             "intent" => remains.intent = Some(read_intent(root, OsStr::new(name))?),
             _ => {}
         }

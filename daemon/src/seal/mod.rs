@@ -17,6 +17,7 @@ pub mod rule;
 mod sealer;
 mod step;
 mod stop;
+mod wipe;
 
 pub(crate) use facts::Facts;
 pub(crate) use inspect::{Content, inspect};
@@ -27,6 +28,7 @@ pub use rule::{FolderRule, LabelRecipients, SealContext};
 pub use sealer::{Outcome, Sealer};
 pub use step::{Safeguard, Step};
 pub use stop::Stop;
+pub use wipe::Wipe;
 
 #[cfg(test)]
 pub(crate) mod tests;

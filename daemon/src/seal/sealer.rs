@@ -11,6 +11,7 @@ use super::root::{FolderRoot, is_control, is_plain, open_regular, remove};
 use super::rule::{FolderRule, LabelRecipients, SealContext};
 use super::step::{Safeguard, Step, Steps};
 use super::stop::Stop;
+use super::wipe::Wipe;
 use crate::sys::{Lease, lease, set_lease};
 use rustix::fs::{Advice, fadvise};
 use rustix::io::Errno;
@@ -47,6 +48,7 @@ pub struct Sealer {
     epochs: Epochs,
     options: SealOptions,
     steps: Steps,
+    wipe: Wipe,
 }
 
 /// Everything about one file in work.
@@ -61,7 +63,12 @@ struct Work {
 impl Sealer {
     /// A sealer for `context`.
     pub fn new(context: SealContext, clock: Arc<dyn Clock>, options: SealOptions) -> Self {
-        Self { context, clock, epochs: Epochs::default(), options, steps: Steps::default() }
+        Self { context, clock, epochs: Epochs::default(), options, steps: Steps::default(), wipe: Wipe::None }
+    }
+
+    /// The same, doing this with the blocks of plaintexts.
+    pub fn with_wipe(self, wipe: Wipe) -> Self {
+        Self { wipe, ..self }
     }
 
     /// The same with a test's faults.
@@ -88,7 +95,7 @@ impl Sealer {
     /// # Errors
     /// When the journal cannot be read or a remainder of it cannot be removed.
     pub fn recover(&self, root: &FolderRoot) -> Result<(), Stop> {
-        let pending = exchange::recover(root, &self.steps)?;
+        let pending = exchange::recover(root, &self.steps, self.wipe)?;
         root.pending().extend(pending);
         Ok(())
     }
@@ -112,12 +119,7 @@ impl Sealer {
     ///
     /// # Errors
     /// When it is not sealed; what is under the name then is what was there before.
-    pub fn seal(
-        &self,
-        root: &FolderRoot,
-        rule: &FolderRule,
-        relative: &Path,
-    ) -> Result<Outcome, Stop> {
+    pub fn seal(&self, root: &FolderRoot, rule: &FolderRule, relative: &Path) -> Result<Outcome, Stop> {
         let (Some(name), true) = (relative.file_name(), is_plain(relative) && !is_control(relative)) else {
             return Err(Stop::Vanished);
         };
@@ -214,7 +216,8 @@ impl Sealer {
             // The change time covers the metadata as well.
             if Facts::of(&file)?.untouched_since(&intent.plain) { Ok(()) } else { Err(changed()) }
         })?;
-        let exchange = Exchange::new(id, intent, parent, file, envelope);
+        let mut exchange = Exchange::new(id, intent, parent, file, envelope);
+        exchange.wipe = self.wipe;
         steps.run(Step::Exchange, || {
             exchange.swap(root).map_err(|errno| match errno {
                 Errno::NOENT => Stop::Vanished,

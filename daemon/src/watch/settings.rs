@@ -1,5 +1,6 @@
 //! How the engine behaves; the configuration file's words for it are the daemon's affair.
 
+use crate::seal::Wipe;
 use std::time::Duration;
 
 /// Settings of the engine. [`Default`] is what ships.
@@ -23,6 +24,8 @@ pub struct EngineSettings {
     pub retry_max: Duration,
     /// Chunk size of new envelopes, as a power of two.
     pub chunk_log2: u8,
+    /// What happens to the blocks of the plaintext.
+    pub wipe: Wipe,
 }
 
 impl Default for EngineSettings {
@@ -38,6 +41,7 @@ impl Default for EngineSettings {
             retry_min: Duration::from_millis(50),
             retry_max: Duration::from_secs(60),
             chunk_log2: 14,
+            wipe: Wipe::None,
         }
     }
 }

@@ -92,7 +92,7 @@ impl State {
         commands: Receiver<Command>,
     ) -> io::Result<Self> {
         let options = SealOptions { chunk_log2: settings.chunk_log2, threads: settings.threads };
-        let sealer = Sealer::new(context, Arc::clone(&clock), options);
+        let sealer = Sealer::new(context, Arc::clone(&clock), options).with_wipe(settings.wipe);
         let busy = Arc::new(Busy::default());
         let workshop = Arc::new(Workshop { sealer, clock: Arc::clone(&clock), busy: Arc::clone(&busy) });
         let stopping = Arc::new(AtomicBool::new(false));

@@ -4,7 +4,7 @@
 use super::fixture::{Place, open};
 use crate::seal::sealer::Outcome;
 use crate::seal::step::{Fault, Faults, Safeguard, Step};
-use crate::seal::{CONTROL, journal};
+use crate::seal::{CONTROL, Wipe, journal};
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _};
 use std::panic::catch_unwind;
@@ -92,8 +92,14 @@ fn check(place: &Place) -> bool {
 #[test]
 fn death_at_every_step() {
     for &step in Step::ALL {
-        for when in [When::Before, When::After] {
+        for (when, wipe) in [
+            (When::Before, Wipe::None),
+            (When::After, Wipe::None),
+            (When::Before, Wipe::Overwrite),
+            (When::After, Wipe::Overwrite),
+        ] {
             let (mut place, faults) = prepare(Once::new(step, when, Fault::Die));
+            place.sealer = place.sealer.with_wipe(wipe);
             assert!(place.seal(NAME).is_err(), "{step:?} {when:?}");
             assert!(faults.reached.load(Ordering::SeqCst), "{step:?} {when:?} is not reached");
             check(&place);
