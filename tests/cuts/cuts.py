@@ -16,7 +16,7 @@ import faults
 import power
 import replay
 import residue
-from common import Broken, Programs, make_image, mounted, must_break, run
+from common import OVERWRITE, Broken, Programs, make_image, mounted, must_break, run
 
 KINDS = ("ext4", "xfs")
 
@@ -28,6 +28,7 @@ def calls(programs, long):
     with mounted(image, "ext4") as mount:
         sizes, errors = ((700, 100_000, 2_500_000), faults.ERRORS) if long else ((5000,), faults.ERRORS)
         faults.every(programs, mount, sizes, errors)
+        faults.every(programs.weakened(prefix=OVERWRITE), mount, sizes, errors if long else errors[:1])
         faults.lost_writes(programs, mount)
         faults.held_open(programs, mount)
         must_break("the read-back", faults.lost_writes, programs.weakened("read-back"), mount)
@@ -40,7 +41,6 @@ def power_cuts(programs, long):
         power.cuts(programs, kind, 500 if long else 25)
         power.done_then_cut(programs, kind, 25 if long else 5)
         must_break(f"any directory sync ({kind})", power.done_then_cut, programs.weakened("directory-sync"), kind)
-        must_break(f"durable writes, by eatmydata ({kind})", power.done_then_cut, programs.weakened(prefix=("eatmydata",)), kind)
 
 
 def replays(programs, long):

@@ -11,7 +11,7 @@ import time
 
 from common import Broken, clear, content, judge, make_image, mounted, reported, run, write_file
 
-SIZES = (0, 700, 5000, 100_000, 1_200_000, 33)
+SIZES = (0, 700, 5000, 100_000, 300_000, 33, 40_000, 4096)
 
 
 def cuts(programs, kind, count, seed=0):

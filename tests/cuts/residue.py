@@ -2,7 +2,7 @@
 
 import re
 
-from common import NAME, Broken, clear, judge, make_image, mounted, reported, run, write_file
+from common import NAME, OVERWRITE, Broken, clear, judge, make_image, mounted, reported, run, write_file
 
 BLOCK = 4096
 CANARY = b"<<< Tobari canary 3f1c9a7e >>>\n\0"
@@ -39,7 +39,7 @@ def after_sealing(programs, kind, wipe):
     if found(image) != former:
         raise Broken(f"{kind}: the canary is not where the file is: {found(image) ^ former}")
     with mounted(image, kind) as point:
-        sealed = reported(programs.weakened(prefix=("env", "TOBARI_TEST_WIPE=overwrite") if wipe else ()).seal_once(point / "folder", NAME))
+        sealed = reported(programs.weakened(prefix=OVERWRITE if wipe else ()).seal_once(point / "folder", NAME))
         now = extents(point / "folder" / NAME)
         judge(programs, point / "folder", {NAME: DATA}, {NAME} if NAME in sealed else {"not sealed"})
     left = found(image)

@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# The crash suite of sealing in place: builds what it needs and runs cuts.py.
+#
+#   bash tests/cuts/run.sh             short: a few minutes, part of tests/run.sh
+#   bash tests/cuts/run.sh --long      1,000 random power cuts, larger files, reordered writes: about an hour
+#   bash tests/cuts/run.sh [--long] calls|power|replay|residue ...
+#
+# Exit status 77: cannot run here (not root, no loop devices, no FUSE), and why on standard error. TOBARI_CUTS_PROFILE=dev builds without
+# optimisation.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+cannot() { echo "$*" >&2; exit 77; }
+[ "$(id -u)" -eq 0 ] || cannot 'not root'
+[ -e /dev/fuse ] || cannot 'no /dev/fuse'
+losetup --find >/dev/null 2>&1 || cannot 'no loop devices'
+for program in strace xfs_io mkfs.xfs xfs_repair mkfs.ext4 e2fsck filefrag eatmydata python3; do
+    command -v "$program" >/dev/null || cannot "$program is not installed (strace xfsprogs e2fsprogs eatmydata python3)"
+done
+strace -o /dev/null -e inject=fsync:error=EIO true 2>/dev/null || cannot 'strace cannot trace here'
+
+profile=${TOBARI_CUTS_PROFILE:-release}
+target=$(cargo metadata --format-version 1 --no-deps --locked | jq -r .target_directory)
+output=$target/$([ "$profile" = dev ] && echo debug || echo "$profile")
+programs=$(mktemp -d)
+trap 'rm -rf "$programs"' EXIT
+# The unsafe one first: what stays in the build's folder is the one that ships no switch.
+cargo build --quiet --locked --profile "$profile" -p tobari-daemon --example seal-once --features test-only-unsafe
+cp "$output/examples/seal-once" "$programs/unsafe"
+cargo build --quiet --locked --profile "$profile" -p tobari-daemon --example seal-once
+cp "$output/examples/seal-once" "$programs/seal"
+cargo build --quiet --locked --profile "$profile" -p tobari-tests --bin block-log
+
+python3 -B tests/cuts/cuts.py --seal "$programs/seal" --unsafe "$programs/unsafe" --block-log "$output/block-log" "$@"
