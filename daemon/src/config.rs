@@ -3,7 +3,7 @@
 //! silently replaced by a default. `deploy/examples/tobarid.toml` shows every key.
 
 use crate::seal::Wipe;
-use crate::watch::EngineSettings;
+use crate::watch::{EngineSettings, Events};
 use serde::Deserialize;
 use std::collections::BTreeSet;
 use std::io;
@@ -89,6 +89,8 @@ pub struct RawSeal {
     pub transient_seconds: Option<u64>,
     /// Longest pause before another try of a file that could not be sealed, in seconds.
     pub retry_seconds: Option<u64>,
+    /// Where events come from: `"auto"`, `"fanotify"` or `"inotify"`.
+    pub events: Option<Events>,
     /// Chunk size of new envelopes in KiB: a power of two from 4 to 1024.
     pub chunk_kib: Option<u32>,
     /// What happens to the blocks of the plaintext: `"none"` or `"overwrite"`.
@@ -245,6 +247,7 @@ impl RawSeal {
             )?,
             retry_min: shipped.retry_min.min(retry_max),
             retry_max,
+            events: self.events.unwrap_or(shipped.events),
             chunk_log2,
             wipe: self.wipe.unwrap_or_default(),
         })
@@ -330,6 +333,7 @@ mod tests {
             transient = ["~*"]
             transient_seconds = 7
             retry_seconds = 8
+            events = "inotify"
             chunk_kib = 64
             wipe = "overwrite"
             "#,
@@ -345,6 +349,7 @@ mod tests {
         assert_eq!(config.seal.transient, ["~*"]);
         assert_eq!(config.seal.transient_age, Duration::from_secs(7));
         assert_eq!(config.seal.retry_max, Duration::from_secs(8));
+        assert_eq!(config.seal.events, Events::Inotify);
     }
 
     #[test]

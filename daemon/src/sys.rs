@@ -1,4 +1,5 @@
-//! System calls that `rustix` does not wrap: file leases. The only module of the crate with `unsafe`.
+//! System calls that `rustix` does not wrap: file leases here, fanotify in [`fanotify`]. The only module of the crate with
+//! `unsafe`.
 //!
 //! A lease tells its holder when somebody else opens the file, and holds that somebody up. The kernel
 //! announces the break with a signal, by default SIGIO, whose default action ends the process. We poll with [`lease`]
@@ -8,6 +9,8 @@
     unsafe_code,
     reason = "fcntl lease commands have no safe wrapper; every call carries a SAFETY note"
 )]
+
+pub(crate) mod fanotify;
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};

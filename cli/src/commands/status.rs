@@ -7,7 +7,7 @@ use crate::arguments;
 use crate::error::Error;
 use crate::message::Arguments;
 use std::time::Duration;
-use tobari_core::proto::control::{Answer, FolderStatus, Request, Status, Unsealed};
+use tobari_core::proto::control::{Answer, EventSource, FolderStatus, Request, Status, Unsealed};
 
 /// How often `--watch` looks.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -76,7 +76,11 @@ fn describe(app: &App, status: &Status, with_unsealed: bool) -> String {
 
 fn describe_folder(app: &App, status: &FolderStatus) -> String {
     let watched = match &status.watched {
-        Ok(()) => app.word("status-watched"),
+        Ok(()) => match status.events {
+            Some(EventSource::Fanotify) => app.text("status-watched-by", &arguments! { source: "fanotify" }),
+            Some(EventSource::Inotify) => app.text("status-watched-by", &arguments! { source: "inotify" }),
+            None => app.word("status-watched"),
+        },
         Err(error) => app.text("status-not-watched", &arguments! { error: text::printable(error) }),
     };
     let swept = status.swept_at.map_or_else(|| app.word("never"), |time| text::time(app, time));
@@ -89,7 +93,19 @@ fn describe_folder(app: &App, status: &FolderStatus) -> String {
         waiting: text::grouped(status.waiting),
         swept: swept,
     };
-    app.text("status-folder", &arguments)
+    let mut lines = app.text("status-folder", &arguments);
+    if let Some(coverage) = status.coverage() {
+        let oldest = status.plain_since.map_or_else(|| app.word("none"), |time| text::time(app, time));
+        let arguments: Arguments = arguments! {
+            // Never rounded up: 100 % means all.
+            share: format!("{:.2}", (coverage * 10_000.0).floor() / 100.0),
+            plain: text::grouped(status.plain),
+            since: oldest,
+        };
+        lines.push_str("\n  ");
+        lines.push_str(&app.text("status-coverage", &arguments));
+    }
+    lines
 }
 
 fn describe_unsealed(app: &App, unsealed: &[Unsealed]) -> String {
@@ -104,9 +120,11 @@ fn describe_unsealed(app: &App, unsealed: &[Unsealed]) -> String {
             Some(time) => app.text("status-next-try", &arguments! { time: text::time(app, time) }),
             None => app.word("status-left-alone"),
         };
+        let since =
+            app.text("status-since", &arguments! { time: text::time(app, file.since), tries: file.tries });
         let reason = app.word(&format!("unsealed-{code}"));
         lines.push(format!(
-            "  {}: {reason} [{code}; {}]; {next}",
+            "  {}: {reason} [{code}; {}]; {since}; {next}",
             text::printable(&file.path),
             text::printable(&file.detail)
         ));

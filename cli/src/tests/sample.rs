@@ -10,7 +10,7 @@ use tobari_core::proto::admin::Role;
 use tobari_core::proto::api::{DecisionOutcome, NamedMembership, Reason, Session};
 use tobari_core::proto::bulletin::{Bulletin, Folder, LabelKeys, PublicKey, Revocations};
 use tobari_core::proto::control::{
-    Answer, FileInfo, FolderStatus, RecipientInfo, SealedInfo, Status, Unsealed, UnsealedReason,
+    Answer, EventSource, FileInfo, FolderStatus, RecipientInfo, SealedInfo, Status, Unsealed, UnsealedReason,
 };
 
 pub(super) const LABEL: LabelId = LabelId::from_bytes([0x1a; 16]);
@@ -73,6 +73,10 @@ pub(super) fn status() -> Answer {
         sealed_bytes: 56_789_012,
         waiting: 1,
         swept_at: Some(time()),
+        events: Some(EventSource::Fanotify),
+        files: Some(2000),
+        plain: 1,
+        plain_since: Some(time()),
     };
     Answer::Status {
         status: Box::new(Status {

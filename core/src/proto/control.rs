@@ -257,6 +257,9 @@ pub struct FolderStatus {
     pub label_name: String,
     /// Whether it is watched; otherwise why not.
     pub watched: Result<(), String>,
+    /// Where its events come from; none when only sweeps find files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub events: Option<EventSource>,
     /// Files sealed since the start.
     pub sealed: u64,
     /// Bytes of plaintext sealed since the start.
@@ -265,6 +268,39 @@ pub struct FolderStatus {
     pub waiting: u64,
     /// When the last sweep ended.
     pub swept_at: Option<Timestamp>,
+    /// Regular files that the last sweep saw, sealed or not; without those that the rules leave alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files: Option<u64>,
+    /// Files that are not known to be sealed now: in a queue, in work or waiting for another try.
+    #[serde(default)]
+    pub plain: u64,
+    /// Since when the oldest of them is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plain_since: Option<Timestamp>,
+}
+
+impl FolderStatus {
+    /// Share of its files that are sealed, from 0 to 1; none before the first sweep. New files count from the next sweep
+    /// on.
+    pub fn coverage(&self) -> Option<f64> {
+        let files = self.files?;
+        if files == 0 {
+            return Some(1.0);
+        }
+        #[expect(clippy::cast_precision_loss, reason = "a share of more than 2^53 files need not be exact")]
+        let share = |sealed: u64| sealed as f64 / files as f64;
+        Some(share(files.saturating_sub(self.plain)))
+    }
+}
+
+/// How the daemon learns at once of what lands in a folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EventSource {
+    /// A mark on the whole file system; loses nothing in new directories.
+    Fanotify,
+    /// A watch for each directory.
+    Inotify,
 }
 
 /// A file that could not be sealed.

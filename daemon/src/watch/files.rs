@@ -56,6 +56,14 @@ enum State {
 struct Entry {
     state: State,
     trouble: Option<Trouble>,
+    /// When it was first heard of.
+    noticed: Instant,
+}
+
+impl Entry {
+    fn new() -> Self {
+        Self { state: State::Idle, trouble: None, noticed: Instant::now() }
+    }
 }
 
 /// What a timer does when it is due.
@@ -84,7 +92,7 @@ impl Files {
         }
         self.tickets += 1;
         let ticket = self.tickets;
-        let entry = self.entries.entry(key.clone()).or_insert(Entry { state: State::Idle, trouble: None });
+        let entry = self.entries.entry(key.clone()).or_insert_with(Entry::new);
         if let State::Working(again) = &mut entry.state {
             if *again != Some(Origin::Event) {
                 *again = Some(origin);
@@ -123,7 +131,7 @@ impl Files {
     /// Attributes changed: perhaps what hindered sealing is gone.
     pub(super) fn touched(&mut self, key: Key) -> bool {
         match self.entries.get(&key) {
-            Some(Entry { state: State::Idle, trouble: Some(_) }) => {
+            Some(Entry { state: State::Idle, trouble: Some(_), .. }) => {
                 self.enqueue(key, Origin::Event, Lane::Urgent)
             }
             _ => true,
@@ -245,7 +253,7 @@ impl Files {
         if self.troubles >= TROUBLE_LIMIT {
             return;
         }
-        let entry = self.entries.entry(key).or_insert(Entry { state: State::Idle, trouble: None });
+        let entry = self.entries.entry(key).or_insert_with(Entry::new);
         let (since, tries) =
             entry.trouble.as_ref().map_or((now, 0), |trouble| (trouble.since, trouble.tries));
         self.troubles += usize::from(entry.trouble.is_none());
@@ -263,6 +271,19 @@ impl Files {
     /// How many files of `folder` wait for another try.
     pub(super) fn waiting(&self, folder: FolderId) -> u64 {
         self.entries.iter().filter(|((of, _), entry)| *of == folder && entry.trouble.is_some()).count() as u64
+    }
+
+    /// How many files of `folder` are not known to be sealed now, and since when the oldest of them is known.
+    pub(super) fn plain(&self, folder: FolderId, now: Timestamp) -> (u64, Option<Timestamp>) {
+        let mut count = 0;
+        let mut oldest: Option<Instant> = None;
+        for (_, entry) in self.entries.iter().filter(|((of, _), _)| *of == folder) {
+            count += 1;
+            oldest = Some(oldest.map_or(entry.noticed, |oldest| oldest.min(entry.noticed)));
+        }
+        let since = oldest
+            .and_then(|oldest| now.checked_sub(jiff::SignedDuration::try_from(oldest.elapsed()).ok()?).ok());
+        (count, since)
     }
 
     /// The files that could not be sealed, the oldest first. `place` gives a folder's path.
@@ -305,7 +326,7 @@ impl Files {
     fn set_timer(&mut self, key: Key, pause: Duration, alarm: Alarm) {
         self.tickets += 1;
         let ticket = self.tickets;
-        let entry = self.entries.entry(key.clone()).or_insert(Entry { state: State::Idle, trouble: None });
+        let entry = self.entries.entry(key.clone()).or_insert_with(Entry::new);
         entry.state = State::Waiting(ticket);
         self.timers.push(Reverse((Instant::now() + pause, ticket, key, alarm)));
     }

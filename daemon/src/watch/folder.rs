@@ -42,6 +42,10 @@ pub(super) struct Folder {
     /// No sweep for lost events before this: sweeping itself makes events, and must not cause the next sweep.
     pub(super) sweep_floor: Instant,
     pub(super) swept_at: Option<Timestamp>,
+    /// When it was last opened.
+    pub(super) opened: Instant,
+    /// Regular files that the last sweep saw.
+    pub(super) files: Option<u64>,
     pub(super) sealed: u64,
     pub(super) sealed_bytes: u64,
     /// A worker tries to end pending exchanges.
@@ -57,25 +61,40 @@ impl Folder {
         }
     }
 
+    /// Why not everything that happens in the open folder is heard of.
+    pub(super) fn watch_trouble(&self) -> Option<String> {
+        match &self.condition {
+            Condition::Open { watch: Ok(watch), .. } => watch.trouble().cloned(),
+            Condition::Open { watch: Err(why), .. } => Some(why.clone()),
+            Condition::Opening { .. } | Condition::Unavailable { .. } => None,
+        }
+    }
+
     /// For `tobari status`.
-    pub(super) fn status(&self, waiting: u64) -> FolderStatus {
+    pub(super) fn status(&self, waiting: u64, plain: (u64, Option<Timestamp>)) -> FolderStatus {
         let watched = match (&self.rules, &self.condition) {
             (Err(why), _) => Err(why.clone()),
             (_, Condition::Opening { why } | Condition::Unavailable { why, .. }) => Err(why.clone()),
-            (_, Condition::Open { watch: Err(why), .. }) => Err(why.clone()),
             (_, Condition::Open { .. }) if self.rule.keys.is_none() => {
                 Err("the bulletin has no key for its label; nothing is sealed".to_owned())
             }
-            (_, Condition::Open { watch: Ok(_), .. }) => Ok(()),
+            (_, Condition::Open { .. }) => self.watch_trouble().map_or(Ok(()), Err),
         };
         FolderStatus {
             folder: (*self.rule.folder).clone(),
             label_name: self.rule.keys.as_ref().map(|keys| keys.label.name.clone()).unwrap_or_default(),
             watched,
+            events: match &self.condition {
+                Condition::Open { watch: Ok(watch), .. } => Some(watch.kind()),
+                _ => None,
+            },
             sealed: self.sealed,
             sealed_bytes: self.sealed_bytes,
             waiting,
             swept_at: self.swept_at,
+            files: self.files,
+            plain: plain.0,
+            plain_since: plain.1,
         }
     }
 }

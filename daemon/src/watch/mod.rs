@@ -6,8 +6,10 @@
 
 mod busy;
 mod engine;
+mod fanotify;
 mod files;
 mod folder;
+mod inotify;
 mod rules;
 mod settings;
 mod source;
@@ -19,4 +21,4 @@ mod worker;
 mod tests;
 
 pub use engine::Engine;
-pub use settings::EngineSettings;
+pub use settings::{EngineSettings, Events};

@@ -1,7 +1,21 @@
 //! How the engine behaves; the configuration file's words for it are the daemon's affair.
 
 use crate::seal::Wipe;
+use serde::Deserialize;
 use std::time::Duration;
+
+/// Where events come from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Events {
+    /// fanotify where privilege and file system allow it, else inotify.
+    #[default]
+    Auto,
+    /// fanotify, and nothing else: without it there are sweeps only.
+    Fanotify,
+    /// inotify.
+    Inotify,
+}
 
 /// Settings of the engine. [`Default`] is what ships.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +36,8 @@ pub struct EngineSettings {
     pub retry_min: Duration,
     /// Longest pause before another try.
     pub retry_max: Duration,
+    /// Where events come from.
+    pub events: Events,
     /// Chunk size of new envelopes, as a power of two.
     pub chunk_log2: u8,
     /// What happens to the blocks of the plaintext.
@@ -40,6 +56,7 @@ impl Default for EngineSettings {
             transient_age: Duration::from_secs(60),
             retry_min: Duration::from_millis(50),
             retry_max: Duration::from_secs(60),
+            events: Events::Auto,
             chunk_log2: 14,
             wipe: Wipe::None,
         }

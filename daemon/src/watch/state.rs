@@ -5,7 +5,7 @@ use super::busy::Busy;
 use super::files::{Files, Lane};
 use super::folder::{Condition, Folder, tidy};
 use super::rules::{Origin, Rules};
-use super::settings::EngineSettings;
+use super::settings::{EngineSettings, Events};
 use super::source::{FolderWatch, Happened, Hint};
 use super::sweep::{Found, Walk, Walker};
 use super::worker::{Done, FileResult, Job, Report, Task, Workshop};
@@ -196,8 +196,12 @@ impl State {
                 self.start_sweeps(now);
             }
             Command::Status(reply) => {
-                let status =
-                    self.folders.iter().map(|(id, folder)| folder.status(self.files.waiting(*id))).collect();
+                let now = self.clock.now();
+                let status = self
+                    .folders
+                    .iter()
+                    .map(|(id, folder)| folder.status(self.files.waiting(*id), self.files.plain(*id, now)))
+                    .collect();
                 let place = |id| self.folders.get(&id).map(|folder| folder.path.clone());
                 let unsealed = self.files.unsealed(place, self.clock.now());
                 // Whoever asked may have gone.
@@ -248,6 +252,8 @@ impl State {
                 sweep_begin: None,
                 sweep_floor: now,
                 swept_at: None,
+                opened: now,
+                files: None,
                 sealed: 0,
                 sealed_bytes: 0,
                 settling: false,
@@ -271,8 +277,9 @@ impl State {
             let (id, incarnation, path) = (*id, folder.incarnation, folder.path.clone());
             let (hints, rescan) = (self.channels.hints.0.clone(), Arc::clone(&folder.rescan));
             let (opened, workshop) = (self.channels.opened.0.clone(), Arc::clone(&self.workshop));
+            let events = self.settings.events;
             let open = move || {
-                let result = open_folder(&workshop, id, &path, hints, rescan);
+                let result = open_folder(&workshop, events, id, &path, hints, rescan);
                 // Nobody listens any more when the engine stopped meanwhile.
                 let _ = opened.send(Opened { folder: id, incarnation, result });
             };
@@ -301,6 +308,7 @@ impl State {
         match opened.result {
             Ok((root, watch)) => {
                 folder.condition = Condition::Open { root, watch };
+                folder.opened = now;
                 (folder.sweep_due, folder.sweep_floor, folder.sweep_begin) = (now, now, None);
                 folder.rescan.store(false, Ordering::Release);
             }
@@ -332,7 +340,7 @@ impl State {
     fn found(&mut self, found: Found, lane: Lane) {
         let (Found::File { folder: id, incarnation, .. }
         | Found::Blocked { folder: id, incarnation, .. }
-        | Found::Swept { folder: id, incarnation }) = found;
+        | Found::Swept { folder: id, incarnation, .. }) = found;
         if matches!(found, Found::Swept { .. }) {
             self.sweeping = None;
         }
@@ -349,7 +357,8 @@ impl State {
                         self.files.note((id, path), reason, detail, self.clock.now());
                     }
                 }
-                Found::Swept { .. } => {
+                Found::Swept { files, .. } => {
+                    folder.files = Some(files);
                     let begin = folder.sweep_begin.take().unwrap_or(now);
                     folder.swept_at = Some(self.clock.now());
                     folder.sweep_due = now + self.settings.sweep_interval;
@@ -427,6 +436,12 @@ impl State {
                 if folder.root().is_some_and(|root| !root.is_in_place()) {
                     tracing::warn!(folder = ?folder.path, "the folder was moved, removed or unmounted");
                     let why = "the folder was moved, removed or unmounted".to_owned();
+                    folder.condition = Condition::Unavailable { why, again: now };
+                }
+                // A watch that does not see everything is started anew, as rarely as a sweep.
+                if let Some(why) = folder.watch_trouble()
+                    && now.saturating_duration_since(folder.opened) >= self.settings.sweep_interval
+                {
                     folder.condition = Condition::Unavailable { why, again: now };
                 }
             }
@@ -522,6 +537,7 @@ impl State {
 
 fn open_folder(
     workshop: &Workshop,
+    events: Events,
     id: FolderId,
     path: &Path,
     hints: Sender<Hint>,
@@ -532,7 +548,6 @@ fn open_folder(
         .sealer
         .recover(&root)
         .map_err(|error| format!("the folder's journal cannot be worked off: {error}"))?;
-    let watch = FolderWatch::start(id, path, hints, rescan)
-        .map_err(|error| format!("not all of it is watched, so files are found by sweeps only: {error}"));
+    let watch = FolderWatch::start(events, id, &root, hints, rescan);
     Ok((Arc::new(root), watch))
 }

@@ -34,7 +34,12 @@ pub(super) enum Found {
     /// A directory that cannot be walked.
     Blocked { folder: FolderId, incarnation: u64, path: PathBuf, why: Stop },
     /// The walk of the whole folder ended. Not sent for a part, nor when stopped.
-    Swept { folder: FolderId, incarnation: u64 },
+    Swept {
+        folder: FolderId,
+        incarnation: u64,
+        /// Regular files that are to be sealed or are so.
+        files: u64,
+    },
 }
 
 /// A thread that walks.
@@ -58,11 +63,12 @@ impl Walker {
 
     fn walk(&self, walk: &Walk) -> Result<(), Stopped> {
         let mut waiting = vec![walk.start.clone()];
+        let mut files = 0;
         while let Some(directory) = waiting.pop() {
             if self.stopping.load(Ordering::Relaxed) {
                 return Err(Stopped);
             }
-            if let Err(why) = self.directory(walk, &directory, &mut waiting)? {
+            if let Err(why) = self.directory(walk, &directory, &mut waiting, &mut files)? {
                 match why {
                     Stop::Vanished | Stop::Died => {}
                     why => self.tell(Found::Blocked {
@@ -75,7 +81,7 @@ impl Walker {
             }
         }
         if walk.start.as_os_str().is_empty() {
-            self.tell(Found::Swept { folder: walk.folder, incarnation: walk.incarnation })?;
+            self.tell(Found::Swept { folder: walk.folder, incarnation: walk.incarnation, files })?;
         }
         Ok(())
     }
@@ -85,6 +91,7 @@ impl Walker {
         walk: &Walk,
         path: &Path,
         waiting: &mut Vec<PathBuf>,
+        files: &mut u64,
     ) -> Result<Result<(), Stop>, Stopped> {
         let directory = match walk.root.open_parent(path) {
             Ok(directory) => directory,
@@ -116,8 +123,11 @@ impl Walker {
             };
             match kind {
                 FileType::Directory => waiting.push(path),
-                FileType::RegularFile if self.is_unsealed(&directory, name) => {
-                    self.tell(Found::File { folder: walk.folder, incarnation: walk.incarnation, path })?;
+                FileType::RegularFile => {
+                    *files += 1;
+                    if self.is_unsealed(&directory, name) {
+                        self.tell(Found::File { folder: walk.folder, incarnation: walk.incarnation, path })?;
+                    }
                 }
                 _ => {}
             }

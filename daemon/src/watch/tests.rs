@@ -1,6 +1,6 @@
 //! The engine as a whole, on the real file system: what lands in a folder is sealed.
 
-use super::{Engine, EngineSettings};
+use super::{Engine, EngineSettings, Events};
 use crate::seal::tests::fixture::{CONTEXT, open, rule};
 use crate::seal::{CONTROL, FolderRule};
 use rustix::fs::{CWD, FileType, Mode};
@@ -14,12 +14,16 @@ use tempfile::TempDir;
 use tobari_core::clock::SystemClock;
 use tobari_core::proto::control::{FolderStatus, Unsealed, UnsealedReason};
 
+mod sources;
+
 fn settings() -> EngineSettings {
     EngineSettings {
         // No sweep but the first, unless a test asks for one: events have to do.
         sweep_interval: Duration::from_secs(3600),
         settle: Duration::from_millis(300),
         transient_age: Duration::from_millis(900),
+        // fanotify ignores what this process does itself; its tests have other processes write (`sources`).
+        events: Events::Inotify,
         ..EngineSettings::default()
     }
 }
