@@ -27,6 +27,11 @@ need eatmydata eatmydata
 need xxd xxd
 need openssl openssl
 need shellcheck shellcheck
+need vim vim
+need rsync rsync
+need sqlite3 sqlite3
+need smbd samba
+need smbclient smbclient
 need soffice 'libreoffice-writer-nogui libreoffice-calc-nogui fonts-vlgothic'
 need pdftoppm poppler-utils
 need python3 'python3 python3-venv'

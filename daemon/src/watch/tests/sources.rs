@@ -18,7 +18,7 @@ use tobari_core::proto::control::EventSource;
 /// Set in the process that is short of watches.
 const SHORT_OF_WATCHES: &str = "TOBARI_TEST_SHORT_OF_WATCHES";
 
-fn skip(what: &str) {
+pub(super) fn skip(what: &str) {
     eprintln!("!! SKIPPED: {what}");
 }
 
@@ -35,14 +35,14 @@ fn has_fanotify(directory: &Path) -> bool {
 }
 
 /// Sources that can be used here.
-fn sources() -> Vec<Events> {
+pub(super) fn sources() -> Vec<Events> {
     let directory = tempfile::tempdir().unwrap();
     let mut sources = vec![Events::Inotify];
     sources.extend(has_fanotify(directory.path()).then_some(Events::Fanotify));
     sources
 }
 
-fn watched(events: Events, prepare: impl FnOnce(&Path)) -> Watched {
+pub(super) fn watched(events: Events, prepare: impl FnOnce(&Path)) -> Watched {
     let directory = tempfile::tempdir().unwrap();
     prepare(directory.path());
     let engine = start(EngineSettings { events, ..settings() }, vec![rule(directory.path(), &[])]);
