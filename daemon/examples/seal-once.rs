@@ -41,7 +41,10 @@ fn main() -> Result<()> {
         ("seal", [folder, names @ ..]) => seal(keys, Path::new(folder), names),
         ("recover", [folder]) => {
             let root = FolderRoot::open(Path::new(folder))?;
-            sealer(context(keys)?)?.recover(&root)?;
+            let sealer = sealer(context(keys)?)?;
+            mark(BEGIN);
+            sealer.recover(&root)?;
+            mark(END);
             println!("recovered");
             Ok(())
         }

@@ -29,6 +29,9 @@ def calls(programs, long):
         sizes, errors = ((700, 100_000, 2_500_000), faults.ERRORS) if long else ((5000,), faults.ERRORS)
         faults.every(programs, mount, sizes, errors)
         faults.every(programs.weakened(prefix=OVERWRITE), mount, sizes, errors if long else errors[:1])
+        faults.recovery(programs, mount, errors if long else errors[:1])
+        if long:
+            faults.recovery(programs.weakened(prefix=OVERWRITE), mount, errors)
         faults.lost_writes(programs, mount)
         faults.held_open(programs, mount)
         must_break("the read-back", faults.lost_writes, programs.weakened("read-back"), mount)

@@ -21,6 +21,11 @@ def calls(programs, folder, size):
     output = programs.seal_once(folder, NAME, tracer=("strace", "-o", trace))
     if NAME not in reported(output):
         raise Broken(f"not sealed without any fault: {output}")
+    return between_marks(trace)
+
+
+def between_marks(trace):
+    """The system calls between the program's marks."""
     numbers, inside, found = collections.Counter(), False, []
     for line in trace.read_text(errors="replace").splitlines():
         match = CALL.match(line)
@@ -41,8 +46,7 @@ def one(programs, folder, size, call, fault):
     data = content(size)
     clear(folder)
     write_file(folder, data=data)
-    tracer = ("strace", "-qq", "-o", "/dev/null", "-e", f"trace={name}", "-e", f"inject={name}:{fault}:when={number}")
-    output = programs.seal_once(folder, NAME, tracer=tracer)
+    output = programs.seal_once(folder, NAME, tracer=injected(call, fault))
     try:
         state = judge(programs, folder, {NAME: data}, reported(output))[NAME]
         programs.weakened().seal_once(folder, NAME)
@@ -73,6 +77,40 @@ def every(programs, mount, sizes, errors, workers=4):
     print(f"   {len(tasks)} faults: afterwards {dict(states)}", flush=True)
 
 
+def recovery(programs, mount, errors):
+    """The process is killed after the exchange, and then each call of the recovery fails, or is its last one."""
+    folder, data, trace = mount / "again", content(5000), mount / "again.trace"
+    found = calls(programs, mount / "trace", len(data))
+    # The calls after those that change a name.
+    deaths = [later for call, later in zip(found, found[1:]) if call[0] in ("renameat2", "renameat", "unlinkat")]
+    states = collections.Counter()
+
+    def die(death):
+        clear(folder)
+        write_file(folder, data=data)
+        programs.seal_once(folder, NAME, tracer=injected(death, "signal=KILL"))
+
+    line, environment = programs.command("recover", programs.keys, folder)
+    for death in deaths:
+        die(death)
+        run([*programs.prefix, "strace", "-o", trace, *line], env=environment)
+        for call in between_marks(trace):
+            for fault in [*(f"error={error}" for error in errors), "signal=KILL"]:
+                die(death)
+                run([*programs.prefix, *injected(call, fault), *line], env=environment, check=False)
+                try:
+                    states.update(judge(programs, folder, {NAME: data}).values())
+                except Broken as broken:
+                    raise Broken(f"killed before {death[0]}, recovered with {fault} at {call[0]}: {broken}") from None
+    print(f"   recovery from {len(deaths)} deaths: {sum(states.values())} faults: afterwards {dict(states)}", flush=True)
+
+
+def injected(call, fault):
+    """The tracer that makes one fault at one call."""
+    name, number, *_ = call
+    return ("strace", "-qq", "-o", "/dev/null", "-e", f"trace={name}", "-e", f"inject={name}:{fault}:when={number}")
+
+
 def lost_writes(programs, mount, size=100_000):
     """Each write in turn says that it was done, and was not. What the disk loses, the read-back finds."""
     writes = [call for call in calls(programs, mount / "trace", size) if call[0] in ("write", "pwrite64")]
@@ -92,9 +130,3 @@ def held_open(programs, mount):
     # The writer changed the time, which is not what is looked at here.
     os.utime(path, ns=(MODIFIED, MODIFIED))
     judge(programs, folder, {NAME: before + after})
-
-
-def tracing_works():
-    """Whether strace can inject here."""
-    result = run(["strace", "-qq", "-o", "/dev/null", "-e", "inject=fsync:error=EIO", "true"], check=False)
-    return result.returncode == 0

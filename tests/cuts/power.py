@@ -4,7 +4,6 @@ The file system is shut down without writing its log (`xfs_io -x -c shutdown`), 
 """
 
 import collections
-import os
 import random
 import subprocess
 import time
@@ -81,8 +80,3 @@ def done_then_cut(programs, kind, tries=10):
         with mounted(image, kind) as point:
             judge(programs, point / "folder", files, reported(output))
     print(f"   {kind}: {tries} cuts right after the end", flush=True)
-
-
-def works():
-    """Whether loop devices can be mounted here."""
-    return os.geteuid() == 0 and run(["losetup", "--find"], check=False).returncode == 0
