@@ -7,6 +7,7 @@
 //! wrote is dropped.
 
 use super::facts::Facts;
+use super::gate::Held;
 use super::journal::{self, ExchangeId, Intent, Remains};
 use super::metadata;
 use super::root::{CONTROL, FolderRoot, open_regular, remove};
@@ -45,6 +46,8 @@ pub(crate) struct Exchange {
     pub(crate) complete: bool,
     /// What happens to a plaintext that is given up.
     pub(crate) wipe: Wipe,
+    /// Holds up whoever comes to open the plaintext, where that can be had.
+    pub(crate) held: Option<Held>,
     /// The removed plaintext, when somebody came to open it in the instant of its removal.
     late: Option<File>,
 }
@@ -78,6 +81,7 @@ impl Exchange {
             envelope: Some(envelope),
             complete: false,
             wipe: Wipe::None,
+            held: None,
             late: None,
         }
     }
@@ -88,7 +92,17 @@ impl Exchange {
         // folder's journal.
         (intent.plain.device, intent.envelope.device) = (root.device(), root.device());
         let parent = find_parent(root, &intent);
-        Self { id, intent, parent, plain: None, envelope: None, complete: false, wipe, late: None }
+        Self {
+            id,
+            intent,
+            parent,
+            plain: None,
+            envelope: None,
+            complete: false,
+            wipe,
+            held: None,
+            late: None,
+        }
     }
 
     /// Exchanges the name with the data file, whichever way round they are.
@@ -120,6 +134,13 @@ impl Exchange {
             for file in [&self.plain, &self.envelope].into_iter().flatten() {
                 let _ = set_lease(file, Lease::None);
             }
+        }
+        if let Some(held) = self.held.take() {
+            // Nobody is let in under our lease: asking us would break it.
+            if let Some(file) = &self.plain {
+                let _ = set_lease(file, Lease::None);
+            }
+            drop(held);
         }
         settled
     }
@@ -166,7 +187,11 @@ impl Exchange {
             },
         };
         let unguarded = steps.without(Safeguard::Lease);
-        if !steps.run(Step::LeaseDisplaced, || fresh_lease(file))? && !unguarded {
+        // Those who are held up count as users, so a fresh lease would be refused; but they cannot have come in, and
+        // whoever was on the way in before them has broken the lease that is held since before the exchange.
+        let held = side == Displaced::Plain && self.held.is_some();
+        let unused = || if held && lease(file)? == Lease::Write { Ok(true) } else { fresh_lease(file) };
+        if !steps.run(Step::LeaseDisplaced, unused)? && !unguarded {
             let back = side == Displaced::Plain && self.name_has(&self.intent.envelope);
             // The opener gets its own file, and what it writes is written to the name.
             return if back { self.put_back(root) } else { Ok(Some(Settled::Pending)) };
@@ -204,6 +229,9 @@ impl Exchange {
         }
         steps.sync_directory(Step::SyncUnlink, root.control())?;
         if self.late.is_none() {
+            if let Some(held) = self.held.take().filter(|_| side == Displaced::Plain) {
+                held.refuse();
+            }
             self.overwrite(root)?;
         }
         steps.run(Step::CloseIntent, || Ok(remove(root.control(), &self.id.intent())?))?;

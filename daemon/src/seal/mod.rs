@@ -9,6 +9,7 @@
 mod epochs;
 mod exchange;
 mod facts;
+mod gate;
 mod inspect;
 mod journal;
 mod metadata;
@@ -20,6 +21,7 @@ mod stop;
 mod wipe;
 
 pub(crate) use facts::Facts;
+pub(crate) use gate::Gate;
 pub(crate) use inspect::{Content, inspect};
 pub use root::{CONTROL, FolderError, FolderRoot};
 pub(crate) use root::{is_control, open_regular, probe};

@@ -4,6 +4,7 @@
 use super::epochs::Epochs;
 use super::exchange::{self, Exchange, Settled};
 use super::facts::Facts;
+use super::gate::Gate;
 use super::inspect::{Content, inspect};
 use super::journal::{self, ExchangeId, Intent};
 use super::metadata;
@@ -49,6 +50,7 @@ pub struct Sealer {
     options: SealOptions,
     steps: Steps,
     wipe: Wipe,
+    gate: Option<Gate>,
 }
 
 /// Everything about one file in work.
@@ -63,7 +65,13 @@ struct Work {
 impl Sealer {
     /// A sealer for `context`.
     pub fn new(context: SealContext, clock: Arc<dyn Clock>, options: SealOptions) -> Self {
-        Self { context, clock, epochs: Epochs::default(), options, steps: Steps::default(), wipe: Wipe::None }
+        let (epochs, steps) = (Epochs::default(), Steps::default());
+        Self { context, clock, epochs, options, steps, wipe: Wipe::None, gate: None }
+    }
+
+    /// The same, holding up late openers.
+    pub(crate) fn with_gate(self, gate: Option<Gate>) -> Self {
+        Self { gate, ..self }
     }
 
     /// The same, doing this with the blocks of plaintexts.
@@ -224,6 +232,8 @@ impl Sealer {
                 errno => errno.into(),
             })
         })?;
+        exchange.held =
+            self.gate.as_ref().zip(exchange.plain.as_ref()).and_then(|(gate, plain)| gate.hold(plain));
         drop(attributes);
         Ok(exchange)
     }

@@ -9,7 +9,7 @@ use super::settings::{EngineSettings, Events};
 use super::source::{FolderWatch, Happened, Hint};
 use super::sweep::{Found, Walk, Walker};
 use super::worker::{Done, FileResult, Job, Report, Task, Workshop};
-use crate::seal::{FolderRoot, FolderRule, SealContext, Sealer};
+use crate::seal::{FolderRoot, FolderRule, Gate, SealContext, Sealer};
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, never, select};
 use std::collections::BTreeMap;
 use std::io;
@@ -92,7 +92,16 @@ impl State {
         commands: Receiver<Command>,
     ) -> io::Result<Self> {
         let options = SealOptions { chunk_log2: settings.chunk_log2, threads: settings.threads };
-        let sealer = Sealer::new(context, Arc::clone(&clock), options).with_wipe(settings.wipe);
+        let gate = match settings.events {
+            Events::Inotify => None,
+            Events::Auto | Events::Fanotify => Gate::new()
+                .inspect_err(
+                    |error| tracing::info!(%error, "late openers are not held up: fanotify cannot be had"),
+                )
+                .ok(),
+        };
+        let sealer =
+            Sealer::new(context, Arc::clone(&clock), options).with_wipe(settings.wipe).with_gate(gate);
         let busy = Arc::new(Busy::default());
         let workshop = Arc::new(Workshop { sealer, clock: Arc::clone(&clock), busy: Arc::clone(&busy) });
         let stopping = Arc::new(AtomicBool::new(false));

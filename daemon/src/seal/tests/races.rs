@@ -2,13 +2,15 @@
 
 use super::fixture::{Place, open};
 use crate::seal::step::{Fault, Faults, Safeguard, Step};
+use crate::seal::{Gate, Outcome};
 use std::fs::{self, File};
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 type Act = Box<dyn FnOnce() + Send>;
 
@@ -293,4 +295,76 @@ fn two_versions_are_both_kept() {
     let mut content = String::new();
     File::open(place.path(conflict)).unwrap().read_to_string(&mut content).unwrap();
     assert_eq!(content, "text + late");
+}
+
+/// Holds a file with `O_PATH`, and tries to open it for writing once for each line that it reads.
+const LATE_OPENER: &str = r#"
+import os, sys
+fd = os.open("a.txt", os.O_PATH)
+print("ready", flush=True)
+for line in sys.stdin:
+    try:
+        os.write(os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_APPEND), b" + late")
+        print("written", flush=True)
+    except OSError as error:
+        print(error.strerror, flush=True)
+"#;
+
+/// With the privilege: who comes between the exchange and the removal, or at any later time, is sent back to the name,
+/// and the sealing goes on.
+#[test]
+fn a_late_opener_is_sent_back_to_the_name() {
+    if let Err(error) = Gate::new() {
+        eprintln!("!! SKIPPED: late openers cannot be held up here: {error}");
+        return;
+    }
+    for step in [
+        Step::CheckExchange,
+        Step::SyncParent,
+        Step::SyncExchanged,
+        Step::LeaseDisplaced,
+        Step::CompareDisplaced,
+        Step::UnlinkDisplaced,
+        Step::SyncUnlink,
+    ] {
+        let opener: Arc<Mutex<Option<Child>>> = Arc::default();
+        let coming = Arc::clone(&opener);
+        let mut place = Place::with(At::before(step, move || {
+            let mut coming = coming.lock().unwrap();
+            let child = coming.as_mut().unwrap();
+            child.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
+            let place = format!("/proc/{}/wchan", child.id());
+            let begin = Instant::now();
+            while !fs::read_to_string(&place).is_ok_and(|place| place.contains("fanotify")) {
+                assert!(begin.elapsed() < Duration::from_secs(20), "{step:?}: it is not held up");
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }));
+        place.sealer = place.sealer.with_gate(Some(Gate::new().unwrap()));
+        place.write("a.txt", "text");
+        let mut child = Command::new("python3")
+            .args(["-c", LATE_OPENER])
+            .current_dir(place.directory.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        assert_eq!(lines.next().unwrap().unwrap(), "ready");
+        *opener.lock().unwrap() = Some(child);
+        let sealed = place.seal("a.txt");
+        assert!(matches!(sealed, Ok(Outcome::Sealed(4))), "{step:?}: {sealed:?}");
+        let refused = "Resource temporarily unavailable";
+        assert_eq!(lines.next().unwrap().unwrap(), refused, "{step:?}");
+        let mut child = opener.lock().unwrap().take().unwrap();
+        child.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
+        assert_eq!(lines.next().unwrap().unwrap(), refused, "{step:?}: later too");
+        drop(child.stdin.take());
+        child.wait().unwrap();
+        assert_eq!(open(&place.path("a.txt")).unwrap(), b"text");
+        assert_eq!(place.journal(), [""; 0]);
+        // And the next file.
+        place.write("b.txt", "more");
+        assert!(matches!(place.seal("b.txt"), Ok(Outcome::Sealed(4))));
+    }
 }
