@@ -22,6 +22,18 @@ impl Progress {
         Self(bar)
     }
 
+    /// A count of files, of which nobody knows how many there will be.
+    pub fn counting(shown: bool) -> Self {
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
+        if shown {
+            bar.set_draw_target(ProgressDrawTarget::stderr());
+        }
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {human_pos} {per_sec} {elapsed}") {
+            bar.set_style(style);
+        }
+        Self(bar)
+    }
+
     /// Shows that `done` bytes are done.
     pub fn set(&self, done: u64, total: Option<u64>) {
         if let Some(total) = total {

@@ -79,7 +79,7 @@ pub struct RawSeal {
     pub sweep_seconds: Option<u64>,
     /// A file that no event announced is left alone until it was last written this long ago, in milliseconds.
     pub settle_milliseconds: Option<u64>,
-    /// Files that are sealed at the same time.
+    /// Threads that seal new files, and as many that seal what sweeps find.
     pub workers: Option<usize>,
     /// Threads for one large file.
     pub threads: Option<usize>,
@@ -95,6 +95,8 @@ pub struct RawSeal {
     pub chunk_kib: Option<u32>,
     /// What happens to the blocks of the plaintext: `"none"` or `"overwrite"`.
     pub wipe: Option<Wipe>,
+    /// Plaintext that sweeps seal in each second at most, in MiB; no limit unless set. New files are not held up.
+    pub bandwidth_mib_per_second: Option<u64>,
 }
 
 /// The configuration as used.
@@ -250,6 +252,11 @@ impl RawSeal {
             events: self.events.unwrap_or(shipped.events),
             chunk_log2,
             wipe: self.wipe.unwrap_or_default(),
+            sweep_bytes_per_second: self
+                .bandwidth_mib_per_second
+                .map(|limit| within("seal.bandwidth_mib_per_second", Some(limit), limit, 1..=1_048_576))
+                .transpose()?
+                .map(|mib| mib << 20),
         })
     }
 }

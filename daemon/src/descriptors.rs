@@ -46,6 +46,20 @@ impl Source {
             identity: identity(&stat),
         })
     }
+
+    /// Fails unless it was opened for writing as well.
+    ///
+    /// # Errors
+    /// When it was not.
+    pub fn must_be_writable(&self) -> Result<(), Failure> {
+        let (_, flags) = inspect(&self.file)?;
+        if writable(flags) { Ok(()) } else { Err(unfit("the file was not opened for writing")) }
+    }
+
+    /// Whether both are the same file.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.identity == other.identity
+    }
 }
 
 /// Where results go: a file, pipe, terminal or socket, open for writing.

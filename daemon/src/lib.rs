@@ -20,6 +20,7 @@ pub mod message;
 pub mod open;
 pub mod pin;
 pub mod process;
+pub mod rewrite;
 pub mod run;
 pub mod seal;
 pub mod server;

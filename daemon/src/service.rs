@@ -127,6 +127,11 @@ impl Service {
         self.grants.clear();
     }
 
+    /// This terminal.
+    pub fn terminal(&self) -> TerminalId {
+        self.terminal
+    }
+
     /// The time.
     pub fn now(&self) -> Timestamp {
         self.clock.now()

@@ -1,4 +1,4 @@
-//! System calls that `rustix` does not wrap: file leases here, fanotify in [`fanotify`]. The only module of the crate with
+//! System calls that `rustix` does not wrap: file leases and input/output priority here, fanotify in [`fanotify`]. The only module of the crate with
 //! `unsafe`.
 //!
 //! A lease tells its holder when somebody else opens the file, and holds that somebody up. The kernel
@@ -64,6 +64,19 @@ pub(crate) fn lease(file: impl AsFd) -> io::Result<Lease> {
         libc::F_RDLCK => Lease::Read,
         _ => Lease::None,
     })
+}
+
+/// Gives the calling thread the lowest best-effort input/output priority. Not the idle class: what an idle thread writes may
+/// have to wait for ever, and others may have to wait for it.
+///
+/// # Errors
+/// As `ioprio_set(2)`.
+pub(crate) fn lower_io_priority() -> io::Result<()> {
+    const WHO_PROCESS: libc::c_int = 1;
+    const BEST_EFFORT_LOWEST: libc::c_int = (2 << 13) | 7;
+    // SAFETY: all three arguments are integers; 0 means the calling thread.
+    let result = unsafe { libc::syscall(libc::SYS_ioprio_set, WHO_PROCESS, 0, BEST_EFFORT_LOWEST) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 fn check(result: libc::c_int) -> io::Result<libc::c_int> {

@@ -35,8 +35,33 @@ pub enum Admin {
     /// Ready-made labels, posts and rules
     #[command(subcommand)]
     Preset(Preset),
+    /// Give sealed files another label; needs the right "relabel"
+    Relabel(Relabel),
+    /// Wrap the keys of sealed files for their label's newest key; needs the right "relabel"
+    Rewrap(Paths),
+    /// Seal the contents of sealed files anew, under new keys; needs the right "relabel"
+    Reseal(Paths),
     /// Show the audit log
     Audit(Audit),
+}
+
+/// `tobari admin relabel`.
+#[derive(Debug, Args)]
+pub struct Relabel {
+    /// Files and folders
+    #[arg(required = true, value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+    /// The new label, by name or id
+    #[arg(long, value_name = "LABEL")]
+    pub label: String,
+}
+
+/// `tobari admin rewrap` and `reseal`.
+#[derive(Debug, Args)]
+pub struct Paths {
+    /// Files and folders
+    #[arg(required = true, value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
 }
 
 /// Names one object.
@@ -58,6 +83,8 @@ pub enum Label {
     Add(LabelAdd),
     /// Change one
     Set(LabelSet),
+    /// Make its next key; what is sealed from now on is for that
+    Rotate(Named),
     /// Remove one
     Remove(Named),
 }

@@ -105,6 +105,19 @@ fn describe_folder(app: &App, status: &FolderStatus) -> String {
         lines.push_str("\n  ");
         lines.push_str(&app.text("status-coverage", &arguments));
     }
+    if let Some(sweep) = &status.sweep {
+        let left = sweep.seconds_left.map_or_else(|| "?".to_owned(), text::grouped);
+        lines.push('\n');
+        lines.push_str(&app.text(
+            "status-sweep",
+            &arguments! {
+                files: text::grouped(sweep.files),
+                rate: text::grouped(sweep.files_per_second),
+                done: u64::from(sweep.done_permille / 10),
+                left: left,
+            },
+        ));
+    }
     lines
 }
 

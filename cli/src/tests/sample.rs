@@ -77,6 +77,7 @@ pub(super) fn status() -> Answer {
         files: Some(2000),
         plain: 1,
         plain_since: Some(time()),
+        sweep: None,
     };
     Answer::Status {
         status: Box::new(Status {

@@ -26,6 +26,9 @@ pub const DEFAULT_SOCKET: &str = "/run/tobari/control.sock";
 /// Environment variable that names another socket.
 pub const SOCKET_ENV: &str = "TOBARI_SOCKET";
 
+/// Most files in one batch of new headers; each takes two descriptors.
+pub const MAX_REWRITE: usize = 256;
+
 /// What a caller asks.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "kebab-case")]
@@ -88,6 +91,26 @@ pub enum Request {
     },
     /// Write the archive.
     ZipFinish,
+    /// Begins a batch of new headers for sealed files. Then [`Request::RewriteEntry`] frames, at most [`MAX_REWRITE`], and one
+    /// [`Request::RewriteFinish`]; only the last is answered: [`Answer::Rewritten`].
+    RewriteStart {
+        /// What the headers shall say.
+        change: NewHeader,
+    },
+    /// Two fds, both open for reading and writing: a sealed file, and its journal, whose name is durable. An earlier run's journal of the
+    /// same file is worked off first. Needs `relabel`. Not answered by itself.
+    RewriteEntry {
+        /// Name for messages and the audit record.
+        name: String,
+    },
+    /// Write the headers.
+    RewriteFinish,
+    /// Two fds: a sealed file and an empty file, open for reading and writing. Seals the contents anew, with a new content key, into the
+    /// second; needs `relabel`. Answer: [`Answer::Written`].
+    Reseal {
+        /// Name for messages and the audit record.
+        name: String,
+    },
     /// The current verified bulletin: the public keys with which the caller can seal. Answer: [`Answer::Bulletin`].
     Bulletin,
     /// Make the daemon fetch a new bulletin now (as after a change by an administrator). Answer: [`Answer::Bulletin`].
@@ -111,6 +134,40 @@ pub enum Purpose {
     Cat,
     /// To keep the plaintext; needs `decrypt`.
     Unseal,
+}
+
+/// What new headers shall say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum NewHeader {
+    /// This label, with its key of today.
+    Label {
+        /// The label.
+        label: LabelId,
+    },
+    /// The file's own label, with its key of today.
+    Keys,
+}
+
+/// What became of one file of a batch.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "kebab-case")]
+pub enum Rewritten {
+    /// It has the new header.
+    Done,
+    /// It was as wanted.
+    Current,
+    /// It is as it was, or the journal has what is needed to go on.
+    Failed {
+        /// Why.
+        problem: Problem,
+        /// What the caller may do instead, where the policy refused.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rights: Option<Rights>,
+        /// The rules that decided, where the policy refused.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        reasons: Vec<super::api::Reason>,
+    },
 }
 
 /// What the daemon says.
@@ -205,6 +262,11 @@ pub enum Answer {
         /// Plaintext bytes.
         bytes: u64,
     },
+    /// New headers.
+    Rewritten {
+        /// One for each file, in order.
+        outcomes: Vec<Rewritten>,
+    },
     /// The bulletin.
     Bulletin {
         /// Its contents; the daemon checked the signature.
@@ -277,6 +339,9 @@ pub struct FolderStatus {
     /// Since when the oldest of them is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plain_since: Option<Timestamp>,
+    /// The sweep that runs now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sweep: Option<SweepStatus>,
 }
 
 impl FolderStatus {
@@ -301,6 +366,19 @@ pub enum EventSource {
     Fanotify,
     /// A watch for each directory.
     Inotify,
+}
+
+/// A sweep that runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SweepStatus {
+    /// Files looked at.
+    pub files: u64,
+    /// Files looked at for each second.
+    pub files_per_second: u64,
+    /// How much of the tree is done, in thousandths, as far as it is known.
+    pub done_permille: u16,
+    /// Time left, in seconds, if it goes on like this; none while too little is known.
+    pub seconds_left: Option<u64>,
 }
 
 /// A file that could not be sealed.

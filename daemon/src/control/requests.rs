@@ -7,6 +7,7 @@ use crate::descriptors::{Sink, Source};
 use crate::failure::Failure;
 use crate::info::info;
 use crate::open::Opening;
+use crate::rewrite::{Rewriting, reseal};
 use crate::service::{Caller, Service};
 use crate::zip::Archive;
 use std::os::fd::OwnedFd;
@@ -19,6 +20,8 @@ use zeroize::Zeroizing;
 #[derive(Default)]
 pub(super) struct Conversation {
     archive: Option<Result<Archive, Failure>>,
+    /// The batch of new headers that is being put together.
+    rewriting: Option<Result<Rewriting, Failure>>,
 }
 
 /// Serves one request. None when it is not answered by itself.
@@ -40,9 +43,19 @@ pub(super) fn handle(
             None
         }
         Request::ZipFinish => Some(conversation.finish(service, caller, descriptors, outlet)),
+        Request::RewriteStart { change } => {
+            conversation.rewriting = Some(exactly(descriptors).map(|[]| Rewriting::new(change)));
+            None
+        }
+        Request::RewriteEntry { name } => {
+            conversation.add_rewriting(name, descriptors);
+            None
+        }
+        Request::RewriteFinish => Some(conversation.finish_rewriting(service, caller, descriptors, outlet)),
         other => {
             // Whoever asks something else has given the archive up; its descriptors are closed.
             conversation.archive = None;
+            conversation.rewriting = None;
             Some(answer(service, caller, other, descriptors, outlet))
         }
     }
@@ -77,6 +90,32 @@ impl Conversation {
         if let Err(failure) = added {
             self.archive = Some(Err(failure));
         }
+    }
+
+    fn add_rewriting(&mut self, name: String, descriptors: Vec<OwnedFd>) {
+        let added = match &mut self.rewriting {
+            Some(Err(_)) => return,
+            None => Err(Failure::new(ProblemCode::InvalidRequest, "no batch was started")),
+            Some(Ok(batch)) => {
+                exactly(descriptors).and_then(|[file, journal]| batch.add(name, file, journal))
+            }
+        };
+        if let Err(failure) = added {
+            self.rewriting = Some(Err(failure));
+        }
+    }
+
+    fn finish_rewriting(
+        &mut self,
+        service: &Service,
+        caller: Caller,
+        descriptors: Vec<OwnedFd>,
+        outlet: &Outlet<'_>,
+    ) -> Result<Answer, Failure> {
+        let none = || Err(Failure::new(ProblemCode::InvalidRequest, "no batch was started"));
+        let batch = self.rewriting.take().unwrap_or_else(none)?;
+        let [] = exactly(descriptors)?;
+        batch.finish(service, caller, &|done, total| outlet.progress(done, total))
     }
 
     fn finish(
@@ -147,6 +186,12 @@ fn answer(
             Opening { caller, source: &source, name: &name }
                 .verify(service, &mut |done, total| outlet.progress(done, total))
         }
+        Request::Reseal { name } => {
+            let [source, sink] = exactly(descriptors)?;
+            let source = Source::new(source).map_err(|failure| failure.about(&name))?;
+            let progress = &mut |done, total| outlet.progress(done, total);
+            reseal(service, caller, &name, &source, sink, progress).map_err(|failure| failure.about(&name))
+        }
         Request::Bulletin => {
             let [] = exactly(descriptors)?;
             Ok(service.bulletin_answer())
@@ -160,7 +205,13 @@ fn answer(
             let [] = exactly(descriptors)?;
             service.forward(caller, &method, &path, body)
         }
-        Request::Hello { .. } | Request::ZipStart { .. } | Request::ZipEntry { .. } | Request::ZipFinish => {
+        Request::Hello { .. }
+        | Request::ZipStart { .. }
+        | Request::ZipEntry { .. }
+        | Request::ZipFinish
+        | Request::RewriteStart { .. }
+        | Request::RewriteEntry { .. }
+        | Request::RewriteFinish => {
             Err(Failure::new(ProblemCode::InvalidRequest, "the request does not belong here"))
         }
     }

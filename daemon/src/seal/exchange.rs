@@ -48,6 +48,9 @@ pub(crate) struct Exchange {
     pub(crate) wipe: Wipe,
     /// Holds up whoever comes to open the plaintext, where that can be had.
     pub(crate) held: Option<Held>,
+    /// Whether the plaintext's removal is made durable, and the intent removed, by [`Exchange::close_removed`], together
+    /// with those of other files.
+    pub(super) grouped: bool,
     /// The removed plaintext, when somebody came to open it in the instant of its removal.
     late: Option<File>,
 }
@@ -82,6 +85,7 @@ impl Exchange {
             complete: false,
             wipe: Wipe::None,
             held: None,
+            grouped: false,
             late: None,
         }
     }
@@ -101,6 +105,7 @@ impl Exchange {
             complete: false,
             wipe,
             held: None,
+            grouped: false,
             late: None,
         }
     }
@@ -227,6 +232,9 @@ impl Exchange {
                 self.late = Some(file);
             }
         }
+        if self.grouped && self.complete && side == Displaced::Plain && self.late.is_none() {
+            return Ok(Settled::Sealed);
+        }
         steps.sync_directory(Step::SyncUnlink, root.control())?;
         if self.late.is_none() {
             if let Some(held) = self.held.take().filter(|_| side == Displaced::Plain) {
@@ -244,6 +252,11 @@ impl Exchange {
     /// Overwrites and removes the plaintext that was given up, if that is wanted.
     fn overwrite(&self, root: &FolderRoot) -> Result<(), Stop> {
         if self.wipe == Wipe::None { Ok(()) } else { wipe::overwrite(root.control(), &self.id.wipe()) }
+    }
+
+    /// Removes the intent of a grouped exchange whose plaintext is durably gone.
+    pub(super) fn close_removed(&self, root: &FolderRoot, steps: &Steps) -> Result<(), Stop> {
+        steps.run(Step::CloseIntent, || Ok(remove(root.control(), &self.id.intent())?))
     }
 
     /// Moves what lies in the journal's place back under the name, without dropping what has the name now. Ends the

@@ -10,6 +10,7 @@ mod epochs;
 mod exchange;
 mod facts;
 mod gate;
+mod group;
 mod inspect;
 mod journal;
 mod metadata;

@@ -125,6 +125,11 @@ impl FolderRoot {
         self.facts.device
     }
 
+    /// The control directory, opened anew: its own view of the file system's write errors.
+    pub(crate) fn reopen_control(&self) -> Result<OwnedFd, Errno> {
+        openat(&self.control, c".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+    }
+
     /// Exchanges that could not be ended because somebody uses one of the files.
     pub(crate) fn pending(&self) -> MutexGuard<'_, Vec<Exchange>> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)

@@ -48,18 +48,25 @@ pub struct Sealer {
     clock: Arc<dyn Clock>,
     epochs: Epochs,
     options: SealOptions,
-    steps: Steps,
+    pub(super) steps: Steps,
     wipe: Wipe,
     gate: Option<Gate>,
 }
 
 /// Everything about one file in work.
-struct Work {
-    parent: OwnedFd,
-    file: File,
-    facts: Facts,
-    attributes: metadata::Attributes,
-    id: ExchangeId,
+pub(super) struct Work {
+    pub(super) parent: OwnedFd,
+    pub(super) file: File,
+    pub(super) facts: Facts,
+    pub(super) attributes: metadata::Attributes,
+    pub(super) id: ExchangeId,
+}
+
+/// A file whose envelope is written, but perhaps not durable yet.
+pub(super) struct Draft {
+    pub(super) work: Work,
+    envelope: File,
+    sealed: Sealed,
 }
 
 impl Sealer {
@@ -128,6 +135,34 @@ impl Sealer {
     /// # Errors
     /// When it is not sealed; what is under the name then is what was there before.
     pub fn seal(&self, root: &FolderRoot, rule: &FolderRule, relative: &Path) -> Result<Outcome, Stop> {
+        let Some((work, keys)) = self.begin(root, rule, relative)? else { return Ok(Outcome::AlreadySealed) };
+        let (id, size) = (work.id.clone(), work.facts.size);
+        match self.prepare(root, rule, keys, relative, work) {
+            Ok(exchange) => self.finish(root, exchange, size),
+            Err(Stop::Died) => Err(Stop::Died),
+            Err(stop) => {
+                self.abandon(root, &id);
+                Err(stop)
+            }
+        }
+    }
+
+    /// Removes what was made for an exchange that will not be done. What cannot be removed now, recovery removes at the
+    /// next start.
+    pub(super) fn abandon(&self, root: &FolderRoot, id: &ExchangeId) {
+        let removed = remove(root.control(), &id.data()).and_then(|()| remove(root.control(), &id.intent()));
+        if let Err(error) = removed {
+            tracing::warn!(folder = ?root.path(), %error, "failed to remove an unfinished envelope");
+        }
+    }
+
+    /// Opens and leases the file `relative`; none when it is sealed.
+    pub(super) fn begin<'r>(
+        &self,
+        root: &FolderRoot,
+        rule: &'r FolderRule,
+        relative: &Path,
+    ) -> Result<Option<(Work, &'r Arc<LabelRecipients>)>, Stop> {
         let (Some(name), true) = (relative.file_name(), is_plain(relative) && !is_control(relative)) else {
             return Err(Stop::Vanished);
         };
@@ -135,7 +170,7 @@ impl Sealer {
         let parent = self.steps.run(Step::OpenParent, || root.open_parent(directory))?;
         let (file, found) = self.steps.run(Step::OpenFile, || open_regular(&parent, name))?;
         match inspect(&file, found.size, self.context.organisation)? {
-            Content::Sealed => return Ok(Outcome::AlreadySealed),
+            Content::Sealed => return Ok(None),
             Content::Foreign(detail) => return Err(Stop::refused(UnsealedReason::ForeignEnvelope, detail)),
             Content::Plain => {}
         }
@@ -157,34 +192,7 @@ impl Sealer {
             return Err(changed());
         }
         let attributes = metadata::attributes(&file)?;
-        let work = Work { parent, file, facts, attributes, id: ExchangeId::generate() };
-        self.replace(root, rule, keys, relative, work)
-    }
-
-    /// Makes the envelope beside the file and exchanges the two.
-    fn replace(
-        &self,
-        root: &FolderRoot,
-        rule: &FolderRule,
-        keys: &Arc<LabelRecipients>,
-        relative: &Path,
-        work: Work,
-    ) -> Result<Outcome, Stop> {
-        let id = work.id.clone();
-        let size = work.facts.size;
-        match self.prepare(root, rule, keys, relative, work) {
-            Ok(exchange) => self.finish(root, exchange, size),
-            Err(Stop::Died) => Err(Stop::Died),
-            Err(stop) => {
-                // Not exchanged. What cannot be removed now, recovery removes at the next start.
-                let removed =
-                    remove(root.control(), &id.data()).and_then(|()| remove(root.control(), &id.intent()));
-                if let Err(error) = removed {
-                    tracing::warn!(folder = ?root.path(), %error, "failed to remove an unfinished envelope");
-                }
-                Err(stop)
-            }
-        }
+        Ok(Some((Work { parent, file, facts, attributes, id: ExchangeId::generate() }, keys)))
     }
 
     /// All up to the moment before the exchange; then both files are leased and the intent is durable.
@@ -197,26 +205,69 @@ impl Sealer {
         work: Work,
     ) -> Result<Exchange, Stop> {
         let steps = &self.steps;
-        let Work { parent, file, facts, attributes, id } = work;
-        let envelope = steps.run(Step::CreateEnvelope, || journal::create_data(root, &id))?;
-        let sealed =
-            steps.run(Step::WriteEnvelope, || self.write_envelope(rule, keys, &file, &facts, &envelope))?;
-        steps.run(Step::CopyMetadata, || {
-            metadata::apply(&envelope, &facts, &attributes)?;
-            metadata::apply_times(&envelope, &facts)
-        })?;
-        steps.run(Step::SyncEnvelope, || Ok(envelope.sync_all()?))?;
-        steps.spoil(&envelope);
-        if !steps.without(Safeguard::ReadBack) {
-            steps.run(Step::ReadBack, || self.read_back(&file, &facts, &envelope, &sealed))?;
-        }
-        let parent_inode = Facts::of(&parent)?.inode;
-        let intent = Intent::new(relative, parent_inode, facts, Facts::of(&envelope)?, sealed.file_id);
+        let draft = self.draft(root, rule, keys, work)?;
+        steps.run(Step::SyncEnvelope, || Ok(draft.envelope.sync_all()?))?;
+        self.drop_cached(&draft)?;
+        let intent = self.check(&draft, relative)?;
         if !steps.without(Safeguard::Journal) {
-            let written = steps.run(Step::WriteIntent, || journal::write_intent(root, &id, &intent))?;
+            let written =
+                steps.run(Step::WriteIntent, || journal::write_intent(root, &draft.work.id, &intent))?;
             steps.run(Step::SyncIntent, || Ok(written.sync_all()?))?;
         }
         steps.sync_directory(Step::SyncControl, root.control())?;
+        let mut exchange = self.exchange(root, draft, intent)?;
+        // Not for groups: the kernel gives a user few of these.
+        exchange.held =
+            self.gate.as_ref().zip(exchange.plain.as_ref()).and_then(|(gate, plain)| gate.hold(plain));
+        Ok(exchange)
+    }
+
+    /// Writes the envelope beside the file.
+    pub(super) fn draft(
+        &self,
+        root: &FolderRoot,
+        rule: &FolderRule,
+        keys: &Arc<LabelRecipients>,
+        work: Work,
+    ) -> Result<Draft, Stop> {
+        let steps = &self.steps;
+        let Work { file, facts, attributes, id, .. } = &work;
+        let envelope = steps.run(Step::CreateEnvelope, || journal::create_data(root, id))?;
+        let sealed =
+            steps.run(Step::WriteEnvelope, || self.write_envelope(rule, keys, file, facts, &envelope))?;
+        steps.run(Step::CopyMetadata, || {
+            metadata::apply(&envelope, facts, attributes)?;
+            metadata::apply_times(&envelope, facts)
+        })?;
+        Ok(Draft { work, envelope, sealed })
+    }
+
+    /// Takes the envelope, which is durable, out of the page cache, which else would answer for the disk at the read-back.
+    pub(super) fn drop_cached(&self, draft: &Draft) -> Result<(), Stop> {
+        self.steps.spoil(&draft.envelope);
+        Ok(fadvise(&draft.envelope, 0, None, Advice::DontNeed)?)
+    }
+
+    /// Has the disk begin to read the envelope: a group's are read at the same time, not one after the other.
+    pub(super) fn read_ahead(draft: &Draft) -> Result<(), Stop> {
+        Ok(fadvise(&draft.envelope, 0, None, Advice::WillNeed)?)
+    }
+
+    /// Reads the envelope, which is durable, back from the disk, and says what the journal has to say of the exchange.
+    pub(super) fn check(&self, draft: &Draft, relative: &Path) -> Result<Intent, Stop> {
+        let (steps, Draft { work: Work { parent, file, facts, .. }, envelope, sealed }) =
+            (&self.steps, draft);
+        if !steps.without(Safeguard::ReadBack) {
+            steps.run(Step::ReadBack, || self.read_back(file, facts, envelope, sealed))?;
+        }
+        let parent_inode = Facts::of(parent)?.inode;
+        Ok(Intent::new(relative, parent_inode, facts.clone(), Facts::of(envelope)?, sealed.file_id))
+    }
+
+    /// Leases both files and exchanges them. Envelope and intent are durable.
+    pub(super) fn exchange(&self, root: &FolderRoot, draft: Draft, intent: Intent) -> Result<Exchange, Stop> {
+        let steps = &self.steps;
+        let Draft { work: Work { parent, file, id, .. }, envelope, .. } = draft;
         steps.run(Step::LeaseExchange, || {
             self.set_lease(&file, Lease::Write)?;
             self.set_lease(&envelope, Lease::Write)?;
@@ -232,15 +283,23 @@ impl Sealer {
                 errno => errno.into(),
             })
         })?;
-        exchange.held =
-            self.gate.as_ref().zip(exchange.plain.as_ref()).and_then(|(gate, plain)| gate.hold(plain));
-        drop(attributes);
         Ok(exchange)
     }
 
     /// All after the exchange.
     fn finish(&self, root: &FolderRoot, mut exchange: Exchange, size: u64) -> Result<Outcome, Stop> {
-        let done = self.confirm(root, &mut exchange);
+        let done = self.confirm(&mut exchange, root).and_then(|()| self.sync_exchange(root, &exchange));
+        self.end(root, exchange, size, done)
+    }
+
+    /// Brings the exchange to its end; `done` says whether it is right and durable.
+    pub(super) fn end(
+        &self,
+        root: &FolderRoot,
+        mut exchange: Exchange,
+        size: u64,
+        done: Result<(), Stop>,
+    ) -> Result<Outcome, Stop> {
         if let Err(Stop::Died) = done {
             return Err(Stop::Died);
         }
@@ -261,8 +320,8 @@ impl Sealer {
         }
     }
 
-    /// Looks whether we exchanged what we meant to, and makes the exchange durable.
-    fn confirm(&self, root: &FolderRoot, exchange: &mut Exchange) -> Result<(), Stop> {
+    /// Looks whether we exchanged what we meant to.
+    pub(super) fn confirm(&self, exchange: &mut Exchange, root: &FolderRoot) -> Result<(), Stop> {
         let steps = &self.steps;
         let (Some(file), Some(envelope)) = (&exchange.plain, &exchange.envelope) else { return Ok(()) };
         exchange.intent.plain = steps.run(Step::CheckExchange, || {
@@ -281,6 +340,12 @@ impl Sealer {
             }
             Ok(displaced)
         })?;
+        Ok(())
+    }
+
+    /// Makes the exchange durable.
+    fn sync_exchange(&self, root: &FolderRoot, exchange: &Exchange) -> Result<(), Stop> {
+        let steps = &self.steps;
         if let Some(parent) = &exchange.parent {
             steps.sync_directory(Step::SyncParent, parent)?;
         }
@@ -323,8 +388,6 @@ impl Sealer {
 
     /// Checks the envelope, as it is on the disk, against the plaintext with the second provider.
     fn read_back(&self, file: &File, facts: &Facts, envelope: &File, sealed: &Sealed) -> Result<(), Stop> {
-        // Else the page cache would answer for the disk.
-        fadvise(envelope, 0, None, Advice::DontNeed)?;
         let mut source = self.source(file);
         match read_back(envelope, &sealed.dek, &mut source, second()) {
             Ok(()) => {}
@@ -404,7 +467,7 @@ fn source_error(error: io::Error) -> Stop {
     Stop::refused(UnsealedReason::Unreadable, format!("read: {error}"))
 }
 
-fn in_use(detail: &str) -> Stop {
+pub(super) fn in_use(detail: &str) -> Stop {
     Stop::refused(UnsealedReason::InUse, detail)
 }
 

@@ -59,6 +59,22 @@ impl Stop {
         }
     }
 
+    /// The same for another file that it stopped.
+    pub(crate) fn again(&self) -> Self {
+        match self {
+            Self::Vanished => Self::Vanished,
+            Self::Refused { reason, detail } => Self::Refused { reason: *reason, detail: detail.clone() },
+            Self::Io { step, error } => Self::Io {
+                step: *step,
+                error: error.raw_os_error().map_or_else(
+                    || io::Error::new(error.kind(), error.to_string()),
+                    io::Error::from_raw_os_error,
+                ),
+            },
+            Self::Died => Self::Died,
+        }
+    }
+
     /// Whether it is this error of a system call.
     pub(crate) fn is(&self, errno: Errno) -> bool {
         matches!(self, Self::Io { error, .. } if error.raw_os_error() == Some(errno.raw_os_error()))

@@ -16,6 +16,8 @@ pub(super) type Key = (FolderId, PathBuf);
 
 /// Most files in the urgent queue; more, and the folder is swept instead.
 const URGENT_LIMIT: usize = 1 << 16;
+/// Most files that a sweep has waiting.
+const SWEEP_LIMIT: usize = 1024;
 /// Most files remembered as unsealed; others are found again by the next sweep.
 const TROUBLE_LIMIT: usize = 10_000;
 /// First pause after a failure that somebody has to do something about.
@@ -158,21 +160,39 @@ impl Files {
         self.timers.peek().map(|Reverse((due, ..))| *due)
     }
 
-    /// The next file to work on.
-    pub(super) fn next(&mut self) -> Option<(Key, Origin)> {
-        while let Some((ticket, key, origin)) = self.urgent.pop_front().or_else(|| self.sweep.pop_front()) {
+    /// The next files to work on: at most `most`, and all of one folder.
+    pub(super) fn next(&mut self, lane: Lane, most: usize) -> Option<(FolderId, Vec<(PathBuf, Origin)>)> {
+        let queue = match lane {
+            Lane::Urgent => &mut self.urgent,
+            Lane::Sweep => &mut self.sweep,
+        };
+        let mut folder = None;
+        let mut files = Vec::new();
+        while files.len() < most
+            && queue.front().is_some_and(|(_, (of, _), _)| folder.is_none_or(|folder| folder == *of))
+        {
+            let Some((ticket, key, origin)) = queue.pop_front() else { break };
             let Some(entry) = self.entries.get_mut(&key) else { continue };
             if matches!(entry.state, State::Waiting(held) if held == ticket) {
                 entry.state = State::Working(None);
-                return Some((key, origin));
+                folder = Some(key.0);
+                files.push((key.1, origin));
             }
         }
-        None
+        Some((folder?, files))
+    }
+
+    /// How many wait in a queue; some of them may be void.
+    pub(super) fn queued(&self, lane: Lane) -> usize {
+        match lane {
+            Lane::Urgent => self.urgent.len(),
+            Lane::Sweep => self.sweep.len(),
+        }
     }
 
     /// Whether a sweep may add more.
     pub(super) fn wants_more(&self) -> bool {
-        self.sweep.len() < 64
+        self.sweep.len() < SWEEP_LIMIT
     }
 
     /// A worker is done with the file and there is nothing more to do, now.

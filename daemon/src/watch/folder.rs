@@ -8,7 +8,7 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
-use tobari_core::proto::control::FolderStatus;
+use tobari_core::proto::control::{FolderStatus, SweepStatus};
 
 /// How the folder is doing.
 #[derive(Debug)]
@@ -39,6 +39,8 @@ pub(super) struct Folder {
     pub(super) rescan: Arc<AtomicBool>,
     pub(super) sweep_due: Instant,
     pub(super) sweep_begin: Option<Instant>,
+    /// Files that the sweep looked at, and the part of the tree that it has done.
+    pub(super) sweep_progress: Option<(u64, f64)>,
     /// No sweep for lost events before this: sweeping itself makes events, and must not cause the next sweep.
     pub(super) sweep_floor: Instant,
     pub(super) swept_at: Option<Timestamp>,
@@ -95,7 +97,26 @@ impl Folder {
             files: self.files,
             plain: plain.0,
             plain_since: plain.1,
+            sweep: self.sweep_status(),
         }
+    }
+
+    fn sweep_status(&self) -> Option<SweepStatus> {
+        let seconds = self.sweep_begin?.elapsed().as_secs_f64();
+        let (files, done) = self.sweep_progress?;
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            clippy::cast_precision_loss,
+            reason = "an estimate; the conversion saturates"
+        )]
+        let status = SweepStatus {
+            files,
+            files_per_second: (files as f64 / seconds.max(0.001)) as u64,
+            done_permille: (done * 1000.0) as u16,
+            seconds_left: (done > 0.001).then(|| (seconds * (1.0 - done).max(0.0) / done) as u64),
+        };
+        Some(status)
     }
 }
 

@@ -10,6 +10,7 @@ mod fanotify;
 mod files;
 mod folder;
 mod inotify;
+mod pace;
 mod rules;
 mod settings;
 mod source;

@@ -24,7 +24,7 @@ pub struct EngineSettings {
     pub sweep_interval: Duration,
     /// A file that no event announced is left alone until it was last written this long ago.
     pub settle: Duration,
-    /// Sealing workers: files that are sealed at the same time.
+    /// Sealing workers for new files, and as many for what sweeps find.
     pub workers: usize,
     /// Threads for one large file.
     pub threads: usize,
@@ -42,6 +42,8 @@ pub struct EngineSettings {
     pub chunk_log2: u8,
     /// What happens to the blocks of the plaintext.
     pub wipe: Wipe,
+    /// Bytes of plaintext that sweeps seal in each second, at most; none for no limit. New files are not held up.
+    pub sweep_bytes_per_second: Option<u64>,
 }
 
 impl Default for EngineSettings {
@@ -59,6 +61,7 @@ impl Default for EngineSettings {
             events: Events::Auto,
             chunk_log2: 14,
             wipe: Wipe::None,
+            sweep_bytes_per_second: None,
         }
     }
 }

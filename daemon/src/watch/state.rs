@@ -4,11 +4,12 @@
 use super::busy::Busy;
 use super::files::{Files, Lane};
 use super::folder::{Condition, Folder, tidy};
+use super::pace::Pace;
 use super::rules::{Origin, Rules};
 use super::settings::{EngineSettings, Events};
 use super::source::{FolderWatch, Happened, Hint};
 use super::sweep::{Found, Walk, Walker};
-use super::worker::{Done, FileResult, Job, Report, Task, Workshop};
+use super::worker::{Done, FileResult, GROUP, Job, Report, Task, Workshop};
 use crate::seal::{FolderRoot, FolderRule, Gate, SealContext, Sealer};
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, never, select};
 use std::collections::BTreeMap;
@@ -55,7 +56,8 @@ struct Channels {
     hints: (Sender<Hint>, Receiver<Hint>),
     opened: (Sender<Opened>, Receiver<Opened>),
     reports: Receiver<Report>,
-    jobs: Sender<Job>,
+    urgent: Sender<Job>,
+    sweep: Sender<Job>,
     sweeps: Sender<Walk>,
     swept: Receiver<Found>,
     walks: Sender<Walk>,
@@ -72,7 +74,8 @@ pub(super) struct State {
     folders: BTreeMap<FolderId, Folder>,
     files: Files,
     second_walks: Vec<(Instant, FolderId, PathBuf)>,
-    in_work: usize,
+    /// Jobs that workers have, for new files and for what sweeps find.
+    in_work: [usize; 2],
     incarnations: u64,
     /// The folder that the sweeper has in hand.
     sweeping: Option<(FolderId, u64)>,
@@ -103,16 +106,27 @@ impl State {
         let sealer =
             Sealer::new(context, Arc::clone(&clock), options).with_wipe(settings.wipe).with_gate(gate);
         let busy = Arc::new(Busy::default());
-        let workshop = Arc::new(Workshop { sealer, clock: Arc::clone(&clock), busy: Arc::clone(&busy) });
         let stopping = Arc::new(AtomicBool::new(false));
+        let workshop = Arc::new(Workshop {
+            sealer,
+            clock: Arc::clone(&clock),
+            busy: Arc::clone(&busy),
+            pace: Pace::new(settings.sweep_bytes_per_second),
+            stopping: Arc::clone(&stopping),
+        });
         let mut threads = Vec::new();
-        let (jobs, job_queue) = bounded::<Job>(settings.workers);
-        let (report, reports) = bounded(settings.workers * 2);
-        for number in 0..settings.workers {
-            let (workshop, jobs, report) = (Arc::clone(&workshop), job_queue.clone(), report.clone());
-            let thread = Builder::new().name(format!("seal-{number}"));
-            threads.push(thread.spawn(move || workshop.run(&jobs, &report))?);
-        }
+        let (report, reports) = bounded(settings.workers * 4);
+        let mut workers = |name: &str, lane: Lane| -> io::Result<Sender<Job>> {
+            let (jobs, queue) = bounded::<Job>(settings.workers);
+            for number in 0..settings.workers {
+                let (workshop, queue, report) = (Arc::clone(&workshop), queue.clone(), report.clone());
+                let thread = Builder::new().name(format!("{name}-{number}"));
+                threads.push(thread.spawn(move || workshop.run(lane, &queue, &report))?);
+            }
+            Ok(jobs)
+        };
+        let urgent = workers("seal", Lane::Urgent)?;
+        let sweep = workers("seal-found", Lane::Sweep)?;
         let mut walker = |name: &str, waiting: usize| -> io::Result<(Sender<Walk>, Receiver<Found>)> {
             let (walks, queue) = bounded::<Walk>(waiting);
             let (found, receiver) = bounded(256);
@@ -137,7 +151,8 @@ impl State {
                 hints: bounded(1 << 14),
                 opened: bounded(64),
                 reports,
-                jobs,
+                urgent,
+                sweep,
                 sweeps,
                 swept,
                 walks,
@@ -148,7 +163,7 @@ impl State {
             folders: BTreeMap::new(),
             files: Files::default(),
             second_walks: Vec::new(),
-            in_work: 0,
+            in_work: [0; 2],
             incarnations: 0,
             sweeping: None,
             looked: now,
@@ -180,7 +195,10 @@ impl State {
                 },
                 recv(opened) -> opened => if let Ok(opened) = opened { self.opened(opened) },
                 recv(walked) -> found => if let Ok(found) = found { self.found(found, Lane::Urgent) },
-                recv(swept) -> found => if let Ok(found) = found { self.found(found, Lane::Sweep) },
+                recv(swept) -> found => if let Ok(found) = found {
+                    self.found(found, Lane::Sweep);
+                    for found in swept.try_iter().take(GROUP).collect::<Vec<_>>() { self.found(found, Lane::Sweep); }
+                },
                 default(pause) => {}
             }
             let now = Instant::now();
@@ -259,6 +277,7 @@ impl State {
                 rescan: Arc::new(AtomicBool::new(false)),
                 sweep_due: now,
                 sweep_begin: None,
+                sweep_progress: None,
                 sweep_floor: now,
                 swept_at: None,
                 opened: now,
@@ -319,6 +338,7 @@ impl State {
                 folder.condition = Condition::Open { root, watch };
                 folder.opened = now;
                 (folder.sweep_due, folder.sweep_floor, folder.sweep_begin) = (now, now, None);
+                folder.sweep_progress = None;
                 folder.rescan.store(false, Ordering::Release);
             }
             Err(why) => {
@@ -349,6 +369,7 @@ impl State {
     fn found(&mut self, found: Found, lane: Lane) {
         let (Found::File { folder: id, incarnation, .. }
         | Found::Blocked { folder: id, incarnation, .. }
+        | Found::Progress { folder: id, incarnation, .. }
         | Found::Swept { folder: id, incarnation, .. }) = found;
         if matches!(found, Found::Swept { .. }) {
             self.sweeping = None;
@@ -366,8 +387,10 @@ impl State {
                         self.files.note((id, path), reason, detail, self.clock.now());
                     }
                 }
+                Found::Progress { files, done, .. } => folder.sweep_progress = Some((files, done)),
                 Found::Swept { files, .. } => {
                     folder.files = Some(files);
+                    folder.sweep_progress = None;
                     let begin = folder.sweep_begin.take().unwrap_or(now);
                     folder.swept_at = Some(self.clock.now());
                     folder.sweep_due = now + self.settings.sweep_interval;
@@ -380,35 +403,47 @@ impl State {
     }
 
     fn report(&mut self, report: Report) {
-        self.in_work -= 1;
-        let Some(folder) = self.folders.get_mut(&report.folder) else { return };
-        let current = folder.incarnation == report.incarnation;
+        if let Some(count) = self.in_work.get_mut(report.lane as usize) {
+            *count -= 1;
+        }
         match report.done {
-            Done::Settled => folder.settling = false,
-            Done::File { path, result } => {
-                let key = (report.folder, path);
-                match result {
-                    FileResult::Sealed(bytes) => {
-                        folder.sealed += 1;
-                        folder.sealed_bytes += bytes;
-                        tracing::debug!(folder = ?folder.path, path = ?key.1, bytes, "sealed");
-                        self.files.finished(key);
-                    }
-                    FileResult::Nothing => self.files.finished(key),
-                    FileResult::Directory => {
-                        let path = key.1.clone();
-                        self.files.finished(key);
-                        if current {
-                            self.walk(report.folder, path.clone());
-                            self.walk_again(report.folder, path);
-                        }
-                    }
-                    FileResult::Unsettled(left) => self.files.unsettled(key, left),
-                    FileResult::Refused(reason, detail) => {
-                        tracing::debug!(folder = ?folder.path, path = ?key.1, ?reason, detail, "not sealed");
-                        self.files.refused(key, reason, detail, self.clock.now(), &self.settings);
-                    }
+            Done::Settled => {
+                if let Some(folder) = self.folders.get_mut(&report.folder) {
+                    folder.settling = false;
                 }
+            }
+            Done::Files(files) => {
+                for (path, result) in files {
+                    self.file_done(report.folder, report.incarnation, path, result);
+                }
+            }
+        }
+    }
+
+    fn file_done(&mut self, id: FolderId, incarnation: u64, path: PathBuf, result: FileResult) {
+        let Some(folder) = self.folders.get_mut(&id) else { return };
+        let current = folder.incarnation == incarnation;
+        let key = (id, path);
+        match result {
+            FileResult::Sealed(bytes) => {
+                folder.sealed += 1;
+                folder.sealed_bytes += bytes;
+                tracing::debug!(folder = ?folder.path, path = ?key.1, bytes, "sealed");
+                self.files.finished(key);
+            }
+            FileResult::Nothing => self.files.finished(key),
+            FileResult::Directory => {
+                let path = key.1.clone();
+                self.files.finished(key);
+                if current {
+                    self.walk(id, path.clone());
+                    self.walk_again(id, path);
+                }
+            }
+            FileResult::Unsettled(left) => self.files.unsettled(key, left),
+            FileResult::Refused(reason, detail) => {
+                tracing::debug!(folder = ?folder.path, path = ?key.1, ?reason, detail, "not sealed");
+                self.files.refused(key, reason, detail, self.clock.now(), &self.settings);
             }
         }
     }
@@ -464,7 +499,8 @@ impl State {
     fn settle_pending(&mut self) {
         for (id, folder) in &mut self.folders {
             let Condition::Open { root, .. } = &folder.condition else { continue };
-            if folder.settling || self.in_work >= self.settings.workers || root.pending().is_empty() {
+            let [urgent, _] = &mut self.in_work;
+            if folder.settling || *urgent >= self.settings.workers || root.pending().is_empty() {
                 continue;
             }
             let job = Job {
@@ -473,9 +509,9 @@ impl State {
                 root: Arc::clone(root),
                 task: Task::Settle,
             };
-            if self.channels.jobs.try_send(job).is_ok() {
+            if self.channels.urgent.try_send(job).is_ok() {
                 folder.settling = true;
-                self.in_work += 1;
+                *urgent += 1;
             }
         }
     }
@@ -496,37 +532,58 @@ impl State {
         folder.sweep_due = now + self.settings.sweep_interval;
         let Ok(rules) = folder.rules.clone() else { return };
         let Some(root) = folder.root().cloned() else { return };
-        folder.sweep_begin = Some(now);
+        (folder.sweep_begin, folder.sweep_progress) = (Some(now), None);
         let walk = Walk { folder: *id, incarnation: folder.incarnation, root, rules, start: PathBuf::new() };
         if self.channels.sweeps.try_send(walk).is_ok() {
             self.sweeping = Some((*id, folder.incarnation));
         }
     }
 
+    /// Hands out work. New files have workers of their own, and what sweeps find waits while some of them wait.
     fn dispatch(&mut self) {
-        while self.in_work < self.settings.workers {
-            let Some(((id, path), origin)) = self.files.next() else { return };
-            let job = self.folders.get(&id).and_then(|folder| {
-                let (root, rules) = (folder.root()?, folder.rules.as_ref().ok()?);
-                let task = Task::Seal { rules: Arc::clone(rules), path: path.clone(), origin };
-                Some(Job { folder: id, incarnation: folder.incarnation, root: Arc::clone(root), task })
-            });
-            // A folder that is not open is swept once it is.
-            let Some(job) = job else {
-                self.files.finished((id, path));
-                continue;
-            };
-            if self.channels.jobs.try_send(job).is_err() {
-                self.files.finished((id, path));
-                return;
-            }
-            self.in_work += 1;
+        // Each worker gets its share of a burst; a single file does not wait for others.
+        while self.hand_out(Lane::Urgent, self.files.queued(Lane::Urgent).div_ceil(self.settings.workers)) {}
+        while self.files.queued(Lane::Urgent) == 0
+            // The larger a group, the fewer syncs for each file.
+            && (self.files.queued(Lane::Sweep) >= GROUP || self.channels.swept.is_empty())
+            && self.hand_out(Lane::Sweep, GROUP)
+        {}
+    }
+
+    fn hand_out(&mut self, lane: Lane, most: usize) -> bool {
+        let Some(in_work) = self.in_work.get_mut(lane as usize) else { return false };
+        if *in_work >= self.settings.workers {
+            return false;
         }
+        let Some((id, files)) = self.files.next(lane, most.min(GROUP)) else { return false };
+        let open = self
+            .folders
+            .get(&id)
+            .and_then(|folder| Some((folder.incarnation, folder.root()?, folder.rules.as_ref().ok()?)));
+        // A folder that is not open is swept once it is.
+        let Some((incarnation, root, rules)) = open else {
+            files.into_iter().for_each(|(path, _)| self.files.finished((id, path)));
+            return true;
+        };
+        let paths: Vec<PathBuf> = files.iter().map(|(path, _)| path.clone()).collect();
+        let task = Task::Seal { rules: Arc::clone(rules), files };
+        let job = Job { folder: id, incarnation, root: Arc::clone(root), task };
+        let jobs = match lane {
+            Lane::Urgent => &self.channels.urgent,
+            Lane::Sweep => &self.channels.sweep,
+        };
+        if jobs.try_send(job).is_err() {
+            paths.into_iter().for_each(|path| self.files.finished((id, path)));
+            return false;
+        }
+        *in_work += 1;
+        true
     }
 
     fn stop(self) {
         self.stopping.store(true, Ordering::Relaxed);
-        let Self { channels, threads, folders, mut in_work, .. } = self;
+        let Self { channels, threads, folders, in_work, .. } = self;
+        let mut in_work: usize = in_work.iter().sum();
         let reports = channels.reports.clone();
         // With their channels gone, workers, walkers and openers end after what they are doing.
         drop(channels);

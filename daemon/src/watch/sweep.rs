@@ -15,6 +15,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 use tobari_core::ids::{FolderId, OrganisationId};
 
 /// A walk to do.
@@ -33,6 +34,8 @@ pub(super) enum Found {
     File { folder: FolderId, incarnation: u64, path: PathBuf },
     /// A directory that cannot be walked.
     Blocked { folder: FolderId, incarnation: u64, path: PathBuf, why: Stop },
+    /// How far the walk of the whole folder has come.
+    Progress { folder: FolderId, incarnation: u64, files: u64, done: f64 },
     /// The walk of the whole folder ended. Not sent for a part, nor when stopped.
     Swept {
         folder: FolderId,
@@ -40,6 +43,18 @@ pub(super) enum Found {
         /// Regular files that are to be sealed or are so.
         files: u64,
     },
+}
+
+/// Time between two reports of progress.
+const PROGRESS: Duration = Duration::from_millis(500);
+
+/// A walk under way: one level of names for each directory on the way down, never the tree.
+struct Tree {
+    /// Directories to walk, and what part of the whole each is.
+    waiting: Vec<(PathBuf, f64)>,
+    /// Part of the whole that is done, 0 to 1.
+    done: f64,
+    files: u64,
 }
 
 /// A thread that walks.
@@ -62,13 +77,24 @@ impl Walker {
     }
 
     fn walk(&self, walk: &Walk) -> Result<(), Stopped> {
-        let mut waiting = vec![walk.start.clone()];
-        let mut files = 0;
-        while let Some(directory) = waiting.pop() {
+        let mut tree = Tree { waiting: vec![(walk.start.clone(), 1.0)], done: 0.0, files: 0 };
+        let whole = walk.start.as_os_str().is_empty();
+        let mut told = Instant::now();
+        while let Some((directory, share)) = tree.waiting.pop() {
+            if whole && told.elapsed() >= PROGRESS {
+                told = Instant::now();
+                let (files, done) = (tree.files, tree.done);
+                self.tell(Found::Progress {
+                    folder: walk.folder,
+                    incarnation: walk.incarnation,
+                    files,
+                    done,
+                })?;
+            }
             if self.stopping.load(Ordering::Relaxed) {
                 return Err(Stopped);
             }
-            if let Err(why) = self.directory(walk, &directory, &mut waiting, &mut files)? {
+            if let Err(why) = self.directory(walk, &directory, share, &mut tree)? {
                 match why {
                     Stop::Vanished | Stop::Died => {}
                     why => self.tell(Found::Blocked {
@@ -80,8 +106,12 @@ impl Walker {
                 }
             }
         }
-        if walk.start.as_os_str().is_empty() {
-            self.tell(Found::Swept { folder: walk.folder, incarnation: walk.incarnation, files })?;
+        if whole {
+            self.tell(Found::Swept {
+                folder: walk.folder,
+                incarnation: walk.incarnation,
+                files: tree.files,
+            })?;
         }
         Ok(())
     }
@@ -90,8 +120,8 @@ impl Walker {
         &self,
         walk: &Walk,
         path: &Path,
-        waiting: &mut Vec<PathBuf>,
-        files: &mut u64,
+        share: f64,
+        tree: &mut Tree,
     ) -> Result<Result<(), Stop>, Stopped> {
         let directory = match walk.root.open_parent(path) {
             Ok(directory) => directory,
@@ -101,6 +131,7 @@ impl Walker {
             Ok(entries) => entries,
             Err(errno) => return Ok(Err(errno.into())),
         };
+        let first = tree.waiting.len();
         for entry in entries {
             let entry = match entry {
                 Ok(entry) => entry,
@@ -122,16 +153,23 @@ impl Walker {
                 kind => kind,
             };
             match kind {
-                FileType::Directory => waiting.push(path),
+                FileType::Directory => tree.waiting.push((path, 0.0)),
                 FileType::RegularFile => {
-                    *files += 1;
-                    if self.is_unsealed(&directory, name) {
-                        self.tell(Found::File { folder: walk.folder, incarnation: walk.incarnation, path })?;
+                    tree.files += 1;
+                    if !self.is_unsealed(&directory, name) {
+                        continue;
                     }
+                    self.tell(Found::File { folder: walk.folder, incarnation: walk.incarnation, path })?;
                 }
                 _ => {}
             }
         }
+        let below = tree.waiting.get_mut(first..).unwrap_or_default();
+        // Nobody knows how much lies below a directory before it is walked: each gets an equal part.
+        #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+        let each = share / (below.len() as f64 + 1.0);
+        below.iter_mut().for_each(|(_, share)| *share = each);
+        tree.done += each;
         Ok(Ok(()))
     }
 

@@ -1,12 +1,17 @@
-//! Sealing workers: one file at a time each, told by the state thread, which hears what became of it.
+//! Sealing workers, told by the state thread, which hears what became of each file. A worker is handed as many files as wait
+//! for it, within limits; it seals the small ones as groups, so that a burst or a sweep costs few syncs.
 
-use super::busy::Busy;
+use super::busy::{Busy, Mark};
+use super::files::Lane;
+use super::pace::Pace;
 use super::rules::{Origin, Rules};
-use crate::seal::{FolderRoot, Outcome, Sealer, Step, Stop, probe};
+use crate::seal::{Facts, FolderRoot, Outcome, Sealer, Step, Stop, probe};
+use crate::sys::lower_io_priority;
 use crossbeam_channel::{Receiver, Sender};
 use rustix::fs::FileType;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use tobari_core::clock::Clock;
 use tobari_core::ids::FolderId;
@@ -14,6 +19,13 @@ use tobari_core::proto::control::UnsealedReason;
 
 /// When another worker has the same file under another name, look again after this.
 const BUSY_PAUSE: Duration = Duration::from_millis(20);
+
+/// Larger files are sealed by themselves, in bytes.
+const LARGE: u64 = 1 << 20;
+/// Bytes of plaintext after which a group is sealed: whoever opens one of its files may wait for all of them.
+const GROUP_BYTES: u64 = 16 << 20;
+/// Most files of one job, and so of a group.
+pub(super) const GROUP: usize = 256;
 
 /// What a worker is to do.
 pub(super) struct Job {
@@ -25,8 +37,8 @@ pub(super) struct Job {
 
 /// The kinds of work.
 pub(super) enum Task {
-    /// Seal a file if it is one and is to be sealed now.
-    Seal { rules: Arc<Rules>, path: PathBuf, origin: Origin },
+    /// Seal each file if it is one and is to be sealed now.
+    Seal { rules: Arc<Rules>, files: Vec<(PathBuf, Origin)> },
     /// Try again to end the folder's pending exchanges.
     Settle,
 }
@@ -35,13 +47,15 @@ pub(super) enum Task {
 pub(super) struct Report {
     pub(super) folder: FolderId,
     pub(super) incarnation: u64,
+    /// Whose it was.
+    pub(super) lane: Lane,
     pub(super) done: Done,
 }
 
 /// What became of a task.
 pub(super) enum Done {
     /// Of [`Task::Seal`].
-    File { path: PathBuf, result: FileResult },
+    Files(Vec<(PathBuf, FileResult)>),
     /// Of [`Task::Settle`].
     Settled,
 }
@@ -65,11 +79,27 @@ pub(super) struct Workshop {
     pub(super) sealer: Sealer,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) busy: Arc<Busy>,
+    /// The pace of what sweeps find.
+    pub(super) pace: Pace,
+    pub(super) stopping: Arc<AtomicBool>,
+}
+
+/// Small files that are sealed together.
+#[derive(Default)]
+struct Group<'a> {
+    paths: Vec<PathBuf>,
+    marks: Vec<Mark<'a>>,
+    bytes: u64,
 }
 
 impl Workshop {
-    /// Works until the channel closes.
-    pub(super) fn run(&self, jobs: &Receiver<Job>, reports: &Sender<Report>) {
+    /// Works for `lane` until the channel closes.
+    pub(super) fn run(&self, lane: Lane, jobs: &Receiver<Job>, reports: &Sender<Report>) {
+        if lane == Lane::Sweep
+            && let Err(error) = lower_io_priority()
+        {
+            tracing::warn!(%error, "sweeps run at the input/output priority of other work");
+        }
         for job in jobs {
             let Job { folder, incarnation, root, task } = job;
             let done = match task {
@@ -77,48 +107,114 @@ impl Workshop {
                     self.sealer.settle_pending(&root);
                     Done::Settled
                 }
-                Task::Seal { rules, path, origin } => {
-                    let result = self.seal(&root, &rules, &path, origin).unwrap_or_else(|stop| {
-                        stop.report().map_or(FileResult::Nothing, |(reason, detail)| {
-                            FileResult::Refused(reason, detail)
-                        })
-                    });
-                    Done::File { path, result }
-                }
+                Task::Seal { rules, files } => Done::Files(self.seal_files(lane, &root, &rules, files)),
             };
             // The folder's descriptors close before the state thread hears of it, so that it can be opened anew.
             drop(root);
-            if reports.send(Report { folder, incarnation, done }).is_err() {
+            if reports.send(Report { folder, incarnation, lane, done }).is_err() {
                 return;
             }
         }
     }
 
-    fn seal(
+    fn seal_files(
+        &self,
+        lane: Lane,
+        root: &FolderRoot,
+        rules: &Rules,
+        files: Vec<(PathBuf, Origin)>,
+    ) -> Vec<(PathBuf, FileResult)> {
+        let mut results = Vec::with_capacity(files.len());
+        let mut group = Group::default();
+        for (path, origin) in files {
+            match self.look(root, rules, &path, origin) {
+                Err(result) => results.push((path, result)),
+                Ok((size, mark)) if size > LARGE => {
+                    // Sealed by itself, since others would wait for it.
+                    self.wait(lane, size);
+                    let result = outcome(self.sealer.seal(root, &rules.rule, &path));
+                    drop(mark);
+                    results.push((path, result));
+                }
+                Ok((size, mark)) => {
+                    group.paths.push(path);
+                    group.marks.push(mark);
+                    group.bytes += size;
+                    if group.bytes >= GROUP_BYTES {
+                        self.seal_group(lane, root, rules, std::mem::take(&mut group), &mut results);
+                    }
+                }
+            }
+        }
+        self.seal_group(lane, root, rules, group, &mut results);
+        results
+    }
+
+    fn seal_group(
+        &self,
+        lane: Lane,
+        root: &FolderRoot,
+        rules: &Rules,
+        group: Group<'_>,
+        results: &mut Vec<(PathBuf, FileResult)>,
+    ) {
+        let Group { paths, marks, bytes } = group;
+        self.wait(lane, bytes);
+        if let [path] = paths.as_slice() {
+            results.push((path.clone(), outcome(self.sealer.seal(root, &rules.rule, path))));
+        } else {
+            let outcomes = self.sealer.seal_group(root, &rules.rule, &paths);
+            results.extend(paths.into_iter().zip(outcomes.into_iter().map(outcome)));
+        }
+        drop(marks);
+    }
+
+    /// What a sweep found has a pace; what somebody just wrote has not.
+    fn wait(&self, lane: Lane, bytes: u64) {
+        if lane == Lane::Sweep {
+            self.pace.wait(bytes, &self.stopping);
+        }
+    }
+
+    /// Whether the file is to be sealed now: its size and mark, or what became of it.
+    fn look(
         &self,
         root: &FolderRoot,
         rules: &Rules,
         path: &Path,
         origin: Origin,
-    ) -> Result<FileResult, Stop> {
-        let Some(name) = path.file_name() else { return Ok(FileResult::Nothing) };
-        let parent = root
-            .open_parent(path.parent().unwrap_or(Path::new("")))
-            .map_err(|stop| stop.at(Step::OpenParent))?;
-        let (probed, facts) = probe(&parent, name).map_err(|stop| stop.at(Step::OpenFile))?;
-        drop((probed, parent));
+    ) -> Result<(u64, Mark<'_>), FileResult> {
+        let facts = probe_path(root, path).map_err(refusal)?;
         match facts.file_type() {
             FileType::RegularFile => {}
-            FileType::Directory => return Ok(FileResult::Directory),
-            _ => return Ok(FileResult::Nothing),
+            FileType::Directory => return Err(FileResult::Directory),
+            _ => return Err(FileResult::Nothing),
         }
         if let Some(left) = rules.unsettled(path, &facts, origin, self.clock.now()) {
-            return Ok(FileResult::Unsettled(left));
+            return Err(FileResult::Unsettled(left));
         }
-        let Some(_mark) = self.busy.mark(&facts) else { return Ok(FileResult::Unsettled(BUSY_PAUSE)) };
-        Ok(match self.sealer.seal(root, &rules.rule, path)? {
-            Outcome::Sealed(bytes) => FileResult::Sealed(bytes),
-            Outcome::AlreadySealed => FileResult::Nothing,
-        })
+        let mark = self.busy.mark(&facts).ok_or(FileResult::Unsettled(BUSY_PAUSE))?;
+        Ok((facts.size, mark))
     }
+}
+
+fn probe_path(root: &FolderRoot, path: &Path) -> Result<Facts, Stop> {
+    let name = path.file_name().ok_or(Stop::Vanished)?;
+    let parent =
+        root.open_parent(path.parent().unwrap_or(Path::new(""))).map_err(|stop| stop.at(Step::OpenParent))?;
+    let (_, facts) = probe(&parent, name).map_err(|stop| stop.at(Step::OpenFile))?;
+    Ok(facts)
+}
+
+fn outcome(result: Result<Outcome, Stop>) -> FileResult {
+    match result {
+        Ok(Outcome::Sealed(bytes)) => FileResult::Sealed(bytes),
+        Ok(Outcome::AlreadySealed) => FileResult::Nothing,
+        Err(stop) => refusal(stop),
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it is the end of the error")]
+fn refusal(stop: Stop) -> FileResult {
+    stop.report().map_or(FileResult::Nothing, |(reason, detail)| FileResult::Refused(reason, detail))
 }

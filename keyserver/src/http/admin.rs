@@ -176,6 +176,19 @@ objects!(
     delete_terminal
 );
 creation!(create_label, "/v1/admin/labels", LabelInput, LabelRecord);
+
+/// Makes a label's next key.
+#[utoipa::path(post, path = "/v1/admin/labels/{id}/rotate", tag = "administration",
+    params(("id" = String, Path)),
+    responses((status = 200, body = LabelRecord), (status = "default", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn rotate_label(
+    State(service): App,
+    call: Call,
+    Id(id): Id<tobari_core::ids::LabelId>,
+) -> Result<Output<LabelRecord>, ServiceError> {
+    Ok(Output(service.rotate_label(&call, id).await?))
+}
+
 creation!(create_group, "/v1/admin/groups", GroupInput, Group);
 creation!(create_post, "/v1/admin/posts", PostInput, Post);
 creation!(create_person, "/v1/admin/people", PersonInput, PersonRecord);

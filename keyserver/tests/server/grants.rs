@@ -317,3 +317,35 @@ async fn hybrid_labels_work_too() {
     let nobody = case.terminal.login("betsu").await;
     assert!(case.terminal.grant(&nobody, file.header.wire_bytes(), Right::View).await.is_err());
 }
+
+#[tokio::test]
+async fn a_rotated_label_has_a_new_key_and_opens_old_files() {
+    let site = Site::start().await;
+    let case = site.reference().await;
+    let old = case.sealed("社外秘").await;
+    let label = case.label("社外秘").clone();
+    let path = format!("/v1/admin/labels/{}/rotate", label.id);
+    let before = case.terminal.bulletin().await.1.number;
+
+    let rotated: tobari_core::proto::admin::LabelRecord =
+        case.terminal.post(&path, Some(&case.admin), &json!(null)).await.ok().to();
+    assert_eq!((rotated.id, rotated.generation), (label.id, label.generation + 1));
+    assert_ne!(rotated.key_id, label.key_id);
+    let (_, bulletin) = case.terminal.bulletin().await;
+    assert_eq!(bulletin.number, before + 1);
+    let keys = bulletin.labels.iter().find(|keys| keys.label.id == label.id).unwrap();
+    assert_eq!(keys.generation, rotated.generation);
+
+    // What is sealed from now on is for the new key; both open.
+    let new = case.sealed("社外秘").await;
+    assert_ne!(new.header.stanzas()[0].key_id, old.header.stanzas()[0].key_id);
+    let bucho = case.terminal.login("bucho").await;
+    let items = [&old, &new].map(|file| item(file.header.wire_bytes(), Right::View)).to_vec();
+    let response = case.terminal.grants(&bucho, items).await;
+    case.terminal.check_deks(&response, case.people["bucho"].id, &[&old, &new]);
+
+    // Nobody else rotates.
+    case.terminal.post(&path, Some(&bucho), &json!(null)).await.refused(ProblemCode::NotAdministrator);
+    let missing = format!("/v1/admin/labels/{}/rotate", LabelId::generate());
+    case.terminal.post(&missing, Some(&case.admin), &json!(null)).await.refused(ProblemCode::NotFound);
+}

@@ -42,6 +42,12 @@ pub(super) fn run(args: Label, server: &mut Server, app: &mut App) -> Result<(),
             server.changed(app);
             record
         }
+        Label::Rotate(named) => {
+            let id = server.label(&named.name)?;
+            let record = server.post(&format!("labels/{id}/rotate"), &serde_json::Value::Null)?;
+            server.changed(app);
+            record
+        }
         Label::Remove(named) => {
             let id = server.label(&named.name)?;
             return server.remove(app, "labels", id);

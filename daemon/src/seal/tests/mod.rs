@@ -2,5 +2,6 @@
 
 mod cuts;
 pub(crate) mod fixture;
+mod group;
 mod in_place;
 mod races;

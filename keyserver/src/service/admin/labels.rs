@@ -94,6 +94,32 @@ impl Service {
         Ok(self::record(&self.directory.load().tables, &row))
     }
 
+    /// `POST /v1/admin/labels/{id}/rotate`: makes the label's next key. Files that are sealed from the next bulletin on are for the new
+    /// key; the old ones stay, since older files need them until they are rewrapped.
+    ///
+    /// # Errors
+    /// No key custodian, no such label.
+    pub async fn rotate_label(&self, call: &Call, id: LabelId) -> Result<LabelRecord, ServiceError> {
+        let caller = self.administrator(call, ROLES).await?;
+        let missing = ServiceError::NotFound("label");
+        let row = self.directory.load().tables.labels.get(&id).cloned().ok_or(missing)?;
+        let changing = self.begin_change().await;
+        // Only now, because of others who rotate; while the key is made, nothing else changes.
+        let generation = record(&self.directory.load().tables, &row)
+            .generation
+            .checked_add(1)
+            .ok_or_else(|| ServiceError::conflict("label", "the label has no more generations"))?;
+        let (key_row, key) = self.make_label_key(id, generation, row.key_kind, self.clock.now()).await?;
+        let record = self.admin_record(Act::Update, &caller, "label", id).detail(format!(
+            "name {}, rotated to generation {generation}, key {}",
+            row.label.name, key_row.key_id
+        ));
+        // In the ring first: as soon as the bulletin names the key, files are sealed for it.
+        self.keys.add(key);
+        self.change(&changing, vec![Change::AddLabelKey(key_row)], record).await?;
+        Ok(self::record(&self.directory.load().tables, &row))
+    }
+
     /// `DELETE /v1/admin/labels/{id}`: always refused.
     ///
     /// # Errors

@@ -1,0 +1,221 @@
+//! Sealing many small files at once, with four syncs of the file system for all of them instead of six syncs for each
+//! (docs/spec/sealing.md, "Groups"). Each file goes through the steps of a single one in their order; what a single file's
+//! `fsync` makes durable before its next step, one `syncfs` makes durable for the group. A file that fails leaves the
+//! group and ends as it would alone; a sync that fails ends the step for all of them.
+
+use super::exchange::{Exchange, Settled};
+use super::journal::{self, Intent};
+use super::root::FolderRoot;
+use super::rule::FolderRule;
+use super::sealer::{Draft, Outcome, Sealer, in_use};
+use super::step::{Safeguard, Step};
+use super::stop::Stop;
+use super::wipe::Wipe;
+use rustix::fs::syncfs;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+/// What became of each file.
+type Results = Vec<Option<Result<Outcome, Stop>>>;
+
+/// A file of the group after some step, and its place in the group.
+struct Member<T> {
+    index: usize,
+    size: u64,
+    at: T,
+}
+
+impl Sealer {
+    /// Seals the files `relative` of `root` by `rule`; one result for each, in order. All are small: whoever opens one of them
+    /// may wait for the others.
+    pub(crate) fn seal_group(
+        &self,
+        root: &FolderRoot,
+        rule: &FolderRule,
+        relative: &[PathBuf],
+    ) -> Vec<Result<Outcome, Stop>> {
+        let mut results: Results = relative.iter().map(|_| None).collect();
+        if let Err(stop) = self.seal_all(root, rule, relative, &mut results) {
+            for result in results.iter_mut().filter(|result| result.is_none()) {
+                *result = Some(Err(stop.again()));
+            }
+        }
+        // None is left out: whoever leaves the group leaves a result.
+        results.into_iter().map(|result| result.unwrap_or(Err(Stop::Vanished))).collect()
+    }
+
+    fn seal_all(
+        &self,
+        root: &FolderRoot,
+        rule: &FolderRule,
+        relative: &[PathBuf],
+        results: &mut Results,
+    ) -> Result<(), Stop> {
+        // Opened before anything is written: a descriptor learns of each write error once, and only of later ones, so that groups
+        // must not share one.
+        let disk = root.reopen_control()?;
+
+        let mut drafts: Vec<Member<Draft>> = Vec::new();
+        for (index, relative) in relative.iter().enumerate() {
+            match self.begin(root, rule, relative) {
+                Ok(None) => put(results, index, Ok(Outcome::AlreadySealed)),
+                Ok(Some((work, keys))) => {
+                    let (id, size) = (work.id.clone(), work.facts.size);
+                    match self.draft(root, rule, keys, work) {
+                        Ok(at) => drafts.push(Member { index, size, at }),
+                        Err(Stop::Died) => return Err(Stop::Died),
+                        Err(stop) => {
+                            self.abandon(root, &id);
+                            put(results, index, Err(stop));
+                        }
+                    }
+                }
+                Err(Stop::Died) => return Err(Stop::Died),
+                Err(stop) => put(results, index, Err(stop)),
+            }
+        }
+        if drafts.is_empty() {
+            return Ok(());
+        }
+        if let Err(stop) = self.sync(Step::SyncEnvelope, &disk) {
+            return Err(self.abandon_all(root, drafts.iter().map(|draft| &draft.at), stop));
+        }
+
+        // All out of the page cache first, then all on their way back.
+        let dropped: Vec<Result<(), Stop>> = drafts.iter().map(|draft| self.drop_cached(&draft.at)).collect();
+        let ahead: Vec<Result<(), Stop>> = drafts.iter().map(|draft| Self::read_ahead(&draft.at)).collect();
+        let cached = dropped.into_iter().zip(ahead).map(|(dropped, ahead)| dropped.and(ahead));
+
+        let mut intended: Vec<Member<(Draft, Intent)>> = Vec::new();
+        for (Member { index, size, at: draft }, cached) in drafts.into_iter().zip(cached) {
+            let Some(relative) = relative.get(index) else { continue };
+            let intent = cached.and_then(|()| self.check(&draft, relative)).and_then(|intent| {
+                if !self.steps.without(Safeguard::Journal) {
+                    self.steps
+                        .run(Step::WriteIntent, || journal::write_intent(root, &draft.work.id, &intent))?;
+                }
+                Ok(intent)
+            });
+            match intent {
+                Ok(intent) => intended.push(Member { index, size, at: (draft, intent) }),
+                Err(Stop::Died) => return Err(Stop::Died),
+                Err(stop) => {
+                    self.abandon(root, &draft.work.id);
+                    put(results, index, Err(stop));
+                }
+            }
+        }
+        if intended.is_empty() {
+            return Ok(());
+        }
+        if let Err(stop) = self.sync(Step::SyncControl, &disk) {
+            return Err(self.abandon_all(root, intended.iter().map(|member| &member.at.0), stop));
+        }
+
+        let mut exchanged: Vec<Member<Exchange>> = Vec::new();
+        for Member { index, size, at: (draft, intent) } in intended {
+            let id = draft.work.id.clone();
+            match self.exchange(root, draft, intent) {
+                Ok(mut exchange) => match self.confirm(&mut exchange, root) {
+                    Ok(()) => exchanged.push(Member { index, size, at: exchange }),
+                    Err(Stop::Died) => return Err(Stop::Died),
+                    Err(stop) => put(results, index, self.end(root, exchange, size, Err(stop))),
+                },
+                Err(Stop::Died) => return Err(Stop::Died),
+                Err(stop) => {
+                    self.abandon(root, &id);
+                    put(results, index, Err(stop));
+                }
+            }
+        }
+        if exchanged.is_empty() {
+            return Ok(());
+        }
+        if let Err(stop) = self.sync(Step::SyncExchanged, &disk) {
+            return self.end_all(root, exchanged, &stop, results);
+        }
+
+        let mut removed: Vec<Member<Exchange>> = Vec::new();
+        for Member { index, size, at: mut exchange } in exchanged {
+            // Overwriting is done file by file.
+            (exchange.complete, exchange.grouped) = (true, exchange.wipe == Wipe::None);
+            match exchange.settle(root, &self.steps) {
+                Ok(Settled::Sealed) => removed.push(Member { index, size, at: exchange }),
+                Err(Stop::Died) => return Err(Stop::Died),
+                Ok(Settled::Restored) => {
+                    put(results, index, Err(in_use("somebody opened it while it was being sealed")));
+                }
+                Ok(Settled::Pending) => {
+                    root.pending().push(exchange);
+                    put(results, index, Err(in_use("somebody opened it while it was being sealed")));
+                }
+                Err(stop) => {
+                    root.pending().push(exchange);
+                    put(results, index, Err(stop));
+                }
+            }
+        }
+        if removed.is_empty() {
+            return Ok(());
+        }
+        let durable = self.sync(Step::SyncUnlink, &disk);
+        for Member { index, size, at: exchange } in removed {
+            let closed = match &durable {
+                Ok(()) => exchange.close_removed(root, &self.steps),
+                Err(stop) => Err(stop.again()),
+            };
+            match closed {
+                Ok(()) => put(results, index, Ok(Outcome::Sealed(size))),
+                Err(Stop::Died) => return Err(Stop::Died),
+                Err(stop) => {
+                    root.pending().push(exchange);
+                    put(results, index, Err(stop));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn sync(&self, step: Step, disk: &OwnedFd) -> Result<(), Stop> {
+        self.steps.run(step, || Ok(syncfs(disk)?))
+    }
+
+    /// Nothing was exchanged yet. Gives `stop` back.
+    fn abandon_all<'d>(
+        &self,
+        root: &FolderRoot,
+        drafts: impl Iterator<Item = &'d Draft>,
+        stop: Stop,
+    ) -> Stop {
+        if !matches!(stop, Stop::Died) {
+            drafts.for_each(|draft| self.abandon(root, &draft.work.id));
+        }
+        stop
+    }
+
+    /// Undoes exchanges that are perhaps not durable.
+    fn end_all(
+        &self,
+        root: &FolderRoot,
+        exchanged: Vec<Member<Exchange>>,
+        stop: &Stop,
+        results: &mut Results,
+    ) -> Result<(), Stop> {
+        if matches!(stop, Stop::Died) {
+            return Err(Stop::Died);
+        }
+        for Member { index, size, at } in exchanged {
+            match self.end(root, at, size, Err(stop.again())) {
+                Err(Stop::Died) => return Err(Stop::Died),
+                result => put(results, index, result),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn put(results: &mut Results, index: usize, result: Result<Outcome, Stop>) {
+    if let Some(place) = results.get_mut(index) {
+        *place = Some(result);
+    }
+}

@@ -1,0 +1,199 @@
+//! A group of files: every step of it fails, or is the last one, in turn, for one file or for all. After it each file is
+//! its old plaintext or a whole envelope of it, and after a restart the journal is empty.
+
+use super::fixture::{Place, open};
+use crate::seal::sealer::Outcome;
+use crate::seal::step::{Fault, Faults, Safeguard, Step};
+use crate::seal::stop::Stop;
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tobari_core::proto::control::UnsealedReason;
+
+const FILES: usize = 4;
+/// Steps that a group leaves to one sync for all.
+const OTHERS: [Step; 2] = [Step::SyncIntent, Step::SyncParent];
+/// Steps that are done once for the group.
+const SYNCS: [Step; 4] = [Step::SyncEnvelope, Step::SyncControl, Step::SyncExchanged, Step::SyncUnlink];
+
+/// A fault at the `nth` time that a step is reached.
+struct Nth {
+    step: Step,
+    nth: usize,
+    before: Fault,
+    after: Fault,
+    count: AtomicUsize,
+}
+
+impl Nth {
+    fn new(step: Step, nth: usize, before: Fault, after: Fault) -> Arc<Self> {
+        Arc::new(Self { step, nth, before, after, count: AtomicUsize::new(0) })
+    }
+}
+
+impl Faults for Nth {
+    fn before(&self, step: Step) -> Fault {
+        let here = step == self.step && self.count.fetch_add(1, Ordering::SeqCst) == self.nth;
+        if here { self.before } else { Fault::None }
+    }
+    fn after(&self, step: Step) -> Fault {
+        let here = step == self.step && self.count.load(Ordering::SeqCst) == self.nth + 1;
+        if here { self.after } else { Fault::None }
+    }
+    fn without(&self, _: Safeguard) -> bool {
+        false
+    }
+    fn spoil(&self, _: &File) {}
+}
+
+fn names() -> Vec<PathBuf> {
+    (0..FILES).map(|number| PathBuf::from(format!("部/{number}.txt"))).collect()
+}
+
+fn content(number: usize) -> String {
+    format!("内容 {number}").repeat(number * 1000 + 1)
+}
+
+fn place(faults: Arc<Nth>) -> Place {
+    let place = Place::with(faults);
+    for (number, name) in names().iter().enumerate() {
+        place.write(name, content(number));
+    }
+    place
+}
+
+/// How many are sealed.
+fn check(place: &Place) -> usize {
+    let mut sealed = 0;
+    for (number, name) in names().iter().enumerate() {
+        let path = place.path(name);
+        if let Some(plaintext) = open(&path) {
+            assert_eq!(plaintext, content(number).as_bytes());
+            sealed += 1;
+        } else {
+            assert_eq!(fs::read(&path).unwrap(), content(number).as_bytes());
+        }
+    }
+    assert_eq!(fs::read_dir(place.path("部")).unwrap().count(), FILES);
+    sealed
+}
+
+fn group(place: &Place, names: &[PathBuf]) -> Vec<Result<Outcome, Stop>> {
+    place.sealer.seal_group(place.root(), &place.rule, names)
+}
+
+/// Until all are sealed: other tests of this process start programs, and a child has all files open until its `exec`.
+fn seal_the_rest(place: &Place) {
+    for _ in 0..20 {
+        group(place, &names());
+        place.sealer.settle_pending(place.root());
+        if check(place) == FILES {
+            return;
+        }
+    }
+    panic!("the files cannot be sealed");
+}
+
+fn steps() -> impl Iterator<Item = Step> {
+    Step::ALL.iter().copied().filter(|step| !OTHERS.contains(step))
+}
+
+#[test]
+fn a_group_is_sealed_with_four_syncs() {
+    let count = |step| {
+        let faults = Nth::new(step, 1 << 30, Fault::None, Fault::None);
+        let place = place(Arc::clone(&faults));
+        let all = group(&place, &names());
+        assert_eq!(all.len(), FILES);
+        if check(&place) < FILES {
+            return None;
+        }
+        assert_eq!(place.journal(), [""; 0]);
+        Some(faults.count.load(Ordering::SeqCst))
+    };
+    for step in Step::ALL.iter().copied() {
+        let expected = match step {
+            step if OTHERS.contains(&step) => 0,
+            step if SYNCS.contains(&step) => 1,
+            _ => FILES,
+        };
+        let counted = (0..20).find_map(|_| count(step));
+        assert_eq!(counted, Some(expected), "{step:?}");
+    }
+}
+
+#[test]
+fn death_at_every_step_of_a_group() {
+    for step in steps() {
+        for nth in [0, FILES - 1] {
+            if SYNCS.contains(&step) && nth > 0 {
+                continue;
+            }
+            for (before, after) in [(Fault::Die, Fault::None), (Fault::None, Fault::Die)] {
+                let mut place = place(Nth::new(step, nth, before, after));
+                group(&place, &names());
+                check(&place);
+                place.restart();
+                assert!(place.root().pending().is_empty(), "{step:?} {nth} {before:?}");
+                assert_eq!(place.journal(), [""; 0], "{step:?} {nth} {before:?}");
+                check(&place);
+                seal_the_rest(&place);
+            }
+        }
+    }
+}
+
+#[test]
+fn failure_of_every_step_of_a_group() {
+    const EIO: i32 = 5;
+    const ENOSPC: i32 = 28;
+    for step in steps() {
+        for errno in [EIO, ENOSPC] {
+            let mut place = place(Nth::new(step, 0, Fault::Errno(errno), Fault::None));
+            let results = group(&place, &names());
+            let expected = if errno == EIO { UnsealedReason::System } else { UnsealedReason::NoSpace };
+            let failed = results
+                .iter()
+                .filter_map(|result| result.as_ref().err()?.report())
+                .filter(|(reason, _)| *reason == expected)
+                .count();
+            if SYNCS.contains(&step) {
+                assert_eq!(failed, FILES, "{step:?} {errno}");
+            } else {
+                assert_eq!(failed, 1, "{step:?} {errno}");
+            }
+            check(&place);
+            place.sealer.settle_pending(place.root());
+            assert!(place.root().pending().is_empty(), "{step:?} {errno}");
+            seal_the_rest(&place);
+            place.restart();
+            assert_eq!(place.journal(), [""; 0], "{step:?} {errno}");
+            assert_eq!(check(&place), FILES);
+        }
+    }
+}
+
+#[test]
+fn one_that_cannot_be_sealed_does_not_hold_up_the_others() {
+    let place = place(Nth::new(Step::OpenParent, 1 << 30, Fault::None, Fault::None));
+    let writer = File::options().append(true).open(place.path(&names()[1])).unwrap();
+    fs::hard_link(place.path(&names()[2]), place.path("other")).unwrap();
+    let mut all = names();
+    all.push("部/gone".into());
+    for _ in 0..20 {
+        let results = group(&place, &all);
+        assert!(matches!(&results[1], Err(stop) if stop.report().unwrap().0 == UnsealedReason::InUse));
+        assert!(matches!(&results[2], Err(stop) if stop.report().unwrap().0 == UnsealedReason::HardLinked));
+        assert!(matches!(&results[4], Err(Stop::Vanished)));
+        if check(&place) == 2 {
+            break;
+        }
+    }
+    drop(writer);
+    assert_eq!(check(&place), 2);
+    assert_eq!(place.journal(), [""; 0]);
+    fs::remove_file(place.path("other")).unwrap();
+    seal_the_rest(&place);
+    assert!(group(&place, &names()).iter().all(|result| matches!(result, Ok(Outcome::AlreadySealed))));
+}
