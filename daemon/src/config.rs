@@ -51,6 +51,8 @@ pub struct RawConfig {
     pub log: Option<String>,
     /// How often the key server is asked for a new bulletin, in seconds.
     pub bulletin_poll_seconds: Option<u64>,
+    /// Where metrics are written for node-exporter; nowhere when left out.
+    pub metrics_file: Option<PathBuf>,
     /// Limits of the control socket.
     #[serde(default)]
     pub control: RawControl,
@@ -112,6 +114,8 @@ pub struct Config {
     pub log: String,
     /// How often the key server is asked for a new bulletin.
     pub bulletin_poll: Duration,
+    /// Where metrics are written.
+    pub metrics_file: Option<PathBuf>,
     /// Limits of the control socket.
     pub control: ControlLimits,
     /// How the folder side behaves.
@@ -195,6 +199,10 @@ impl TryFrom<RawConfig> for Config {
             roles,
             log,
             bulletin_poll: seconds("bulletin_poll_seconds", raw.bulletin_poll_seconds, 15, 1..=86_400)?,
+            metrics_file: raw
+                .metrics_file
+                .map(|path| absolute("metrics_file", Some(path), ""))
+                .transpose()?,
             control: ControlLimits {
                 connections,
                 connections_per_user: within(
@@ -328,6 +336,7 @@ mod tests {
             roles = ["view"]
             log = "debug"
             bulletin_poll_seconds = 5
+            metrics_file = "/srv/tobari.prom"
             [control]
             connections = 10
             connections_per_user = 2
@@ -347,6 +356,7 @@ mod tests {
         )
         .unwrap();
         assert_eq!(config.roles, BTreeSet::from([Role::View]));
+        assert_eq!(config.metrics_file.as_deref(), Some(Path::new("/srv/tobari.prom")));
         assert_eq!(config.control.connections_per_user, 2);
         assert_eq!(config.control.idle, Duration::from_secs(9));
         assert_eq!(config.seal.sweep_interval, Duration::from_secs(30));
@@ -368,6 +378,7 @@ mod tests {
             ("roles = ['gateway']", "gateway"),
             ("state_dir = 'x'", "state_dir"),
             ("socket = 'run/x.sock'", "socket"),
+            ("metrics_file = 'x'", "metrics_file"),
             ("bulletin_poll_seconds = 0", "bulletin_poll_seconds"),
             ("bulletin_poll_seconds = 'x'", "bulletin_poll_seconds"),
             ("log = 'a=b=c'", "log"),

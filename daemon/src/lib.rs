@@ -17,6 +17,7 @@ pub mod grants;
 pub mod info;
 pub mod log;
 pub mod message;
+pub mod metrics;
 pub mod open;
 pub mod pin;
 pub mod process;

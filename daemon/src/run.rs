@@ -76,7 +76,7 @@ pub fn run(config: Config, clock: Arc<dyn Clock>) -> Result<(), RunError> {
     let signals = runtime.block_on(async { Signals::new() })?;
     let control = Control::start(&config.socket, config.control, Arc::clone(&service))
         .map_err(|source| RunError::Socket { path: config.socket.clone(), source })?;
-    let poller = Poller::start(config.bulletin_poll, Arc::clone(&service))?;
+    let poller = Poller::start(config.bulletin_poll, config.metrics_file, Arc::clone(&service))?;
     notify(&[NotifyState::Ready]);
     tracing::info!(socket = %config.socket.display(), version = env!("CARGO_PKG_VERSION"), "tobarid is ready");
 
@@ -155,7 +155,7 @@ struct Poller {
 }
 
 impl Poller {
-    fn start(interval: Duration, service: Arc<Service>) -> io::Result<Self> {
+    fn start(interval: Duration, metrics: Option<PathBuf>, service: Arc<Service>) -> io::Result<Self> {
         let (stop, stopped) = mpsc::channel();
         let thread = std::thread::Builder::new().name(String::from("bulletin")).spawn(move || {
             let mut well = true;
@@ -175,6 +175,11 @@ impl Poller {
                         );
                     }
                     Err(problem) => tracing::debug!(why = problem.detail, "the bulletin cannot be fetched"),
+                }
+                if let Some(path) = &metrics
+                    && let Err(error) = service.write_metrics(path)
+                {
+                    tracing::warn!(path = %path.display(), %error, "failed to write the metrics");
                 }
                 if stopped.recv_timeout(interval) != Err(mpsc::RecvTimeoutError::Timeout) {
                     return;

@@ -371,6 +371,15 @@ impl Service {
         }
     }
 
+    /// Writes the folders' coverage for node-exporter.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn write_metrics(&self, path: &std::path::Path) -> std::io::Result<()> {
+        let folders = self.engine().as_ref().map_or_else(Vec::new, |engine| engine.status().0);
+        crate::metrics::write(path, &folders, self.clock.now())
+    }
+
     fn engine(&self) -> MutexGuard<'_, Option<Engine>> {
         self.engine.lock().unwrap_or_else(PoisonError::into_inner)
     }
