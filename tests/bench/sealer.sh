@@ -74,7 +74,11 @@ tobari admin label add other --level 200 >/dev/null
 for label in bench other; do
     tobari admin rule add --label $label --group any --allow view,relabel >/dev/null
 done
-login() { tobari login admin --password-stdin <"$dir/password" >/dev/null; }
+# Rules apply to members of a group.
+tobari admin group add unit >/dev/null
+tobari admin post add member --rank 10 >/dev/null
+tobari admin person add worker --membership unit:member --role key-custodian --password-stdin <"$dir/password" >/dev/null
+login() { tobari login ${1:-admin} --password-stdin <"$dir/password" >/dev/null; }
 designate() { mkdir -p "$1"; tobari admin folder add "$1" --label bench >/dev/null; }
 status() { tobari status --json | jq -r "[.folders[] | select(.folder.path == \"$1\")][0].$2"; }
 sealed_is() { [ "$(status "$1" sealed)" -ge "$2" ]; }
@@ -195,7 +199,7 @@ fi
 
 if wants relabel; then
     printf '\nHeaders of %s sealed files\n' "$files"
-    login
+    login worker
     begin=$(now)
     tobari admin relabel "$dir/plain" --label other
     took=$(since "$begin")

@@ -33,7 +33,7 @@ pub(super) fn run(args: Admin, app: &mut App) -> Result<(), Error> {
         Admin::Terminal(args) => terminal::run(args, &mut server, app),
         Admin::Token(args) => token::run(args, &mut server, app),
         Admin::Preset(args) => preset::run(args, &mut server, app),
-        Admin::Relabel(args) => rewrite::relabel(&args, &mut server, app),
+        Admin::Relabel(args) => rewrite::relabel(&args, app),
         Admin::Rewrap(args) => rewrite::rewrap(&args, app),
         Admin::Reseal(args) => rewrite::reseal(&args, app),
         Admin::Audit(args) => audit::run(&args, &mut server, app),

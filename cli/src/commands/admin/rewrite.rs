@@ -5,7 +5,7 @@
 //! find them; one that a power cut leaves behind is used by the next run over the same files.
 
 use super::super::text;
-use super::server::Server;
+use super::names;
 use crate::app::App;
 use crate::args::admin::{Paths, Relabel};
 use crate::arguments;
@@ -20,6 +20,7 @@ use std::fs::File;
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use tobari_core::proto::bulletin::LabelKeys;
 use tobari_core::proto::control::{Answer, MAX_REWRITE, NewHeader, Request, Rewritten};
 
 /// Where magic and file id end in an envelope (docs/spec/envelope.md, "Fixed fields").
@@ -35,8 +36,14 @@ struct Counts {
 }
 
 /// `tobari admin relabel`.
-pub(super) fn relabel(args: &Relabel, server: &mut Server, app: &mut App) -> Result<(), Error> {
-    let label = server.label(&args.label)?;
+pub(super) fn relabel(args: &Relabel, app: &mut App) -> Result<(), Error> {
+    let mut client = app.client()?;
+    client.ask(&Request::Refresh, &[])?;
+    // By the bulletin: whoever has the right need not be an administrator.
+    let labels = client.notice()?.bulletin.labels;
+    drop(client);
+    let name = |one: &LabelKeys| one.label.name.clone();
+    let label = names::one("label", &args.label, &labels, |one| one.label.id, name)?;
     headers(NewHeader::Label { label }, &args.paths, app)
 }
 
