@@ -87,6 +87,7 @@ mod tests {
             sealed_bytes: 8,
             waiting: 1,
             swept_at: None,
+            sweep: None,
             files: Some(4),
             plain: 1,
             plain_since: "2026-11-21T09:29:00Z".parse().ok(),
