@@ -243,18 +243,30 @@ impl Due<'_> {
 
 /// The encapsulations of one batch, by label.
 #[derive(Default)]
-struct Epochs(Mutex<Vec<(Arc<LabelRecipients>, Arc<Epoch>, Instant, u32)>>);
+struct Epochs(Mutex<Vec<Current>>);
+
+struct Current {
+    keys: Arc<LabelRecipients>,
+    epoch: Arc<Epoch>,
+    since: Instant,
+    files: u32,
+}
 
 impl Epochs {
     fn current(&self, keys: &Arc<LabelRecipients>) -> Result<Arc<Epoch>, Failure> {
         let mut all = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        all.retain(|(_, _, since, files)| since.elapsed() < EPOCH_LIFE && *files < EPOCH_FILES);
-        if let Some((_, epoch, _, files)) = all.iter_mut().find(|(of, ..)| of == keys) {
-            *files += 1;
-            return Ok(Arc::clone(epoch));
+        all.retain(|one| one.since.elapsed() < EPOCH_LIFE && one.files < EPOCH_FILES);
+        if let Some(one) = all.iter_mut().find(|one| one.keys == *keys) {
+            one.files += 1;
+            return Ok(Arc::clone(&one.epoch));
         }
         let epoch = Arc::new(new_epoch(keys)?);
-        all.push((Arc::clone(keys), Arc::clone(&epoch), Instant::now(), 1));
+        all.push(Current {
+            keys: Arc::clone(keys),
+            epoch: Arc::clone(&epoch),
+            since: Instant::now(),
+            files: 1,
+        });
         Ok(epoch)
     }
 }
@@ -382,5 +394,6 @@ fn write_failure(error: WriteError) -> Failure {
 }
 
 fn failed(failure: Failure) -> Rewritten {
-    Rewritten::Failed { problem: failure.problem, rights: failure.rights, reasons: failure.reasons }
+    let Failure { problem, rights, reasons, particulars, .. } = failure;
+    Rewritten::Failed { problem, rights, reasons, particulars: Box::new(particulars) }
 }

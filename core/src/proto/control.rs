@@ -167,6 +167,9 @@ pub enum Rewritten {
         /// The rules that decided, where the policy refused.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         reasons: Vec<super::api::Reason>,
+        /// What a message in the user's language names.
+        #[serde(default)]
+        particulars: Box<Particulars>,
     },
 }
 

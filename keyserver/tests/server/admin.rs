@@ -58,6 +58,7 @@ fn routes(case: &Reference) -> Vec<(&'static str, String, Value, &'static [&'sta
         routes.push(("PUT", one.clone(), input, role));
         routes.push(("DELETE", one, Value::Null, role));
     }
+    routes.push(("POST", format!("/v1/admin/labels/{ID}/rotate"), Value::Null, &["key-custodian"]));
     routes.push(("POST", String::from("/v1/admin/enrolment-tokens"), json!({}), &["terminals"]));
     routes.push(("GET", String::from("/v1/admin/audit"), Value::Null, &["auditor"]));
     routes.push(("GET", String::from("/v1/admin/audit/verify"), Value::Null, &["auditor"]));

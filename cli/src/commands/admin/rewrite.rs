@@ -159,10 +159,10 @@ impl Run {
             match outcome {
                 Rewritten::Done => self.counts.done += 1,
                 Rewritten::Current => self.counts.current += 1,
-                Rewritten::Failed { problem, rights, reasons } => {
+                Rewritten::Failed { problem, rights, reasons, particulars } => {
                     self.counts.failed += 1;
                     let subject = Some(one.path.to_string_lossy().into_owned());
-                    app.report(&Error::Problem { problem: Box::new(problem), subject, rights, reasons });
+                    app.report(&Error::refused(problem, subject, rights, reasons, *particulars));
                 }
             }
             // One with contents is still needed.
