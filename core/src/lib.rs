@@ -9,5 +9,6 @@ pub mod clock;
 pub mod crypto;
 pub mod envelope;
 pub mod ids;
+pub mod message;
 pub mod policy;
 pub mod proto;

@@ -7,11 +7,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use tobari_core::clock::SystemClock;
+use tobari_core::message::{Language, Message};
 use tobari_daemon::args::{Arguments, Command, Enrol, Run};
 use tobari_daemon::config::{Config, DEFAULT_CONFIG, RawConfig};
 use tobari_daemon::enrol::{EnrolError, EnrolSettings, enrol};
-use tobari_daemon::message::{Language, Message};
-use tobari_daemon::{log, process, run};
+use tobari_daemon::{log, message, process, run};
 use zeroize::Zeroizing;
 
 fn main() -> ExitCode {
@@ -25,9 +25,10 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let mut stderr = std::io::stderr().lock();
-            let message = Message::from(&error);
-            let _nowhere_else_to_say_it = writeln!(stderr, "tobarid: error: {}", language.error(&message));
-            if let Some(hint) = language.hint(&message) {
+            let said = message::of(&error);
+            let _nowhere_else_to_say_it =
+                writeln!(stderr, "tobarid: error: {}", message::problem(language, &said));
+            if let Some(hint) = message::hint(language, &said) {
                 let _nowhere_else_to_say_it = writeln!(stderr, "tobarid: hint: {hint}");
             }
             ExitCode::FAILURE
@@ -62,7 +63,8 @@ fn enrol_command(arguments: Enrol, language: Language) -> anyhow::Result<()> {
     };
     let runtime = run::runtime()?;
     let terminal = enrol(&settings, runtime.handle(), Arc::new(SystemClock))?;
-    writeln!(std::io::stdout(), "{}", language.enrolled(terminal))?;
+    let enrolled = Message::new("enrolled").with("terminal", terminal);
+    writeln!(std::io::stdout(), "{}", message::text(language, &enrolled))?;
     Ok(())
 }
 

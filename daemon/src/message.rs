@@ -6,9 +6,10 @@ use crate::enrol::EnrolError;
 use crate::run::RunError;
 use crate::state::StateError;
 use fluent_templates::fluent_bundle::FluentValue;
-use fluent_templates::{LanguageIdentifier, Loader as _, langid, static_loader};
+use fluent_templates::{Loader as _, langid, static_loader};
 use std::borrow::Cow;
 use std::collections::HashMap;
+use tobari_core::message::{Language, Message};
 use tobari_core::proto::problem::ProblemCode;
 
 static_loader! {
@@ -19,95 +20,43 @@ static_loader! {
     };
 }
 
-/// Environment variables that choose the language, the first that is set; the same as those of `tobari`.
-pub const LANGUAGE_ENV: [&str; 4] = ["TOBARI_LANG", "LC_ALL", "LC_MESSAGES", "LANG"];
-
-/// A language of messages.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Language {
-    /// Japanese.
-    Ja,
-    /// English.
-    En,
+fn find(language: Language, id: &str, message: &Message) -> Option<String> {
+    let language = match language {
+        Language::Ja => langid!("ja"),
+        Language::En => langid!("en"),
+    };
+    let arguments: HashMap<Cow<'static, str>, FluentValue<'static>> =
+        message.arguments.iter().map(|(name, value)| (Cow::from(*name), value.clone().into())).collect();
+    TEXTS.try_lookup_with_args(&language, id, &arguments)
 }
 
-impl Language {
-    /// What [`LANGUAGE_ENV`] says; English unless that is Japanese.
-    pub fn choose(variable: impl Fn(&str) -> Option<String>) -> Self {
-        let chosen = LANGUAGE_ENV.into_iter().filter_map(variable).find(|value| !value.is_empty());
-        match chosen {
-            Some(locale) if locale == "ja" || locale.starts_with("ja_") || locale.starts_with("ja.") => {
-                Self::Ja
-            }
-            _ => Self::En,
-        }
-    }
-
-    fn identifier(self) -> LanguageIdentifier {
-        match self {
-            Self::Ja => langid!("ja"),
-            Self::En => langid!("en"),
-        }
-    }
-
-    fn find(self, id: &str, arguments: &[(&'static str, String)]) -> Option<String> {
-        let arguments: HashMap<Cow<'static, str>, FluentValue<'static>> =
-            arguments.iter().map(|(name, value)| (Cow::from(*name), value.clone().into())).collect();
-        TEXTS.try_lookup_with_args(&self.identifier(), id, &arguments)
-    }
-
-    /// What happened.
-    pub fn error(self, message: &Message) -> String {
-        self.find(&format!("error-{}", message.id), &message.arguments)
-            .unwrap_or_else(|| message.id.to_owned())
-    }
-
-    /// What to do about it, where there is something to do.
-    pub fn hint(self, message: &Message) -> Option<String> {
-        self.find(&format!("hint-{}", message.id), &message.arguments)
-    }
-
-    /// `tobarid enrol` succeeded.
-    pub fn enrolled(self, terminal: tobari_core::ids::TerminalId) -> String {
-        self.find("enrolled", &[("terminal", terminal.to_string())]).unwrap_or_else(|| terminal.to_string())
-    }
+/// What happened.
+pub fn problem(language: Language, message: &Message) -> String {
+    find(language, &format!("error-{}", message.id), message).unwrap_or_else(|| message.id.to_owned())
 }
 
-/// An error as a message in no language yet.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Message {
-    id: &'static str,
-    arguments: Vec<(&'static str, String)>,
+/// What to do about it, where there is something to do.
+pub fn hint(language: Language, message: &Message) -> Option<String> {
+    find(language, &format!("hint-{}", message.id), message)
 }
 
-impl Message {
-    fn new(id: &'static str) -> Self {
-        Self { id, arguments: Vec::new() }
-    }
-
-    fn with(mut self, name: &'static str, value: impl std::fmt::Display) -> Self {
-        self.arguments.push((name, value.to_string()));
-        self
-    }
-
-    fn detail(self, detail: impl std::fmt::Display) -> Self {
-        self.with("detail", detail)
-    }
+/// What a command says on standard output, or asks.
+pub fn text(language: Language, message: &Message) -> String {
+    find(language, message.id, message).unwrap_or_else(|| message.id.to_owned())
 }
 
-impl From<&anyhow::Error> for Message {
-    fn from(error: &anyhow::Error) -> Self {
-        if let Some(error) = error.downcast_ref::<EnrolError>() {
-            return error.into();
-        }
-        if let Some(error) = error.downcast_ref::<RunError>() {
-            return error.into();
-        }
-        if let Some(error) = error.downcast_ref::<ConfigError>() {
-            return error.into();
-        }
-        Self::new("other").detail(format!("{error:#}"))
+/// The message of an error that ended a command.
+pub fn of(error: &anyhow::Error) -> Message {
+    if let Some(error) = error.downcast_ref::<EnrolError>() {
+        return error.into();
     }
+    if let Some(error) = error.downcast_ref::<RunError>() {
+        return error.into();
+    }
+    if let Some(error) = error.downcast_ref::<ConfigError>() {
+        return error.into();
+    }
+    Message::new("other").detail(format!("{error:#}"))
 }
 
 impl From<&EnrolError> for Message {
@@ -200,27 +149,14 @@ mod tests {
     #[test]
     fn errors_are_told_in_the_language_of_the_environment_with_the_next_step() {
         let error = anyhow::Error::new(RunError::State(StateError::NotEnrolled(PathBuf::from("/x"))));
-        let message = Message::from(&error);
-        assert_eq!(Language::En.error(&message), error.to_string());
-        assert_eq!(Language::Ja.error(&message), "この端末は登録されていません: /x に登録がありません");
+        let message = of(&error);
+        assert_eq!(problem(Language::En, &message), error.to_string());
+        assert_eq!(problem(Language::Ja, &message), "この端末は登録されていません: /x に登録がありません");
         assert_eq!(
-            Language::Ja.hint(&message).as_deref(),
+            hint(Language::Ja, &message).as_deref(),
             Some("先に「tobarid enrol」でこの機械を登録してください")
         );
-        let message = Message::from(&anyhow::anyhow!("why"));
-        assert_eq!((Language::En.error(&message).as_str(), Language::En.hint(&message)), ("why", None));
-    }
-
-    #[test]
-    fn the_first_variable_that_is_set_chooses() {
-        let choose = |set: &[(&str, &str)]| {
-            Language::choose(|name| {
-                set.iter().find(|(variable, _)| *variable == name).map(|(_, value)| (*value).to_owned())
-            })
-        };
-        assert_eq!(choose(&[]), Language::En);
-        assert_eq!(choose(&[("LANG", "ja_JP.UTF-8")]), Language::Ja);
-        assert_eq!(choose(&[("LANG", "ja_JP.UTF-8"), ("LC_ALL", "C")]), Language::En);
-        assert_eq!(choose(&[("LANG", "C"), ("TOBARI_LANG", "ja")]), Language::Ja);
+        let message = of(&anyhow::anyhow!("why"));
+        assert_eq!((problem(Language::En, &message).as_str(), hint(Language::En, &message)), ("why", None));
     }
 }

@@ -5,7 +5,8 @@
 use clap::Parser as _;
 use std::io::Write as _;
 use std::process::ExitCode;
-use tobari_keyserver::message::{Language, Message};
+use tobari_core::message::{Language, Message};
+use tobari_keyserver::message::{hint, problem};
 
 fn main() -> ExitCode {
     let args = tobari_keyserver::args::Args::parse();
@@ -16,8 +17,8 @@ fn main() -> ExitCode {
             let message = Message::from(&error);
             let mut stderr = std::io::stderr().lock();
             // Nothing to be done when even standard error is gone.
-            let _ = writeln!(stderr, "tobari-keyserver: error: {}", language.error(&message));
-            if let Some(hint) = language.hint(&message) {
+            let _ = writeln!(stderr, "tobari-keyserver: error: {}", problem(language, &message));
+            if let Some(hint) = hint(language, &message) {
                 let _ = writeln!(stderr, "tobari-keyserver: hint: {hint}");
             }
             ExitCode::FAILURE

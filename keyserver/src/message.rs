@@ -10,9 +10,10 @@ use crate::root_key::RootKeyError;
 use crate::service::ServiceError;
 use crate::store::StoreError;
 use fluent_templates::fluent_bundle::FluentValue;
-use fluent_templates::{LanguageIdentifier, Loader as _, langid, static_loader};
+use fluent_templates::{Loader as _, langid, static_loader};
 use std::borrow::Cow;
 use std::collections::HashMap;
+use tobari_core::message::{Language, Message};
 
 static_loader! {
     static TEXTS = {
@@ -22,86 +23,29 @@ static_loader! {
     };
 }
 
-/// Environment variables that choose the language, the first that is set; the same as those of `tobari`.
-pub const LANGUAGE_ENV: [&str; 4] = ["TOBARI_LANG", "LC_ALL", "LC_MESSAGES", "LANG"];
-
-/// A language of messages.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Language {
-    /// Japanese.
-    Ja,
-    /// English.
-    En,
+fn find(language: Language, id: &str, message: &Message) -> Option<String> {
+    let language = match language {
+        Language::Ja => langid!("ja"),
+        Language::En => langid!("en"),
+    };
+    let arguments: HashMap<Cow<'static, str>, FluentValue<'static>> =
+        message.arguments.iter().map(|(name, value)| (Cow::from(*name), value.clone().into())).collect();
+    TEXTS.try_lookup_with_args(&language, id, &arguments)
 }
 
-impl Language {
-    /// What [`LANGUAGE_ENV`] says; English unless that is Japanese.
-    pub fn choose(variable: impl Fn(&str) -> Option<String>) -> Self {
-        let chosen = LANGUAGE_ENV.into_iter().filter_map(variable).find(|value| !value.is_empty());
-        match chosen {
-            Some(locale) if locale == "ja" || locale.starts_with("ja_") || locale.starts_with("ja.") => {
-                Self::Ja
-            }
-            _ => Self::En,
-        }
-    }
-
-    fn identifier(self) -> LanguageIdentifier {
-        match self {
-            Self::Ja => langid!("ja"),
-            Self::En => langid!("en"),
-        }
-    }
-
-    fn find(self, id: &str, message: &Message) -> Option<String> {
-        let arguments: HashMap<Cow<'static, str>, FluentValue<'static>> = message
-            .arguments
-            .iter()
-            .map(|(name, value)| (Cow::from(*name), FluentValue::from(value.clone())))
-            .collect();
-        TEXTS.try_lookup_with_args(&self.identifier(), id, &arguments)
-    }
-
-    /// What happened.
-    pub fn error(self, message: &Message) -> String {
-        self.find(&format!("error-{}", message.id), message).unwrap_or_else(|| message.id.to_owned())
-    }
-
-    /// What to do about it.
-    pub fn hint(self, message: &Message) -> Option<String> {
-        self.find(&format!("hint-{}", message.id), message)
-    }
-
-    /// What a command says on standard output, or asks.
-    pub(crate) fn text(self, message: &Message) -> String {
-        self.find(message.id, message).unwrap_or_else(|| message.id.to_owned())
-    }
+/// What happened.
+pub fn problem(language: Language, message: &Message) -> String {
+    find(language, &format!("error-{}", message.id), message).unwrap_or_else(|| message.id.to_owned())
 }
 
-/// A message in no language yet.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Message {
-    id: &'static str,
-    arguments: Vec<(&'static str, String)>,
+/// What to do about it, where there is something to do.
+pub fn hint(language: Language, message: &Message) -> Option<String> {
+    find(language, &format!("hint-{}", message.id), message)
 }
 
-impl Message {
-    pub(crate) fn new(id: &'static str) -> Self {
-        Self { id, arguments: Vec::new() }
-    }
-
-    pub(crate) fn with(mut self, name: &'static str, value: impl std::fmt::Display) -> Self {
-        self.arguments.push((name, value.to_string()));
-        self
-    }
-
-    pub(crate) fn path(self, path: &std::path::Path) -> Self {
-        self.with("path", path.display())
-    }
-
-    fn detail(self, error: &dyn std::error::Error) -> Self {
-        self.with("detail", Causes(error))
-    }
+/// What a command says on standard output, or asks.
+pub fn text(language: Language, message: &Message) -> String {
+    find(language, message.id, message).unwrap_or_else(|| message.id.to_owned())
 }
 
 impl From<&CommandError> for Message {
@@ -109,8 +53,8 @@ impl From<&CommandError> for Message {
         use CommandError as E;
         match error {
             E::Config(error) => error.into(),
-            E::PasswordFile { path, source } => Self::new("password-file").path(path).detail(source),
-            E::NoTerminal(source) => Self::new("no-terminal").detail(source),
+            E::PasswordFile { path, source } => Self::new("password-file").path(path).detail(Causes(source)),
+            E::NoTerminal(source) => Self::new("no-terminal").detail(Causes(source)),
             E::PasswordsDiffer => Self::new("passwords-differ"),
             E::DatabaseExists(path) => Self::new("database-exists").path(path),
             E::Exists(path) => Self::new("exists").path(path),
@@ -118,21 +62,21 @@ impl From<&CommandError> for Message {
             E::InUse(path) => Self::new("in-use").path(path),
             E::RootKey(error) => error.into(),
             E::Service(error) => error.into(),
-            E::Write { path, source } => Self::new("write").path(path).detail(source),
+            E::Write { path, source } => Self::new("write").path(path).detail(Causes(source)),
             E::Database { path, source: source @ StoreError::TooNew { .. } } => {
-                Self::new("database-new").path(path).detail(source)
+                Self::new("database-new").path(path).detail(Causes(source))
             }
-            E::Database { path, source } => Self::new("database").path(path).detail(source),
+            E::Database { path, source } => Self::new("database").path(path).detail(Causes(source)),
             E::DatabaseIncomplete(path) => Self::new("database-incomplete").path(path),
             E::Audit(error) => error.into(),
             E::Listen(ServeError::Listen { address, source }) => {
-                Self::new("listen").with("address", address).detail(source)
+                Self::new("listen").with("address", address).detail(Causes(source))
             }
             E::Listen(error @ (ServeError::Tls(_) | ServeError::Certificate(_))) => {
-                Self::new("certificate").detail(error)
+                Self::new("certificate").detail(Causes(error))
             }
-            E::System(source) => Self::new("system").detail(source),
-            E::SelfCheck(error) => Self::new("self-check").detail(error),
+            E::System(source) => Self::new("system").detail(Causes(source)),
+            E::SelfCheck(error) => Self::new("self-check").detail(Causes(error)),
         }
     }
 }
@@ -141,7 +85,7 @@ impl From<&ConfigError> for Message {
     fn from(error: &ConfigError) -> Self {
         match error {
             ConfigError::Unreadable { path, source } => {
-                Self::new("configuration-unreadable").path(path).detail(source)
+                Self::new("configuration-unreadable").path(path).detail(Causes(source))
             }
             ConfigError::Malformed { path, source } => {
                 Self::new("configuration-malformed").path(path).with("detail", source.to_string().trim_end())
@@ -163,7 +107,7 @@ impl From<&RootKeyError> for Message {
     fn from(error: &RootKeyError) -> Self {
         match error {
             RootKeyError::Unreadable { path, source } => {
-                Self::new("root-key-unreadable").path(path).detail(source)
+                Self::new("root-key-unreadable").path(path).detail(Causes(source))
             }
             RootKeyError::OpenToOthers { path, mode } => {
                 Self::new("root-key-open").path(path).with("mode", format!("{mode:o}"))
@@ -183,7 +127,7 @@ impl From<&ServiceError> for Message {
             ServiceError::AuditNotIntact(error) => error.into(),
             ServiceError::AuditUnavailable => Self::new("audit-unavailable"),
             // The rest is about requests or damage; the text of either says which.
-            error => Self::new("service").detail(error),
+            error => Self::new("service").detail(Causes(error)),
         }
     }
 }
@@ -195,7 +139,7 @@ impl From<&ChainError> for Message {
                 Self::new("audit-gap").with("expected", expected).with("found", found)
             }
             ChainError::Broken { sequence } => Self::new("audit-broken").with("sequence", sequence),
-            ChainError::Store(error) => Self::new("audit-unreadable").detail(error),
+            ChainError::Store(error) => Self::new("audit-unreadable").detail(Causes(error)),
         }
     }
 }
@@ -276,7 +220,7 @@ mod tests {
             let message = Message::from(&error);
             told.insert(message.id);
             for language in [Language::En, Language::Ja] {
-                let (error, hint) = (language.error(&message), language.hint(&message).unwrap());
+                let (error, hint) = (problem(language, &message), hint(language, &message).unwrap());
                 assert!(!error.contains("{$") && !hint.contains("{$"), "{message:?}");
                 assert_ne!(error, message.id);
                 assert_eq!(hint.is_ascii(), language == Language::En);
@@ -292,22 +236,9 @@ mod tests {
         let path = PathBuf::from("/srv/root.key");
         let message = Message::from(&CommandError::from(RootKeyError::OpenToOthers { path, mode: 0o644 }));
         assert_eq!(
-            Language::Ja.error(&message),
+            problem(Language::Ja, &message),
             "ルート鍵 /srv/root.key をほかの利用者も読めます (モード 644)"
         );
-        assert_eq!(Language::En.hint(&message).as_deref(), Some("chmod 600 /srv/root.key"));
-    }
-
-    #[test]
-    fn the_first_variable_that_is_set_chooses() {
-        let choose = |set: &[(&str, &str)]| {
-            Language::choose(|name| {
-                set.iter().find(|(variable, _)| *variable == name).map(|(_, value)| (*value).to_owned())
-            })
-        };
-        assert_eq!(choose(&[]), Language::En);
-        assert_eq!(choose(&[("LANG", "ja_JP.UTF-8")]), Language::Ja);
-        assert_eq!(choose(&[("LANG", "ja_JP.UTF-8"), ("LC_ALL", "C")]), Language::En);
-        assert_eq!(choose(&[("LANG", "C"), ("TOBARI_LANG", "ja")]), Language::Ja);
+        assert_eq!(hint(Language::En, &message).as_deref(), Some("chmod 600 /srv/root.key"));
     }
 }

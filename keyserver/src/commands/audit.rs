@@ -3,8 +3,8 @@
 use super::{CommandError, Say, open_store};
 use crate::args::StoreArgs;
 use crate::audit::chain;
-use crate::message::Message;
 use data_encoding::HEXLOWER;
+use tobari_core::message::Message;
 
 pub(super) async fn verify(args: &StoreArgs, say: Say) -> Result<(), CommandError> {
     let store = open_store(&args.data_dir).await?;

@@ -1,5 +1,5 @@
 //! Why a command was not done: by who is at fault, with what, which and the cause as data.
-//! [`Message`](crate::message::Message) says it to the operator in a language, with the next step.
+//! [`Message`](tobari_core::message::Message) says it to the operator in a language, with the next step.
 
 use crate::audit::chain::ChainError;
 use crate::config::ConfigError;

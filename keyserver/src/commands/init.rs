@@ -3,7 +3,7 @@
 
 use super::{CommandError, Say};
 use crate::args::InitArgs;
-use crate::message::Message;
+use crate::message::text;
 use crate::service::Setup;
 use crate::store::Store;
 use crate::store::sqlite::SqliteStore;
@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tobari_core::clock::Clock;
 use tobari_core::crypto::RecipientPrivateKey;
+use tobari_core::message::Message;
 use zeroize::Zeroizing;
 
 /// Names that every server certificate has.
@@ -141,7 +142,7 @@ fn password(args: &InitArgs, say: Say) -> Result<Zeroizing<String>, CommandError
         return Ok(Zeroizing::new(text.lines().next().unwrap_or_default().to_owned()));
     }
     let ask = |prompt: Message| {
-        rpassword::prompt_password(format!("{} ", say.0.text(&prompt)))
+        rpassword::prompt_password(format!("{} ", text(say.0, &prompt)))
             .map(Zeroizing::new)
             .map_err(CommandError::NoTerminal)
     };

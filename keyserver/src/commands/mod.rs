@@ -8,12 +8,13 @@ mod token;
 
 use crate::args::{Args, AuditCommand, Command};
 use crate::files;
-use crate::message::{Language, Message};
+use crate::message;
 use crate::store::sqlite::SqliteStore;
 pub use error::CommandError;
 use std::io::Write as _;
 use std::path::Path;
 use tobari_core::clock::SystemClock;
+use tobari_core::message::{Language, Message};
 
 /// Does what the command line says.
 ///
@@ -57,6 +58,6 @@ struct Say(Language);
 
 impl Say {
     fn line(self, message: &Message) -> Result<(), CommandError> {
-        line(&self.0.text(message))
+        line(&message::text(self.0, message))
     }
 }

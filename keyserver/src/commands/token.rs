@@ -2,12 +2,12 @@
 
 use super::{CommandError, Say, open_store};
 use crate::args::TokenArgs;
-use crate::message::Message;
 use crate::service::bootstrap_token;
 use crate::store::Store;
 use crate::{files, root_key};
 use std::sync::Arc;
 use tobari_core::clock::Clock;
+use tobari_core::message::Message;
 use tobari_core::proto::admin::EnrolmentTokenInput;
 
 pub(super) async fn token(args: &TokenArgs, clock: &dyn Clock, say: Say) -> Result<(), CommandError> {
