@@ -233,6 +233,8 @@ impl Exchange {
             }
         }
         if self.grouped && self.complete && side == Displaced::Plain && self.late.is_none() {
+            // Nothing undoes it any more, so that nobody has to wait for the envelope until the group's last sync.
+            self.envelope = None;
             return Ok(Settled::Sealed);
         }
         steps.sync_directory(Step::SyncUnlink, root.control())?;

@@ -80,7 +80,16 @@ pub(crate) struct Place {
 impl Place {
     /// An empty one.
     pub(crate) fn new() -> Self {
-        let directory = tempfile::tempdir().unwrap();
+        Self::of(tempfile::tempdir().unwrap())
+    }
+
+    /// One in memory, where syncing the whole file system does not wait for what others write.
+    pub(crate) fn in_memory() -> Self {
+        const MEMORY: &str = "/dev/shm";
+        Self::of(tempfile::tempdir_in(MEMORY).or_else(|_| tempfile::tempdir()).unwrap())
+    }
+
+    fn of(directory: TempDir) -> Self {
         Self {
             rule: rule(directory.path(), &[]),
             root: Some(FolderRoot::open(directory.path()).unwrap()),
@@ -91,7 +100,12 @@ impl Place {
 
     /// The same, with faults.
     pub(crate) fn with(faults: Arc<dyn Faults>) -> Self {
-        Self { sealer: sealer().test_only_with_faults(faults), ..Self::new() }
+        Self::new().suffering(faults)
+    }
+
+    /// The same, with faults from now on.
+    pub(crate) fn suffering(self, faults: Arc<dyn Faults>) -> Self {
+        Self { sealer: sealer().test_only_with_faults(faults), ..self }
     }
 
     /// The path of `name`.

@@ -9,9 +9,12 @@ use std::fs::{self, File};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 use tobari_core::proto::control::UnsealedReason;
 
 const FILES: usize = 4;
+/// The kernel lets nobody wait longer for a lease than 45 seconds, unless it is told otherwise.
+const LEASE_BREAK: Duration = Duration::from_secs(40);
 /// Steps that a group leaves to one sync for all.
 const OTHERS: [Step; 2] = [Step::SyncIntent, Step::SyncParent];
 /// Steps that are done once for the group.
@@ -56,7 +59,7 @@ fn content(number: usize) -> String {
 }
 
 fn place(faults: Arc<Nth>) -> Place {
-    let place = Place::with(faults);
+    let place = Place::in_memory().suffering(faults);
     for (number, name) in names().iter().enumerate() {
         place.write(name, content(number));
     }
@@ -163,7 +166,12 @@ fn failure_of_every_step_of_a_group() {
             } else {
                 assert_eq!(failed, 1, "{step:?} {errno}");
             }
+            let begin = Instant::now();
             check(&place);
+            assert!(
+                begin.elapsed() < LEASE_BREAK,
+                "{step:?} {errno}: a lease is left that nobody looks after"
+            );
             place.sealer.settle_pending(place.root());
             assert!(place.root().pending().is_empty(), "{step:?} {errno}");
             seal_the_rest(&place);
