@@ -57,9 +57,8 @@ tobarid enrol --server "https://127.0.0.1:$port" --ca-sha256 "$(grep -o '[0-9a-f
 cat >"$dir/tobarid.toml" <<CONFIG
 state_dir = "$dir/daemon"
 socket = "$dir/control.sock"
-log = "warn"
+log = "${TOBARI_BENCH_LOG:-warn}"
 [seal]
-settle_milliseconds = 0
 ${TOBARI_BENCH_SEAL:-}
 CONFIG
 start_daemon() {

@@ -8,7 +8,7 @@
 
 use super::facts::Facts;
 use super::gate::Held;
-use super::journal::{self, ExchangeId, Intent, Remains};
+use super::journal::{self, ExchangeId, Intent, Record, Remains};
 use super::metadata;
 use super::root::{CONTROL, FolderRoot, open_regular, remove};
 use super::step::{Safeguard, Step, Steps};
@@ -23,6 +23,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use tobari_core::envelope::looks_sealed;
 
 /// Longest file name, in bytes.
@@ -48,9 +49,10 @@ pub(crate) struct Exchange {
     pub(crate) wipe: Wipe,
     /// Holds up whoever comes to open the plaintext, where that can be had.
     pub(crate) held: Option<Held>,
-    /// Whether the plaintext's removal is made durable, and the intent removed, by [`Exchange::close_removed`], together
-    /// with those of other files.
+    /// Whether the plaintext's removal is made durable together with those of other files, by the group.
     pub(super) grouped: bool,
+    /// The group's record that has the intent, while there is no intent of its own.
+    pub(super) record: Option<Arc<Record>>,
     /// The removed plaintext, when somebody came to open it in the instant of its removal.
     late: Option<File>,
 }
@@ -86,6 +88,7 @@ impl Exchange {
             wipe: Wipe::None,
             held: None,
             grouped: false,
+            record: None,
             late: None,
         }
     }
@@ -106,6 +109,7 @@ impl Exchange {
             wipe,
             held: None,
             grouped: false,
+            record: None,
             late: None,
         }
     }
@@ -139,6 +143,7 @@ impl Exchange {
             for file in [&self.plain, &self.envelope].into_iter().flatten() {
                 let _ = set_lease(file, Lease::None);
             }
+            self.leave_record(root);
         }
         if let Some(held) = self.held.take() {
             // Nobody is let in under our lease: asking us would break it.
@@ -148,6 +153,25 @@ impl Exchange {
             drop(held);
         }
         settled
+    }
+
+    /// The group does not wait for those that take longer: they get an intent of their own.
+    fn leave_record(&mut self, root: &FolderRoot) {
+        let Some(record) = self.record.take() else { return };
+        if self.late.is_some() {
+            // Nothing is in the journal's place.
+            return;
+        }
+        let written = match journal::write_intent(root, &self.id, &self.intent) {
+            Ok(file) => file.sync_all().map_err(Stop::from).and_then(|()| Ok(fsync(root.control())?)),
+            // After a restart there may be one, which is the newer.
+            Err(stop) if stop.is(Errno::EXIST) => Ok(()),
+            Err(stop) => Err(stop),
+        };
+        if let Err(stop) = written {
+            tracing::warn!(folder = ?root.path(), error = %stop, "the record of a group stays until the next start");
+            record.keep();
+        }
     }
 
     /// One step towards the end; none when the next is needed at once.
@@ -254,11 +278,6 @@ impl Exchange {
     /// Overwrites and removes the plaintext that was given up, if that is wanted.
     fn overwrite(&self, root: &FolderRoot) -> Result<(), Stop> {
         if self.wipe == Wipe::None { Ok(()) } else { wipe::overwrite(root.control(), &self.id.wipe()) }
-    }
-
-    /// Removes the intent of a grouped exchange whose plaintext is durably gone.
-    pub(super) fn close_removed(&self, root: &FolderRoot, steps: &Steps) -> Result<(), Stop> {
-        steps.run(Step::CloseIntent, || Ok(remove(root.control(), &self.id.intent())?))
     }
 
     /// Moves what lies in the journal's place back under the name, without dropping what has the name now. Ends the
@@ -384,7 +403,8 @@ impl Exchange {
 /// settled later.
 pub(crate) fn recover(root: &FolderRoot, steps: &Steps, wipe: Wipe) -> Result<Vec<Exchange>, Stop> {
     let mut pending = Vec::new();
-    for (id, remains) in journal::list(root)? {
+    let (exchanges, records) = journal::list(root)?;
+    for (id, remains) in exchanges {
         if remains.wipe {
             // Given up already, whatever is configured now.
             wipe::overwrite(root.control(), &id.wipe())?;
@@ -394,8 +414,8 @@ pub(crate) fn recover(root: &FolderRoot, steps: &Steps, wipe: Wipe) -> Result<Ve
             Remains { intent: None, .. } => remove(root.control(), &id.data())?,
             // All done but for this.
             Remains { data: false, intent: Some(_), .. } => remove(root.control(), &id.intent())?,
-            Remains { data: true, intent: Some(Some(intent)), .. } => {
-                let mut exchange = Exchange::resume(root, id, intent, wipe);
+            Remains { data: true, intent: Some(Some(intent)), record, .. } => {
+                let mut exchange = Exchange { record, ..Exchange::resume(root, id, intent, wipe) };
                 match exchange.settle(root, steps) {
                     Ok(Settled::Pending) => pending.push(exchange),
                     Ok(Settled::Sealed | Settled::Restored) => {}
@@ -406,27 +426,37 @@ pub(crate) fn recover(root: &FolderRoot, steps: &Steps, wipe: Wipe) -> Result<Ve
                     }
                 }
             }
-            Remains { data: true, intent: Some(None), .. } => recover_unreadable(root, &id)?,
+            Remains { data: true, intent: Some(None), record, .. } => {
+                let gone = recover_unreadable(root, &id)?;
+                if let Some(record) = record.filter(|_| !gone) {
+                    record.keep();
+                }
+            }
         }
     }
+    // What was done for its files is durable before a record goes.
     fsync(root.control())?;
+    for record in records {
+        record.close(root)?;
+    }
     Ok(pending)
 }
 
 /// An intent that was cut in the middle was never acted upon, so its data is an envelope. If it is not, the intent
-/// was damaged later, and the data may be the only copy of somebody's file.
-fn recover_unreadable(root: &FolderRoot, id: &ExchangeId) -> Result<(), Stop> {
+/// was damaged later, and the data may be the only copy of somebody's file. Says whether it is gone.
+fn recover_unreadable(root: &FolderRoot, id: &ExchangeId) -> Result<bool, Stop> {
     let (file, _) = open_regular(root.control(), &id.data())?;
     let mut prefix = Vec::new();
     file.take(64).read_to_end(&mut prefix)?;
-    if looks_sealed(&prefix) {
+    let unused = looks_sealed(&prefix);
+    if unused {
         remove(root.control(), &id.data())?;
         remove(root.control(), &id.intent())?;
     } else {
         let file = Path::new(CONTROL).join(id.data());
         tracing::error!(folder = ?root.path(), ?file, "a journal entry is damaged; its file is kept and has to be looked at");
     }
-    Ok(())
+    Ok(unused)
 }
 
 /// Whether nobody else has `file` open. First lets through whoever waits for it in `open`, who then has it open.

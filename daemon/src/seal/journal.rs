@@ -9,12 +9,18 @@
 //! - with both, the inode in the data's place tells which side of the exchange it is.
 //!
 //! An intent is JSON in one line and its SHA-256 in a second; version 1; at most 64 KiB.
+//!
+//! The intents of files that are sealed together are in one `ID.group`: an array in one line, and its SHA-256. It says of each of
+//! them what an intent of its own would say, and an intent of its own goes before it. It is removed when each of its files is
+//! durably finished, or has an intent of its own. Its files have the second half of its `ID`, so that a record that cannot be read
+//! is known to be theirs.
 
 use super::facts::Facts;
-use super::root::FolderRoot;
+use super::root::{FolderRoot, remove};
 use super::stop::Stop;
 use rustix::fs::{Dir, Mode, OFlags, openat};
 use rustix::io::Errno;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -22,11 +28,15 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tobari_core::crypto::{random_bytes, sha256};
 use tobari_core::ids::FileId;
 
 const VERSION: u32 = 1;
 const LIMIT: u64 = 64 << 10;
+/// Longest record of a group: none is made with so many files that they could exceed it.
+const GROUP_LIMIT: u64 = 64 << 20;
 
 /// Identity of an exchange: 32 hexadecimal digits in the names of its files.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -36,6 +46,15 @@ impl ExchangeId {
     /// A fresh one.
     pub(crate) fn generate() -> Self {
         Self(hex(&random_bytes::<16>()))
+    }
+
+    /// A fresh one for a member of the group `self`: the second half is the group's.
+    pub(crate) fn member(&self) -> Self {
+        Self(hex(&random_bytes::<8>()) + self.half())
+    }
+
+    fn half(&self) -> &str {
+        self.0.get(16..).unwrap_or_default()
     }
 
     /// Name of the envelope's, later the displaced plaintext's, file.
@@ -51,6 +70,11 @@ impl ExchangeId {
     /// Name of a displaced file that is given up and being overwritten.
     pub(crate) fn wipe(&self) -> OsString {
         format!("{}.wipe", self.0).into()
+    }
+
+    /// Name of a group's record.
+    fn group(&self) -> OsString {
+        format!("{}.group", self.0).into()
     }
 
     /// The first eight digits, for names that people see.
@@ -104,25 +128,71 @@ impl Intent {
         OsString::from_vec(unhex(&self.name).unwrap_or_default())
     }
 
-    fn to_bytes(&self) -> Result<Vec<u8>, Stop> {
-        let mut bytes = serde_json::to_vec(self).map_err(std::io::Error::from)?;
-        let sum = hex(&sha256(&[&bytes]));
-        bytes.push(b'\n');
-        bytes.extend_from_slice(sum.as_bytes());
-        bytes.push(b'\n');
-        Ok(bytes)
+    fn parse(bytes: &[u8]) -> Option<Self> {
+        unseal_lines::<Self>(bytes).filter(Self::is_valid)
     }
 
-    fn parse(bytes: &[u8]) -> Option<Self> {
-        let (json, sum) = bytes.strip_suffix(b"\n")?.split_last_chunk::<65>()?;
-        if sum.strip_prefix(b"\n")? != hex(&sha256(&[json])).as_bytes() {
-            return None;
-        }
-        let intent: Self = serde_json::from_slice(json).ok()?;
+    fn is_valid(&self) -> bool {
         let names_fit =
-            unhex(&intent.directory).is_some() && unhex(&intent.name).is_some_and(|name| is_name(&name));
-        (intent.version == VERSION && names_fit).then_some(intent)
+            unhex(&self.directory).is_some() && unhex(&self.name).is_some_and(|name| is_name(&name));
+        self.version == VERSION && names_fit
     }
+}
+
+/// One exchange of a group's record.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    id: String,
+    intent: Intent,
+}
+
+/// The record of a group, in the journal.
+#[derive(Debug)]
+pub(crate) struct Record {
+    id: ExchangeId,
+    kept: AtomicBool,
+}
+
+impl Record {
+    fn new(id: ExchangeId) -> Arc<Self> {
+        Arc::new(Self { id, kept: AtomicBool::new(false) })
+    }
+
+    /// Something hangs on it still, which is for the next start to end.
+    pub(crate) fn keep(&self) {
+        self.kept.store(true, Ordering::SeqCst);
+    }
+
+    /// Removes it, unless it has to be kept.
+    pub(crate) fn close(&self, root: &FolderRoot) -> Result<(), Stop> {
+        if self.kept.load(Ordering::SeqCst) { Ok(()) } else { Ok(remove(root.control(), &self.id.group())?) }
+    }
+
+    /// Removes it: none of its exchanges was done.
+    pub(crate) fn abandon(&self, root: &FolderRoot) {
+        if let Err(errno) = remove(root.control(), &self.id.group()) {
+            tracing::warn!(folder = ?root.path(), %errno, "failed to remove the record of a group");
+        }
+    }
+}
+
+/// JSON in one line, its SHA-256 in another.
+fn seal_lines(value: &impl Serialize) -> Result<Vec<u8>, Stop> {
+    let mut bytes = serde_json::to_vec(value).map_err(std::io::Error::from)?;
+    let sum = hex(&sha256(&[&bytes]));
+    bytes.push(b'\n');
+    bytes.extend_from_slice(sum.as_bytes());
+    bytes.push(b'\n');
+    Ok(bytes)
+}
+
+fn unseal_lines<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
+    let (json, sum) = bytes.strip_suffix(b"\n")?.split_last_chunk::<65>()?;
+    if sum.strip_prefix(b"\n")? != hex(&sha256(&[json])).as_bytes() {
+        return None;
+    }
+    serde_json::from_slice(json).ok()
 }
 
 /// Makes the data file of a new exchange: 0600, ours, empty.
@@ -134,9 +204,32 @@ pub(crate) fn create_data(root: &FolderRoot, id: &ExchangeId) -> Result<File, St
 
 /// Writes the intent; the caller makes it durable.
 pub(crate) fn write_intent(root: &FolderRoot, id: &ExchangeId, intent: &Intent) -> Result<File, Stop> {
+    write_new(root, &id.intent(), intent)
+}
+
+/// Writes the intents of a group; the caller makes them durable. What an error leaves, a restart takes for what it is: a
+/// record that nobody acted upon.
+pub(crate) fn write_group<'i>(
+    root: &FolderRoot,
+    group: &ExchangeId,
+    intents: impl Iterator<Item = (&'i ExchangeId, &'i Intent)>,
+) -> Result<(Arc<Record>, File), Stop> {
+    let entries: Vec<Entry> =
+        intents.map(|(id, intent)| Entry { id: id.0.clone(), intent: intent.clone() }).collect();
+    let record = Record::new(group.clone());
+    match write_new(root, &record.id.group(), &entries) {
+        Ok(file) => Ok((record, file)),
+        Err(stop) => {
+            record.abandon(root);
+            Err(stop)
+        }
+    }
+}
+
+fn write_new(root: &FolderRoot, name: &OsStr, value: &impl Serialize) -> Result<File, Stop> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let mut file = File::from(openat(root.control(), id.intent(), flags, Mode::RUSR | Mode::WUSR)?);
-    file.write_all(&intent.to_bytes()?)?;
+    let mut file = File::from(openat(root.control(), name, flags, Mode::RUSR | Mode::WUSR)?);
+    file.write_all(&seal_lines(value)?)?;
     Ok(file)
 }
 
@@ -149,10 +242,16 @@ pub(crate) struct Remains {
     pub(crate) wipe: bool,
     /// `ID.intent` is there; none inside when it cannot be read.
     pub(crate) intent: Option<Option<Intent>>,
+    /// The group's record that has the intent.
+    pub(crate) record: Option<Arc<Record>>,
 }
 
+/// The journal: each exchange, and the records of groups.
+pub(crate) type Listed = (BTreeMap<ExchangeId, Remains>, Vec<Arc<Record>>);
+
 /// Lists the journal.
-pub(crate) fn list(root: &FolderRoot) -> Result<BTreeMap<ExchangeId, Remains>, Stop> {
+pub(crate) fn list(root: &FolderRoot) -> Result<Listed, Stop> {
+    let mut records = Vec::new();
     let mut all: BTreeMap<ExchangeId, Remains> = BTreeMap::new();
     for entry in Dir::read_from(root.control())? {
         let entry = entry?;
@@ -161,27 +260,55 @@ pub(crate) fn list(root: &FolderRoot) -> Result<BTreeMap<ExchangeId, Remains>, S
         if unhex(id).is_none_or(|id| id.len() != 16) {
             continue;
         }
-        let remains = all.entry(ExchangeId(id.to_owned())).or_default();
+        let id = ExchangeId(id.to_owned());
+        if kind == "group" {
+            records.push(Record::new(id));
+            continue;
+        }
+        let remains = all.entry(id).or_default();
         match kind {
             "data" => remains.data = true,
             "wipe" => remains.wipe = true,
-            "intent" => remains.intent = Some(read_intent(root, OsStr::new(name))?),
+            "intent" => {
+                let bytes = read(root, OsStr::new(name), LIMIT)?;
+                remains.intent = Some(Intent::parse(&bytes));
+            }
             _ => {}
         }
     }
-    Ok(all)
+    for record in &records {
+        let bytes = read(root, &record.id.group(), GROUP_LIMIT)?;
+        let entries = unseal_lines::<Vec<Entry>>(&bytes)
+            .filter(|entries| entries.iter().all(|entry| entry.intent.is_valid()));
+        let Some(entries) = entries else {
+            let members = all.iter_mut().filter(|(id, _)| id.half() == record.id.half());
+            for (_, remains) in members.filter(|(_, remains)| remains.data && remains.intent.is_none()) {
+                (remains.intent, remains.record) = (Some(None), Some(Arc::clone(record)));
+            }
+            continue;
+        };
+        for Entry { id, intent } in entries {
+            // The others are finished. An intent of its own is the newer one.
+            if let Some(remains) = all.get_mut(&ExchangeId(id)).filter(|remains| remains.data)
+                && remains.intent.as_ref().is_none_or(Option::is_none)
+            {
+                (remains.intent, remains.record) = (Some(Some(intent)), Some(Arc::clone(record)));
+            }
+        }
+    }
+    Ok((all, records))
 }
 
-fn read_intent(root: &FolderRoot, name: &OsStr) -> Result<Option<Intent>, Stop> {
+fn read(root: &FolderRoot, name: &OsStr, limit: u64) -> Result<Vec<u8>, Stop> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = match openat(root.control(), name, flags, Mode::empty()) {
         Ok(file) => File::from(file),
-        Err(Errno::NOENT) => return Ok(None),
+        Err(Errno::NOENT) => return Ok(Vec::new()),
         Err(errno) => return Err(errno.into()),
     };
     let mut bytes = Vec::new();
-    file.take(LIMIT).read_to_end(&mut bytes)?;
-    Ok(Intent::parse(&bytes))
+    file.take(limit).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 fn is_name(name: &[u8]) -> bool {

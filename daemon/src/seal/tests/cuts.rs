@@ -145,7 +145,7 @@ fn recovery_on_another_device_number() {
     for step in [Step::Exchange, Step::SyncExchanged, Step::CompareDisplaced] {
         let (mut place, _) = prepare(Once::new(step, When::After, Fault::Die));
         let _ = place.seal(NAME);
-        for (id, remains) in journal::list(place.root()).unwrap() {
+        for (id, remains) in journal::list(place.root()).unwrap().0 {
             let mut intent = remains.intent.unwrap().unwrap();
             intent.plain.device.1 += 1;
             intent.envelope.device.1 += 1;

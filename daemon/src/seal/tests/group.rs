@@ -2,6 +2,7 @@
 //! its old plaintext or a whole envelope of it, and after a restart the journal is empty.
 
 use super::fixture::{Place, open};
+use crate::seal::CONTROL;
 use crate::seal::sealer::Outcome;
 use crate::seal::step::{Fault, Faults, Safeguard, Step};
 use crate::seal::stop::Stop;
@@ -16,9 +17,17 @@ const FILES: usize = 4;
 /// The kernel lets nobody wait longer for a lease than 45 seconds, unless it is told otherwise.
 const LEASE_BREAK: Duration = Duration::from_secs(40);
 /// Steps that a group leaves to one sync for all.
-const OTHERS: [Step; 2] = [Step::SyncIntent, Step::SyncParent];
+const OTHERS: [Step; 1] = [Step::SyncParent];
 /// Steps that are done once for the group.
-const SYNCS: [Step; 4] = [Step::SyncEnvelope, Step::SyncControl, Step::SyncExchanged, Step::SyncUnlink];
+const ONCE: [Step; 7] = [
+    Step::SyncEnvelope,
+    Step::WriteIntent,
+    Step::SyncIntent,
+    Step::SyncControl,
+    Step::SyncExchanged,
+    Step::SyncUnlink,
+    Step::CloseIntent,
+];
 
 /// A fault at the `nth` time that a step is reached.
 struct Nth {
@@ -103,7 +112,7 @@ fn steps() -> impl Iterator<Item = Step> {
 }
 
 #[test]
-fn a_group_is_sealed_with_four_syncs() {
+fn a_group_is_sealed_with_few_syncs_and_one_record() {
     let count = |step| {
         let faults = Nth::new(step, 1 << 30, Fault::None, Fault::None);
         let place = place(Arc::clone(&faults));
@@ -118,7 +127,7 @@ fn a_group_is_sealed_with_four_syncs() {
     for step in Step::ALL.iter().copied() {
         let expected = match step {
             step if OTHERS.contains(&step) => 0,
-            step if SYNCS.contains(&step) => 1,
+            step if ONCE.contains(&step) => 1,
             _ => FILES,
         };
         let counted = (0..20).find_map(|_| count(step));
@@ -130,7 +139,7 @@ fn a_group_is_sealed_with_four_syncs() {
 fn death_at_every_step_of_a_group() {
     for step in steps() {
         for nth in [0, FILES - 1] {
-            if SYNCS.contains(&step) && nth > 0 {
+            if ONCE.contains(&step) && nth > 0 {
                 continue;
             }
             for (before, after) in [(Fault::Die, Fault::None), (Fault::None, Fault::Die)] {
@@ -161,7 +170,11 @@ fn failure_of_every_step_of_a_group() {
                 .filter_map(|result| result.as_ref().err()?.report())
                 .filter(|(reason, _)| *reason == expected)
                 .count();
-            if SYNCS.contains(&step) {
+            if step == Step::CloseIntent {
+                // All is done; what is left is a record of nothing.
+                assert_eq!(failed, 0, "{step:?} {errno}");
+                assert_eq!(place.journal().len(), 1);
+            } else if ONCE.contains(&step) {
                 assert_eq!(failed, FILES, "{step:?} {errno}");
             } else {
                 assert_eq!(failed, 1, "{step:?} {errno}");
@@ -204,4 +217,78 @@ fn one_that_cannot_be_sealed_does_not_hold_up_the_others() {
     fs::remove_file(place.path("other")).unwrap();
     seal_the_rest(&place);
     assert!(group(&place, &names()).iter().all(|result| matches!(result, Ok(Outcome::AlreadySealed))));
+}
+
+fn die_after(step: Step) -> Place {
+    let mut place = place(Nth::new(step, 0, Fault::None, Fault::Die));
+    group(&place, &names());
+    place.root = None;
+    place
+}
+
+fn recorded(place: &Place) -> PathBuf {
+    let names = place.journal();
+    let record = names.iter().find(|name| name.ends_with(".group"));
+    place.path(CONTROL).join(record.unwrap())
+}
+
+/// A record that was cut when the power went, beside envelopes in the making of another group.
+#[test]
+fn a_torn_record_was_never_acted_upon() {
+    let mut place = die_after(Step::SyncEnvelope);
+    let data = place.journal().into_iter().find(|name| name.ends_with(".data")).unwrap();
+    fs::write(place.path(CONTROL).join(data.replace(".data", ".group")), b"[{").unwrap();
+    let others = ["00112233445566778899aabbccddeeff.data", "10112233445566778899aabbccddeeff.data"];
+    fs::write(place.path(CONTROL).join(others[0]), b"").unwrap();
+    fs::write(place.path(CONTROL).join(others[1]), [0; 8192]).unwrap();
+    place.restart();
+    assert_eq!(place.journal(), [""; 0]);
+    assert_eq!(check(&place), 0);
+    seal_the_rest(&place);
+}
+
+/// A record that was damaged after the exchanges: the displaced plaintexts may be the only copies.
+#[test]
+fn a_damaged_record_gives_up_nothing() {
+    let mut place = die_after(Step::SyncExchanged);
+    let record = recorded(&place);
+    let whole = fs::read(&record).unwrap();
+    fs::write(&record, &whole[..whole.len() - 1]).unwrap();
+    place.restart();
+    place.restart();
+    assert_eq!(place.journal().len(), FILES + 1);
+    assert_eq!(check(&place), FILES);
+    // Put right, it is worked off.
+    fs::write(&record, whole).unwrap();
+    place.restart();
+    assert_eq!(place.journal(), [""; 0]);
+    assert_eq!(check(&place), 0);
+    seal_the_rest(&place);
+}
+
+/// One of the group is in use when the daemon starts again, so that its exchange stays; the record does not wait for it.
+#[test]
+fn one_that_is_in_use_gets_an_intent_of_its_own() {
+    let mut place = die_after(Step::SyncExchanged);
+    let data =
+        place.path(CONTROL).join(place.journal().into_iter().find(|name| name.ends_with(".data")).unwrap());
+    let user = File::options().append(true).open(&data).unwrap();
+    // Neither has the name what was sealed, so that it cannot go back.
+    for number in 0..FILES {
+        if open(&place.path(&names()[number])).unwrap().len() == user.metadata().unwrap().len() as usize {
+            fs::rename(place.path(&names()[number]), place.path("away")).unwrap();
+            fs::write(place.path(&names()[number]), "newer").unwrap();
+        }
+    }
+    place.restart();
+    let left = place.journal();
+    assert!(!left.iter().any(|name| name.ends_with(".group")), "{left:?}");
+    if !place.root().pending().is_empty() {
+        assert!(left.iter().any(|name| name.ends_with(".intent")), "{left:?}");
+    }
+    drop(user);
+    place.sealer.settle_pending(place.root());
+    assert_eq!(place.journal(), [""; 0]);
+    place.restart();
+    assert_eq!(place.journal(), [""; 0]);
 }
