@@ -1,10 +1,14 @@
-//! One sealing at a time with the shipped code, on one thread and without watching, for the crash suite (`tests/cuts`),
-//! which runs it under faults. Two marks, looks at files that do not exist, frame the system calls of the sealing.
+//! Sealing with the shipped code and without watching, for the crash suite (`tests/cuts`), which runs it under faults. Two
+//! marks, looks at files that do not exist, frame the system calls of the sealing.
 //!
 //!     seal-once keys KEYS                   make the keys of a label and of recovery
-//!     seal-once seal KEYS FOLDER NAME...    recover, then seal; one line for each name
+//!     seal-once seal KEYS FOLDER NAME...    recover, then seal one after the other; one line for each name
+//!     seal-once group KEYS FOLDER NAME...   recover, then seal as one group; one line for each name
 //!     seal-once recover KEYS FOLDER         what a restart does first
 //!     seal-once show KEYS FILE...           plain or sealed, and the SHA-256 of the plaintext
+//!
+//! `TOBARI_TEST_THREADS` is the number of threads for large files (1), `TOBARI_TEST_TRACER` a command that is started at the
+//! first mark, with this process's number after `-p`, and that is waited for until it traces.
 //!
 //! With the feature `test-only-unsafe`, `TOBARI_TEST_ONLY_WITHOUT` names a safeguard to leave out.
 
@@ -15,6 +19,7 @@ use globset::GlobSet;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use tobari_core::clock::SystemClock;
 use tobari_core::crypto::{RecipientKind, RecipientPrivateKey, sha256};
@@ -28,6 +33,8 @@ const KEYS: [&str; 2] = ["label.key", "recovery.key"];
 const ORGANISATION: &str = "organisation";
 /// Set, it overwrites the plaintext (`wipe = "overwrite"`).
 const OVERWRITE: &str = "TOBARI_TEST_OVERWRITE";
+const THREADS: &str = "TOBARI_TEST_THREADS";
+const TRACER: &str = "TOBARI_TEST_TRACER";
 /// Seen in a trace: the sealing is between these.
 const BEGIN: &str = "/tobari-sealing-begins";
 const END: &str = "/tobari-sealing-ends";
@@ -38,7 +45,8 @@ fn main() -> Result<()> {
     let keys = Path::new(keys);
     match (command.as_str(), rest) {
         ("keys", []) => make_keys(keys),
-        ("seal", [folder, names @ ..]) => seal(keys, Path::new(folder), names),
+        ("seal", [folder, names @ ..]) => seal(keys, Path::new(folder), names, false),
+        ("group", [folder, names @ ..]) => seal(keys, Path::new(folder), names, true),
         ("recover", [folder]) => {
             let root = FolderRoot::open(Path::new(folder))?;
             let sealer = sealer(context(keys)?)?;
@@ -78,8 +86,8 @@ fn context(keys: &Path) -> Result<SealContext> {
     expect(clippy::unnecessary_wraps, reason = "the other build can fail")
 )]
 fn sealer(context: SealContext) -> Result<Sealer> {
-    let sealer =
-        Sealer::new(context, Arc::new(SystemClock), SealOptions { threads: 1, ..SealOptions::default() });
+    let threads = std::env::var(THREADS).ok().and_then(|number| number.parse().ok()).unwrap_or(1);
+    let sealer = Sealer::new(context, Arc::new(SystemClock), SealOptions { threads, ..SealOptions::default() });
     let wipe = if std::env::var_os(OVERWRITE).is_some() { Wipe::Overwrite } else { Wipe::None };
     let sealer = sealer.with_wipe(wipe);
     #[cfg(feature = "test-only-unsafe")]
@@ -97,7 +105,7 @@ fn sealer(context: SealContext) -> Result<Sealer> {
     Ok(sealer)
 }
 
-fn seal(keys: &Path, folder: &Path, names: &[String]) -> Result<()> {
+fn seal(keys: &Path, folder: &Path, names: &[String], as_group: bool) -> Result<()> {
     let context = context(keys)?;
     let label = Label { id: LabelId::generate(), name: "社外秘".to_owned(), level: 300 };
     let recipients = private_keys(keys)?.iter().map(|key| key.public().to_proto()).collect();
@@ -116,18 +124,22 @@ fn seal(keys: &Path, folder: &Path, names: &[String]) -> Result<()> {
     let root = FolderRoot::open(folder)?;
     let sealer = sealer(context)?;
     sealer.recover(&root)?;
+    start_tracer()?;
     mark(BEGIN);
-    let results: Vec<_> = names
-        .iter()
-        .map(|name| {
+    let results: Vec<_> = if as_group {
+        let names: Vec<PathBuf> = names.iter().map(PathBuf::from).collect();
+        sealer.seal_group(&root, &rule, &names)
+    } else {
+        let each = names.iter().map(|name| {
             let result = sealer.seal(&root, &rule, Path::new(name));
             // Many names are sealed to be cut: tell of each as soon as it is done.
             if names.len() > 1 && result.is_ok() {
                 println!("sealed {name}");
             }
             result
-        })
-        .collect();
+        });
+        each.collect()
+    };
     mark(END);
     for (name, result) in names.iter().zip(results) {
         match result {
@@ -136,6 +148,18 @@ fn seal(keys: &Path, folder: &Path, names: &[String]) -> Result<()> {
             Err(stop) => println!("stopped {name}: {stop}"),
         }
     }
+    Ok(())
+}
+
+/// Calls are counted for each thread from the start of tracing on: what the loader did before is not among them. A shell
+/// watches for it, so that no call of this process depends on how long it takes.
+fn start_tracer() -> Result<()> {
+    let Ok(tracer) = std::env::var(TRACER) else { return Ok(()) };
+    let process = std::process::id();
+    let script = format!(
+        "{tracer} -p {process} & while grep -q 'TracerPid:.0$' /proc/{process}/status; do sleep 0.002; done; sleep 0.005"
+    );
+    Command::new("sh").args(["-c", &script]).stdin(Stdio::null()).status()?;
     Ok(())
 }
 

@@ -6,6 +6,7 @@ import hashlib
 import os
 import pathlib
 import random
+import shlex
 import shutil
 import stat
 import struct
@@ -17,6 +18,10 @@ NAME = "部/名簿.csv"
 UID, GID, MODE = 61001, 61002, 0o640
 # Runs the program with `wipe = "overwrite"`.
 OVERWRITE = ("env", "TOBARI_TEST_OVERWRITE=1")
+# Every sync says that it was done, and was not. `eatmydata` does that for programs that sync by the C library alone; here most
+# syncs are system calls of the program's own.
+SYNCS = "fsync,fdatasync,syncfs,sync_file_range"
+EATEN = ("strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={SYNCS}", "-e", f"inject={SYNCS}:retval=0")
 MODIFIED = 1_600_000_000_123_456_789
 # user::rw-, user:61003:r--, group::r--, mask::r--, other::---
 ACL = struct.pack("<I", 2) + b"".join(
@@ -34,11 +39,46 @@ class Broken(Exception):
     """A promise of docs/spec/sealing.md does not hold."""
 
 
+def content(size, seed=0):
+    """Bytes that do not compress and are the same in each run."""
+    return random.Random(seed).randbytes(size)
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """What is sealed in one run of the program, and by which path through the sealer."""
+
+    name: str
+    # Name to content.
+    files: dict
+    grouped: bool = False
+    threads: int = 1
+
+    def __str__(self):
+        return self.name
+
+
+def single(size=5000):
+    """One file."""
+    return Case("one file", {NAME: content(size)})
+
+
+def group(*sizes):
+    """Several files as a group, in two directories."""
+    sizes = sizes or (5000, 0, 70_000)
+    return Case("a group", {f"{'部課'[number % 2]}/{number}.txt": content(size, number) for number, size in enumerate(sizes)}, True)
+
+
+def large(size=2_500_000):
+    """A file that several threads work on."""
+    return Case("a large file", {NAME: content(size, 9)}, threads=3)
+
+
 @dataclasses.dataclass
 class Programs:
     """The programs under test, and where the suite works."""
 
-    seal: pathlib.Path
+    program: pathlib.Path
     unsafe: pathlib.Path
     block_log: pathlib.Path
     work: pathlib.Path
@@ -52,15 +92,25 @@ class Programs:
 
     def command(self, *arguments):
         """The command line of the sealing program and its environment."""
-        program = self.unsafe if self.without else self.seal
+        program = self.unsafe if self.without else self.program
         environment = {**os.environ, "TOBARI_TEST_ONLY_WITHOUT": self.without} if self.without else None
         return [str(program), *map(str, arguments)], environment
 
-    def seal_once(self, folder, *names, tracer=()):
-        """Seals `names`; its output. It may fail or die."""
-        line, environment = self.command("seal", self.keys, folder, *names)
-        result = run([*self.prefix, *tracer, *line], env=environment, check=False)
-        return result.stdout
+    def sealing(self, folder, case, tracer=()):
+        """The command line that seals `case`, under `tracer`, and its environment."""
+        line, environment = self.command("group" if case.grouped else "seal", self.keys, folder, *case.files)
+        if case.threads > 1:
+            # The tracer comes to the process, so that calls are counted from there on and not from the loader on.
+            environment = {**(environment or os.environ), "TOBARI_TEST_THREADS": str(case.threads)}
+            if tracer:
+                environment["TOBARI_TEST_TRACER"] = shlex.join(map(str, [*tracer, "-f"]))
+            tracer = ()
+        return [*self.prefix, *tracer, *line], environment
+
+    def seal(self, folder, case, tracer=()):
+        """Seals `case`; the output. It may fail or die."""
+        line, environment = self.sealing(folder, case, tracer)
+        return run(line, env=environment, check=False).stdout
 
 
 def run(line, check=True, **options):
@@ -74,12 +124,7 @@ def run(line, check=True, **options):
     return result
 
 
-def content(size, seed=0):
-    """Bytes that do not compress and are the same in each run."""
-    return random.Random(seed).randbytes(size)
-
-
-def write_file(folder, name=NAME, data=content(100_000)):
+def write_file(folder, name, data):
     """A user's file with everything that has to survive."""
     path = pathlib.Path(folder, name)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -92,10 +137,12 @@ def write_file(folder, name=NAME, data=content(100_000)):
     return path
 
 
-def clear(folder):
-    """An empty folder."""
+def lay(folder, case):
+    """A folder with the files of `case` alone."""
     shutil.rmtree(folder, ignore_errors=True)
     pathlib.Path(folder).mkdir()
+    for name, data in case.files.items():
+        write_file(folder, name, data)
 
 
 def judge(programs, folder, files, sealed=()):

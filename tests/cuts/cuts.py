@@ -14,51 +14,70 @@ import time
 
 import faults
 import power
+import races
 import replay
 import residue
-from common import OVERWRITE, Broken, Programs, make_image, mounted, must_break, run
+from common import EATEN, OVERWRITE, Broken, Programs, group, large, make_image, mounted, must_break, run, single
 
 KINDS = ("ext4", "xfs")
 
 
 def calls(programs, long):
-    """System calls that fail, and deaths between them."""
+    """System calls that fail, deaths between them, and others at work meanwhile."""
     image = programs.work / "calls.image"
-    make_image(image, "ext4", 64)
+    make_image(image, "ext4", 96)
+    overwriting = programs.weakened(prefix=OVERWRITE)
+    few = faults.ERRORS if long else faults.ERRORS[:1]
     with mounted(image, "ext4") as mount:
-        sizes, errors = ((700, 100_000, 2_500_000), faults.ERRORS) if long else ((5000,), faults.ERRORS)
-        faults.every(programs, mount, sizes, errors)
-        faults.every(programs.weakened(prefix=OVERWRITE), mount, sizes, errors if long else errors[:1])
-        faults.recovery(programs, mount, errors if long else errors[:1])
-        if long:
-            faults.recovery(programs.weakened(prefix=OVERWRITE), mount, errors)
-        faults.lost_writes(programs, mount)
-        faults.held_open(programs, mount)
-        must_break("the read-back", faults.lost_writes, programs.weakened("read-back"), mount)
-        must_break("the lease", faults.held_open, programs.weakened("lease"), mount)
+        for size in (700, 5000, 100_000) if long else (5000,):
+            faults.every(programs, mount, single(size), faults.ERRORS)
+            faults.every(overwriting, mount, single(size), few)
+        for case in (group(), large()) if long else (group(5000, 0), large(1_100_000)):
+            faults.every(programs, mount, case, few)
+            if long:
+                faults.every(overwriting, mount, case, few[:1])
+        for case in (single(), group(5000, 0)):
+            faults.recovery(programs, mount, case, few, None if long else 3)
+            if long:
+                faults.recovery(overwriting, mount, case, few)
+        for case in (single(100_000), group(5000, 70_000), large(1_100_000)):
+            faults.lost_writes(programs, mount, case)
+            must_break("the read-back", faults.lost_writes, programs.weakened("read-back"), mount, case)
+            races.held_open(programs, mount, case)
+            must_break("the lease", races.held_open, programs.weakened("lease"), mount, case)
+        for case in (single(), group(5000, 70)):
+            for fault in ("signal=STOP", "signal=KILL"):
+                races.late_openers(programs, mount, case, fault)
+            must_break("the lease", races.late_openers, programs.weakened("lease"), mount, case)
+            must_break("the journal", races.late_openers, programs.weakened("journal"), mount, case, "signal=KILL")
 
 
 def power_cuts(programs, long):
     """The power fails."""
     for kind in KINDS:
-        power.cuts(programs, kind, 500 if long else 25)
-        power.done_then_cut(programs, kind, 25 if long else 5)
-        must_break(f"any directory sync ({kind})", power.done_then_cut, programs.weakened("directory-sync"), kind)
+        power.cuts(programs, kind, 510 if long else 25)
+        for case in (single(100_000), group(), large()):
+            power.done_then_cut(programs, kind, case, 25 if long else 3)
+            must_break(f"directory syncs ({kind}, {case})", power.done_then_cut, programs.weakened("directory-sync"), kind, case)
+            must_break(f"durable writes ({kind}, {case})", power.done_then_cut, programs.weakened(prefix=EATEN), kind, case)
 
 
 def replays(programs, long):
     """Prefixes of what was written to the disk."""
     for kind in KINDS:
-        replay.prefixes(programs, kind, samples=8 if long else 0)
-        must_break(f"any directory sync ({kind})", replay.prefixes, programs.weakened("directory-sync"), kind)
-        must_break(f"durable writes, by eatmydata ({kind})", replay.prefixes, programs.weakened(prefix=("eatmydata",)), kind)
+        for case in (single(60_000), group(5000, 0, 30_000), large(1_100_000)):
+            replay.prefixes(programs, kind, case, samples=8 if long else 0)
+            must_break(f"directory syncs ({kind}, {case})", replay.prefixes, programs.weakened("directory-sync"), kind, case)
+            must_break(f"durable writes ({kind}, {case})", replay.prefixes, programs.weakened(prefix=EATEN), kind, case)
+        must_break(f"durable writes, by eatmydata ({kind})", replay.prefixes, programs.weakened(prefix=("eatmydata",)), kind, single(60_000))
 
 
 def residues(programs, _long):
     """What is left on the disk."""
     for kind in KINDS:
-        residue.after_sealing(programs, kind, wipe=False)
-        residue.after_sealing(programs, kind, wipe=True)
+        for case in residue.CASES:
+            residue.after_sealing(programs, kind, case, wipe=False)
+            residue.after_sealing(programs, kind, case, wipe=True)
 
 
 PARTS = {"calls": calls, "power": power_cuts, "replay": replays, "residue": residues}

@@ -8,51 +8,61 @@ import random
 import subprocess
 import time
 
-from common import Broken, clear, content, judge, make_image, mounted, reported, run, write_file
+from common import Broken, Case, content, judge, lay, large, make_image, mounted, reported, run
 
 SIZES = (0, 700, 5000, 100_000, 300_000, 33, 40_000, 4096)
+MEGABYTES = 64
+
+
+def cases():
+    """What is sealed: one file after the other, a group, a file that several threads work on."""
+    files = {f"{number}/ファイル": content(size, number) for number, size in enumerate(SIZES)}
+    many = {f"{number % 3}/{number}": content(SIZES[number % 8] // 8, number) for number in range(24)}
+    return Case("files", files), Case("group", many, grouped=True), large()
 
 
 def cuts(programs, kind, count, seed=0):
-    """`count` cuts on a file system of `kind`."""
+    """`count` cuts on a file system of `kind`, shared by the paths through the sealer."""
     chance = random.Random(seed)
     image = programs.work / f"power-{kind}.image"
-    make_image(image, kind, 64)
-    files = {f"{number}/ファイル": content(size, number) for number, size in enumerate(SIZES)}
-    states, at = collections.Counter(), collections.Counter()
-    with mounted(image, kind) as point:
-        began = time.monotonic()
-        prepare(point, files)
-        sealing(programs, point, files, None)
-        longest = max(time.monotonic() - began, 0.1)
-    for number in range(count):
+    make_image(image, kind, MEGABYTES)
+    for index, case in enumerate(all_cases := cases()):
+        share = (count + index) // len(all_cases)
+        states, done = collections.Counter(), collections.Counter()
         with mounted(image, kind) as point:
-            prepare(point, files)
-            output = sealing(programs, point, files, chance.uniform(0, longest))
-        with mounted(image, kind) as point:
-            sealed = reported(output)
-            at[len(sealed)] += 1
-            try:
-                states.update(judge(programs, point / "folder", files, sealed).values())
-            except Broken as broken:
-                raise Broken(f"{kind}, cut {number}: {broken}") from None
+            prepare(point, case)
+            began = time.monotonic()
+            sealing(programs, point, case, None)
+            longest = max(time.monotonic() - began, 0.05)
+        for number in range(share):
+            with mounted(image, kind) as point:
+                prepare(point, case)
+                # The exchanges come late: half of the cuts are there.
+                output = sealing(programs, point, case, chance.uniform(number % 2 * 0.6, 1.05) * longest)
+            with mounted(image, kind) as point:
+                sealed = reported(output)
+                try:
+                    found = list(judge(programs, point / "folder", case.files, sealed).values())
+                except Broken as broken:
+                    raise Broken(f"{kind}, {case}, cut {number}: {broken}") from None
+                states.update(found)
+                kinds = set(found)
+                done["some" if len(kinds) > 1 else "all" if "sealed" in kinds else "none"] += 1
+        print(f"   {kind}, {case}: {share} cuts of {len(case.files)} files (afterwards sealed: {dict(sorted(done.items()))}); "
+              f"{dict(states)}", flush=True)
     check_file_system(image, kind)
-    print(f"   {kind}: {count} cuts (after so many of {len(files)} files were done: {dict(sorted(at.items()))}); "
-          f"{dict(states)}", flush=True)
 
 
-def prepare(point, files):
+def prepare(point, case):
     """Files as users leave them: durable."""
-    clear(point / "folder")
-    for name, data in files.items():
-        write_file(point / "folder", name, data)
+    lay(point / "folder", case)
     run(["sync", "-f", point])
 
 
-def sealing(programs, point, files, cut_after):
-    """Seals `files`, cut after so many seconds; the output up to then."""
-    line, environment = programs.command("seal", programs.keys, point / "folder", *files)
-    process = subprocess.Popen([*programs.prefix, *line], env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+def sealing(programs, point, case, cut_after):
+    """Seals the files, cut after so many seconds; the output up to then."""
+    line, environment = programs.sealing(point / "folder", case)
+    process = subprocess.Popen(line, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     if cut_after is not None:
         time.sleep(cut_after)
         run(["xfs_io", "-x", "-c", "shutdown", point])
@@ -67,16 +77,15 @@ def check_file_system(image, kind):
     run(["e2fsck", "-fn", image] if kind == "ext4" else ["xfs_repair", "-n", image])
 
 
-def done_then_cut(programs, kind, tries=10):
+def done_then_cut(programs, kind, case, tries=10):
     """The power fails right after the program said that all is done."""
     image = programs.work / f"done-{kind}.image"
-    make_image(image, kind, 64)
-    files = {"a/b": content(100_000, 1)}
+    make_image(image, kind, MEGABYTES)
     for _ in range(tries):
         with mounted(image, kind) as point:
-            prepare(point, files)
-            output = sealing(programs, point, files, None)
+            prepare(point, case)
+            output = sealing(programs, point, case, None)
             run(["xfs_io", "-x", "-c", "shutdown", point])
         with mounted(image, kind) as point:
-            judge(programs, point / "folder", files, reported(output))
-    print(f"   {kind}: {tries} cuts right after the end", flush=True)
+            judge(programs, point / "folder", case.files, reported(output))
+    print(f"   {kind}, {case}: {tries} cuts right after the end", flush=True)

@@ -1,6 +1,6 @@
 """Part (d): what a disk may hold when the power fails: all that was written up to a flush, and any part of what came after it.
 
-The disk is a loop device over a file in FUSE (`block-log`), which logs writes and flushes while one file is sealed. Every
+The disk is a loop device over a file in FUSE (`block-log`), which logs writes and flushes while files are sealed. Every
 prefix of the log is made an image, mounted, and judged; beyond that, samples of the states in which the disk wrote
 what came after the last flush in another order.
 """
@@ -12,19 +12,18 @@ import struct
 import subprocess
 import tempfile
 
-from common import NAME, Broken, clear, content, judge, make_image, mounted, reported, run, write_file
+from common import Broken, judge, lay, make_image, mounted, reported, run
 
 SECTOR = 512
 
 
-def record(programs, kind, data):
-    """Seals one file on a logging disk. The disk before, and the log from the start of the sealing on."""
+def record(programs, kind, case):
+    """Seals on a logging disk. The disk before, and the log from the start of the sealing on."""
     image, log = programs.work / f"replay-{kind}.image", programs.work / f"replay-{kind}.log"
     make_image(image, kind, 24 if kind == "ext4" else 32)
     with mounted(image, kind) as point:
-        clear(point / "folder")
-        write_file(point / "folder", data=data)
-        judge(programs, point / "folder", {NAME: data})
+        lay(point / "folder", case)
+        judge(programs, point / "folder", case.files)
     base = bytearray(image.read_bytes())
     with contextlib.ExitStack() as undo:
         share = tempfile.mkdtemp(prefix="tobari-disk-")
@@ -48,8 +47,8 @@ def record(programs, kind, data):
         with mounted_device(loop, kind) as point:
             run(["sync", "-f", point])
             mark("begin")
-            sealed = reported(programs.seal_once(f"{point}/folder", NAME))
-            mark("sealed" if NAME in sealed else "stopped")
+            sealed = reported(programs.seal(f"{point}/folder", case))
+            mark("sealed" if sealed == set(case.files) else "stopped")
             mark("end")
     return base, parse(log.read_bytes())
 
@@ -78,10 +77,10 @@ def parse(log):
     return records
 
 
-def prefixes(programs, kind, samples=0, seed=0):
+def prefixes(programs, kind, case, samples=0, seed=0):
     """Judges every prefix, and `samples` reorderings at each of them."""
-    chance, data = random.Random(seed), content(60_000, 7)
-    disk, log = record(programs, kind, data)
+    chance = random.Random(seed)
+    disk, log = record(programs, kind, case)
     begun, done, pending = False, set(), []
     states, flushes, writes = collections.Counter(), 0, 0
 
@@ -90,15 +89,15 @@ def prefixes(programs, kind, samples=0, seed=0):
         path.write_bytes(image)
         try:
             with mounted(path, kind) as point:
-                states.update(judge(programs, point / "folder", {NAME: data}, done).values())
+                states.update(judge(programs, point / "folder", case.files, done).values())
         except Broken as broken:
-            raise Broken(f"{kind}, {where}: {broken}") from None
+            raise Broken(f"{kind}, {case}, {where}: {broken}") from None
 
     for position, (what, offset, bytes_) in enumerate(log):
         if what == "M":
             begun |= bytes_ == b"begin"
             if bytes_ == b"sealed":
-                done = {NAME}
+                done = set(case.files)
             if bytes_ == b"end":
                 break
         elif what == "W":
@@ -124,7 +123,7 @@ def prefixes(programs, kind, samples=0, seed=0):
                         torn = len(written) if chance.random() < 0.7 else SECTOR * chance.randrange(len(written) // SECTOR + 1)
                         apply(image, start, written[:torn])
                 look(image, f"part of what came before record {position}")
-    print(f"   {kind}: {writes} writes, {flushes} flushes, {sum(states.values())} images: {dict(states)}", flush=True)
+    print(f"   {kind}, {case}: {writes} writes, {flushes} flushes, {sum(states.values())} images: {dict(states)}", flush=True)
 
 
 def apply(disk, offset, data):

@@ -140,7 +140,7 @@ impl Exchange {
         if !matches!(settled, Ok(Settled::Sealed | Settled::Restored) | Err(Stop::Died)) {
             // It may take long: whoever waits for one of the files must not wait for us.
             self.complete = false;
-            for file in [&self.plain, &self.envelope].into_iter().flatten() {
+            for file in [&self.plain, &self.envelope, &self.late].into_iter().flatten() {
                 let _ = set_lease(file, Lease::None);
             }
             self.leave_record(root);

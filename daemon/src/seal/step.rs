@@ -77,7 +77,7 @@ pub enum Safeguard {
     Journal,
     /// The read-back.
     ReadBack,
-    /// Every sync of a directory.
+    /// Every sync of a directory, and for groups of the file system.
     DirectorySync,
 }
 

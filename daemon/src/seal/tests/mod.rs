@@ -3,5 +3,6 @@
 mod cuts;
 pub(crate) mod fixture;
 mod group;
+mod group_races;
 mod in_place;
 mod races;
