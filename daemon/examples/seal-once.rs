@@ -87,7 +87,8 @@ fn context(keys: &Path) -> Result<SealContext> {
 )]
 fn sealer(context: SealContext) -> Result<Sealer> {
     let threads = std::env::var(THREADS).ok().and_then(|number| number.parse().ok()).unwrap_or(1);
-    let sealer = Sealer::new(context, Arc::new(SystemClock), SealOptions { threads, ..SealOptions::default() });
+    let sealer =
+        Sealer::new(context, Arc::new(SystemClock), SealOptions { threads, ..SealOptions::default() });
     let wipe = if std::env::var_os(OVERWRITE).is_some() { Wipe::Overwrite } else { Wipe::None };
     let sealer = sealer.with_wipe(wipe);
     #[cfg(feature = "test-only-unsafe")]

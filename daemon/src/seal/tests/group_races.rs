@@ -108,8 +108,12 @@ impl Faults for At {
         });
         let place = format!("/proc/self/task/{}/wchan", told.recv().unwrap().as_raw_nonzero());
         let begin = Instant::now();
-        while !thread.is_finished() && !fs::read_to_string(&place).is_ok_and(|place| place.contains("lease")) {
-            assert!(begin.elapsed() < Duration::from_secs(20), "{step:?}: the late opener neither waits nor ends");
+        while !thread.is_finished() && !fs::read_to_string(&place).is_ok_and(|place| place.contains("lease"))
+        {
+            assert!(
+                begin.elapsed() < Duration::from_secs(20),
+                "{step:?}: the late opener neither waits nor ends"
+            );
             std::thread::sleep(Duration::from_micros(200));
         }
         *self.writer.lock().unwrap() = Some(thread);
