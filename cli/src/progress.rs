@@ -22,14 +22,16 @@ impl Progress {
         Self(bar)
     }
 
-    /// A count of files, of which nobody knows how many there will be.
-    pub fn counting(shown: bool) -> Self {
-        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
+    /// A count of files, with their rate and the time left.
+    pub fn counting(shown: bool, total: u64) -> Self {
+        let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::hidden());
         if shown {
             bar.set_draw_target(ProgressDrawTarget::stderr());
         }
-        if let Ok(style) = ProgressStyle::with_template("{spinner} {human_pos} {per_sec} {elapsed}") {
-            bar.set_style(style);
+        let style =
+            ProgressStyle::with_template("[{bar:30}] {human_pos}/{human_len} {per_sec} {elapsed} {eta}");
+        if let Ok(style) = style {
+            bar.set_style(style.progress_chars("=> "));
         }
         Self(bar)
     }

@@ -100,7 +100,8 @@ fn opens(vector: &Vector, key: &RecipientPrivateKey, bytes: Vec<u8>) -> Result<(
     let storage = MemoryStorage::from(bytes.clone());
     let header = Header::read(&storage).map_err(|error| format!("header: {error:?}"))?;
     check(looks_sealed(&bytes), "looks sealed")?;
-    check(bytes.starts_with(header.wire_bytes()), "wire form is what was read")?;
+    let interrupted = vector.name.starts_with("copy-");
+    check(interrupted || bytes.starts_with(header.wire_bytes()), "wire form is what was read")?;
     check(Header::parse(header.wire_bytes()).as_ref() == Ok(&header), "wire form parses to the same")?;
     check(Some(header.file_id().to_string()) == vector.file, "file id")?;
     check(vector.policy.as_ref().is_some_and(|policy| same_policy(policy, header.policy())), "policy")?;
@@ -120,8 +121,9 @@ fn opens(vector: &Vector, key: &RecipientPrivateKey, bytes: Vec<u8>) -> Result<(
     let count = reader.read_at(&mut again, 0).map_err(|error| format!("reader: {error:?}"))?;
     check(again[..count] == plaintext, "random access gives the same")?;
     // The read-back accepts what a fresh seal makes, and no file that a writer has changed since.
-    if !["second-slot-newer", "first-slot-torn", "no-root", "dirty", "dirty-with-tail"]
-        .contains(&vector.name.as_str())
+    if !interrupted
+        && !["second-slot-newer", "first-slot-torn", "no-root", "dirty", "dirty-with-tail"]
+            .contains(&vector.name.as_str())
     {
         read_back(&storage, &dek, &mut plaintext.as_slice(), second())
             .map_err(|error| format!("read back: {error:?}"))?;

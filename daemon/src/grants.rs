@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tobari_core::clock::Clock;
 use tobari_core::crypto::{Dek, GrantKeyPair, GrantOpener, sha256};
-use tobari_core::ids::{FileId, OrganisationId, PersonId, SessionId, TerminalId};
+use tobari_core::ids::{FileId, LabelId, OrganisationId, PersonId, SessionId, TerminalId};
 use tobari_core::policy::{Right, Rights};
 use tobari_core::proto::api::{
     Grant, GrantItem, GrantOutcome, GrantRequest, GrantResponse, MAX_BATCH, grant_aad, grant_info,
@@ -45,6 +45,8 @@ pub struct Wanted {
     pub header: Vec<u8>,
     /// Its name for the audit record.
     pub name: String,
+    /// The label that it is to get, for the audit record.
+    pub new_label: Option<LabelId>,
 }
 
 /// A released key and what it is good for.
@@ -221,6 +223,7 @@ impl Grants {
                 header: Base64(wanted.header.clone()),
                 right,
                 name: Some(wanted.name.clone()),
+                new_label: wanted.new_label,
             })
             .collect();
         let forgotten = self.forgotten.load(Ordering::Relaxed);

@@ -83,28 +83,49 @@ impl Opening<'_> {
     ) -> Result<Opened, Broken> {
         service.needs(Role::View)?;
         let login = service.login_of(self.caller)?;
-        let header = Content::sealed(self.source, service.bulletin().organisation)?;
-        let wanted = wanted(&header, self.name);
-        let granted = service
-            .grants()
-            .obtain_one(&login, &wanted, right)
-            .map_err(|failure| service.heard_failure(&login, failure))?;
-        let dek = granted.key_for(header.file_id(), right, service.now())?;
-        let total = plaintext_size(&header, self.source.size);
-        let mut report = |done| progress(done, Some(total));
-        let result = open_stream(&self.source.file, &header, dek, &mut Through(sink), &mut report);
-        result.map_err(|error| broken(error, sink.count()))
+        let mut tries = 0;
+        loop {
+            let header = Content::sealed(self.source, service.bulletin().organisation)?;
+            let wanted = wanted(&header, self.name);
+            let granted = service
+                .grants()
+                .obtain_one(&login, &wanted, right)
+                .map_err(|failure| service.heard_failure(&login, failure))?;
+            let dek = granted.key_for(header.file_id(), right, service.now())?;
+            let total = plaintext_size(&header, self.source.size);
+            let mut report = |done| progress(done, Some(total));
+            let result = open_stream(&self.source.file, &header, dek, &mut Through(sink), &mut report);
+            match result {
+                // Relabelled since its header was read: the new label decides.
+                Err(OpenError::Refused(refused)) if refused.is_header_changed() && tries < RETRIES => {
+                    tries += 1
+                }
+                result => return result.map_err(|error| broken(error, sink.count())),
+            }
+        }
     }
 }
 
+/// How often a file is looked at again whose header is being changed.
+const RETRIES: u32 = 3;
+
 /// A file as the grants side asks for it.
 pub fn wanted(header: &Header, name: &str) -> Wanted {
-    Wanted { file: header.file_id(), header: header.wire_bytes().to_vec(), name: name.to_owned() }
+    Wanted {
+        file: header.file_id(),
+        header: header.wire_bytes().to_vec(),
+        name: name.to_owned(),
+        new_label: None,
+    }
 }
 
 /// What an opening error means to the user. `authentic` bytes were checked and written before it.
 pub fn failure(error: OpenError, authentic: u64) -> Failure {
     match error {
+        OpenError::Refused(refused) if refused.is_header_changed() => Failure::new(
+            ProblemCode::Conflict,
+            "the label or the keys of the file are being changed at this moment; try again",
+        ),
         OpenError::Refused(reason) => {
             tracing::debug!(?reason, "an envelope was refused");
             let what = "the file is damaged, was cut or was tampered with";

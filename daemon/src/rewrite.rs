@@ -1,8 +1,9 @@
 //! New headers for sealed files: another label, or the label's newest key, without touching what is sealed; and sealing anew.
 //!
 //! All need the right `relabel`, whose grant leaves a record in the audit log for each file. The caller opens the files for reading
-//! and writing with its own permissions, and a journal for each; the daemon writes the header on that descriptor. So nobody changes
-//! by this what they could not write, and no key leaves the daemon. A file is done alone: one that fails holds up no other.
+//! and writing with its own permissions; the daemon writes the header on that descriptor. So nobody changes by this what they could
+//! not write, and no key leaves the daemon. A file is done alone: one that fails holds up no other. What is needed to end a change
+//! that was cut short lies in the file itself (docs/spec/envelope.md, "Header copy"), so nothing can be lost between.
 
 use crate::config::Role;
 use crate::content::{Content, check_organisation};
@@ -10,7 +11,7 @@ use crate::descriptors::Source;
 use crate::failure::Failure;
 use crate::grants::Wanted;
 use crate::open::wanted;
-use crate::seal::LabelRecipients;
+use crate::seal::{Epochs, LabelRecipients};
 use crate::service::{Caller, Service};
 use crate::sessions::Login;
 use rustix::fs::{FlockOperation, flock};
@@ -19,11 +20,10 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
 use tobari_core::crypto::{Dek, RecipientPublicKey, second};
 use tobari_core::envelope::{
-    EPOCH_FILES, Epoch, FilePolicy, Header, SealOptions, WriteError, journal_header, open_stream, read_back,
-    recover, relabel, seal,
+    Epoch, FilePolicy, Header, SealError, SealOptions, WriteError, header_change_pending, open_stream,
+    read_back, relabel, seal, settle,
 };
 use tobari_core::ids::LabelId;
 use tobari_core::policy::Right;
@@ -33,8 +33,6 @@ use tobari_core::proto::problem::ProblemCode;
 
 /// Files whose headers are written at the same time: they wait for the disk, which makes several durable at once.
 const AT_ONCE: usize = 16;
-/// Longest use of one encapsulation (docs/spec/envelope.md, "Shared encapsulation").
-const EPOCH_LIFE: Duration = Duration::from_secs(50);
 
 /// Files that are to get new headers.
 #[derive(Debug)]
@@ -46,20 +44,14 @@ pub struct Rewriting {
 #[derive(Debug)]
 struct Entry {
     name: String,
-    files: Result<Files, Failure>,
-}
-
-#[derive(Debug)]
-struct Files {
-    file: Source,
-    journal: Source,
+    file: Result<Source, Failure>,
 }
 
 /// A file that needs a new header.
 struct Due<'a> {
     index: usize,
     name: &'a str,
-    files: &'a Files,
+    file: &'a Source,
     header: Header,
     keys: Arc<LabelRecipients>,
 }
@@ -70,25 +62,17 @@ impl Rewriting {
         Self { change, entries: Vec::new() }
     }
 
-    /// Adds a file and its journal. What is wrong with them is said in the file's outcome.
+    /// Adds a file. What is wrong with it is said in the file's outcome.
     ///
     /// # Errors
     /// When the batch is full.
-    pub fn add(&mut self, name: String, file: OwnedFd, journal: OwnedFd) -> Result<(), Failure> {
+    pub fn add(&mut self, name: String, file: OwnedFd) -> Result<(), Failure> {
         if self.entries.len() >= MAX_REWRITE {
             let why = format!("at most {MAX_REWRITE} files at a time");
             return Err(Failure::new(ProblemCode::TooLarge, why).about(&name));
         }
-        let files = Source::new(file).and_then(|file| {
-            let journal = Source::new(journal)?;
-            file.must_be_writable()?;
-            journal.must_be_writable()?;
-            if file.is_same(&journal) {
-                return Err(Failure::new(ProblemCode::InvalidRequest, "file and journal are the same"));
-            }
-            Ok(Files { file, journal })
-        });
-        self.entries.push(Entry { name, files });
+        let file = Source::new(file).and_then(|file| file.must_be_writable().map(|()| file));
+        self.entries.push(Entry { name, file });
         Ok(())
     }
 
@@ -110,15 +94,32 @@ impl Rewriting {
             recipients(&bulletin, label)?;
         }
         let mut outcomes: Vec<Option<Rewritten>> = entries.iter().map(|_| None).collect();
-        let mut due = Vec::new();
+        let mut due: Vec<Due<'_>> = Vec::new();
+        let mut again = Vec::new();
         for (index, (entry, outcome)) in entries.iter().zip(&mut outcomes).enumerate() {
+            // Another name of a file that is in the batch already.
+            if let Ok(file) = &entry.file
+                && let Some(first) = due.iter().find(|one| one.file.is_same(file))
+            {
+                again.push((index, first.index));
+                continue;
+            }
             match look(index, entry, change, &bulletin) {
                 Ok(Some(one)) => due.push(one),
                 Ok(None) => *outcome = Some(Rewritten::Current),
                 Err(failure) => *outcome = Some(failed(failure)),
             }
         }
-        self::write(service, &login, &due, &mut outcomes, progress)?;
+        write(service, &login, &due, &mut outcomes, progress)?;
+        for (index, first) in again {
+            let outcome = match outcomes.get(first) {
+                Some(Some(Rewritten::Done)) => Some(Rewritten::Current),
+                other => other.cloned().flatten(),
+            };
+            if let Some(place) = outcomes.get_mut(index) {
+                *place = outcome;
+            }
+        }
         let outcomes = outcomes
             .into_iter()
             .map(|outcome| {
@@ -136,18 +137,14 @@ fn look<'a>(
     change: NewHeader,
     bulletin: &Bulletin,
 ) -> Result<Option<Due<'a>>, Failure> {
-    let files = entry.files.as_ref().map_err(Clone::clone)?;
-    flock(&files.file.file, FlockOperation::NonBlockingLockExclusive)
+    let file = entry.file.as_ref().map_err(Clone::clone)?;
+    flock(&file.file, FlockOperation::NonBlockingLockExclusive)
         .map_err(|_| Failure::new(ProblemCode::Conflict, "another command is at work on the file"))?;
-    let interrupted = journal_header(&files.journal.file)
-        .map_err(|_| Failure::new(ProblemCode::LocalIo, "failed to read the journal"))?;
-    let header = match Content::of(&files.file) {
-        Ok(Content::Sealed(header)) => *header,
-        Ok(Content::Plain) => {
+    let header = match Content::of(file)? {
+        Content::Sealed(header) => *header,
+        Content::Plain => {
             return Err(Failure::new(ProblemCode::UnreadableEnvelope, "the file is not sealed"));
         }
-        // Torn by a power cut; the journal has the whole of it, and is checked once there is a key.
-        Err(failure) => interrupted.clone().ok_or(failure)?,
     };
     check_organisation(&header, bulletin.organisation)?;
     let label = match change {
@@ -155,10 +152,12 @@ fn look<'a>(
         NewHeader::Keys => header.policy().label,
     };
     let keys = recipients(bulletin, label)?;
-    if interrupted.is_none() && is_current(&header, &keys) {
+    let pending = header_change_pending(&file.file)
+        .map_err(|error| Failure::new(ProblemCode::UnreadableEnvelope, error.to_string()))?;
+    if !pending && is_current(&header, &keys) {
         return Ok(None);
     }
-    Ok(Some(Due { index, name: &entry.name, files, header, keys }))
+    Ok(Some(Due { index, name: &entry.name, file, header, keys }))
 }
 
 /// Whether the header names the label with exactly its keys of today.
@@ -183,7 +182,10 @@ fn write(
     outcomes: &mut [Option<Rewritten>],
     progress: &(dyn Fn(u64, Option<u64>) + Sync),
 ) -> Result<(), Failure> {
-    let asked: Vec<Wanted> = due.iter().map(|one| wanted(&one.header, one.name)).collect();
+    let asked: Vec<Wanted> = due
+        .iter()
+        .map(|one| Wanted { new_label: Some(one.keys.label.id), ..wanted(&one.header, one.name) })
+        .collect();
     let granted = service
         .grants()
         .obtain(login, &asked, Right::Relabel)
@@ -199,7 +201,7 @@ fn write(
                 while let Some((one, granted)) = work.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let result = granted.as_ref().map_err(Clone::clone).and_then(|granted| {
                         let dek = granted.key_for(one.header.file_id(), Right::Relabel, service.now())?;
-                        one.write(dek, &epochs)
+                        one.write(dek, &epochs, service)
                     });
                     progress(done.fetch_add(1, Ordering::Relaxed) + 1, total);
                     if let Ok(mut results) = results.lock() {
@@ -218,13 +220,11 @@ fn write(
 }
 
 impl Due<'_> {
-    fn write(&self, dek: &Dek, epochs: &Epochs) -> Result<(), Failure> {
-        let (file, journal) = (&self.files.file.file, &self.files.journal.file);
+    fn write(&self, dek: &Dek, epochs: &Epochs, service: &Service) -> Result<(), Failure> {
+        let file = &self.file.file;
         // First what an earlier run began: then the header is whole, but perhaps not the one wanted now.
-        recover(file, journal, dek).map_err(write_failure)?;
-        let header = Header::read(file).map_err(|_| {
-            Failure::new(ProblemCode::CorruptEnvelope, "the header cannot be read after recovery")
-        })?;
+        settle(file, dek).map_err(write_failure)?;
+        let header = Header::read(file).map_err(|error| write_failure(error.into()))?;
         if is_current(&header, &self.keys) {
             return Ok(());
         }
@@ -235,57 +235,23 @@ impl Due<'_> {
             generation: self.keys.generation,
             ..header.policy().clone()
         };
-        let epoch = epochs.current(&self.keys)?;
-        relabel(file, journal, &header, dek, policy, &epoch).map_err(write_failure)?;
+        let policy = if self.keys.label.id == header.policy().label {
+            policy
+        } else {
+            FilePolicy { sealed_at: service.now(), sealer: service.terminal(), ..policy }
+        };
+        let epoch = epoch(epochs, &self.keys)?;
+        relabel(file, &header, dek, policy, &epoch).map_err(write_failure)?;
         Ok(())
     }
 }
 
-/// The encapsulations of one batch, by label.
-#[derive(Default)]
-struct Epochs(Mutex<Vec<Current>>);
-
-struct Current {
-    keys: Arc<LabelRecipients>,
-    epoch: Arc<Epoch>,
-    since: Instant,
-    files: u32,
+/// The encapsulation for these keys. A batch is shorter than what one may serve.
+fn epoch(epochs: &Epochs, keys: &Arc<LabelRecipients>) -> Result<Arc<Epoch>, Failure> {
+    epochs.current(keys).map_err(|stop| Failure::new(ProblemCode::Internal, stop.to_string()))
 }
 
-impl Epochs {
-    fn current(&self, keys: &Arc<LabelRecipients>) -> Result<Arc<Epoch>, Failure> {
-        let mut all = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        all.retain(|one| one.since.elapsed() < EPOCH_LIFE && one.files < EPOCH_FILES);
-        if let Some(one) = all.iter_mut().find(|one| one.keys == *keys) {
-            one.files += 1;
-            return Ok(Arc::clone(&one.epoch));
-        }
-        let epoch = Arc::new(new_epoch(keys)?);
-        all.push(Current {
-            keys: Arc::clone(keys),
-            epoch: Arc::clone(&epoch),
-            since: Instant::now(),
-            files: 1,
-        });
-        Ok(epoch)
-    }
-}
-
-fn new_epoch(keys: &LabelRecipients) -> Result<Epoch, Failure> {
-    let bad = |why: String| {
-        Failure::new(
-            ProblemCode::Internal,
-            format!("the keys of label {} cannot be used: {why}", keys.label.name),
-        )
-    };
-    let recipients = keys
-        .recipients
-        .iter()
-        .map(RecipientPublicKey::try_from)
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| bad(error.to_string()))?;
-    Epoch::new(&recipients).map_err(|error| bad(error.to_string()))
-}
+const _: () = assert!(MAX_REWRITE < tobari_core::envelope::EPOCH_FILES as usize);
 
 fn recipients(bulletin: &Bulletin, label: LabelId) -> Result<Arc<LabelRecipients>, Failure> {
     let keys = bulletin.labels.iter().find(|keys| keys.label.id == label).ok_or_else(|| {
@@ -320,13 +286,14 @@ pub fn reseal(
     }
     let bulletin = service.bulletin();
     let header = Content::sealed(source, bulletin.organisation)?;
+    let asked = Wanted { new_label: Some(header.policy().label), ..wanted(&header, name) };
     let granted = service
         .grants()
-        .obtain_one(&login, &wanted(&header, name), Right::Relabel)
+        .obtain_one(&login, &asked, Right::Relabel)
         .map_err(|failure| service.heard_failure(&login, failure))?;
     let dek = granted.key_for(header.file_id(), Right::Relabel, service.now())?;
     let keys = recipients(&bulletin, header.policy().label)?;
-    let epoch = new_epoch(&keys)?;
+    let epoch = epoch(&Epochs::default(), &keys)?;
     let policy = FilePolicy {
         label_level: keys.label.level,
         label_name: keys.label.name.clone(),
@@ -385,12 +352,18 @@ fn piped<T>(
 }
 
 fn write_failure(error: WriteError) -> Failure {
-    let code = match &error {
-        WriteError::Read(_) | WriteError::Storage(_) | WriteError::Journal(_) => ProblemCode::LocalIo,
-        WriteError::Header(_) => ProblemCode::TooLarge,
-        _ => ProblemCode::CorruptEnvelope,
-    };
-    Failure::new(code, error.to_string())
+    match error {
+        WriteError::Read(error) => Failure::io("failed to read the sealed file", &error),
+        WriteError::Storage(error) | WriteError::Journal(error) => {
+            Failure::io("failed to write the new header", &error)
+        }
+        WriteError::Header(SealError::HeaderFull) => Failure::new(
+            ProblemCode::TooLarge,
+            "the new header does not fit into the room that this file has for it; seal the file anew (reseal)",
+        ),
+        WriteError::Header(error) => Failure::new(ProblemCode::Internal, error.to_string()),
+        error => Failure::new(ProblemCode::CorruptEnvelope, error.to_string()),
+    }
 }
 
 fn failed(failure: Failure) -> Rewritten {

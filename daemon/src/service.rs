@@ -306,8 +306,12 @@ impl Service {
     /// # Errors
     /// When the key server is not reached or does not answer the question.
     pub fn decide(&self, login: &Login, header: &[u8], name: &str) -> Result<DecisionOutcome, Problem> {
-        let item =
-            GrantItem { header: Base64(header.to_vec()), right: Right::View, name: Some(name.to_owned()) };
+        let item = GrantItem {
+            header: Base64(header.to_vec()),
+            right: Right::View,
+            name: Some(name.to_owned()),
+            new_label: None,
+        };
         let request = GrantRequest { items: vec![item] };
         Call::post("/v1/decisions", &request)
             .and_then(|call| self.server.call(call.with_token(&login.token)))

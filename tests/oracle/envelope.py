@@ -4,6 +4,7 @@ Slow and plain on purpose. It shares no code with the product, and no library: w
 shows that the specification says what the product does.
 """
 
+import hashlib
 import os
 import struct
 
@@ -21,6 +22,7 @@ from keys import (
 )
 
 MAGIC = b"\x89TBR\r\n\x1a\n"
+COPY_MAGIC = b"\x89TBN\r\n\x1a\n"
 DIRTY, ROOT = 1, 2
 ZERO_NONCE = bytes(12)
 
@@ -38,6 +40,24 @@ class Stanza:
         self.kind, self.key_id, self.encapsulation, self.wrapped = kind, key_id, encapsulation, wrapped
 
 
+def header_copy(wire):
+    """What is put at half the way to the slots before the header is written over."""
+    return COPY_MAGIC + struct.pack("<II", len(wire), 0) + hashlib.sha256(wire).digest() + wire
+
+
+def with_copy(data, size):
+    """The data as they will be when the header copy, if it is whole, is in its place."""
+    half = (size - 1024) // 2
+    place = data[half : size - 1024]
+    if len(data) < size or place[:8] != COPY_MAGIC or place[12:16] != bytes(4):
+        return data
+    (length,) = struct.unpack("<I", place[8:12])
+    wire = place[48 : 48 + length]
+    if length + 48 > half or hashlib.sha256(wire).digest() != place[16:48] or wire[:40] != data[:40]:
+        return data
+    return wire.ljust(half, b"\0") + bytes(size - 1024 - half) + data[size - 1024 :]
+
+
 class Header:
     """The header region without its state slots."""
 
@@ -53,6 +73,7 @@ class Header:
         need(self.size % 4096 == 0 and 4096 <= self.size <= 65536, "header size")
         need(12 <= self.chunk_log2 <= 20, "chunk size")
         self.file_id = data[24:40]
+        data = with_copy(data, self.size)
         policy_length, recipients_length = struct.unpack("<II", data[40:48])
         self.end = 48 + policy_length + recipients_length
         need(self.end + 32 <= self.size - 1024, "lengths")
@@ -60,7 +81,10 @@ class Header:
         self.policy_bytes = data[48 : 48 + policy_length]
         recipients = data[48 + policy_length : self.end]
         self.authenticated, self.mac = data[: self.end], data[self.end : self.end + 32]
-        need(not any(data[self.end + 32 : self.size - 1024]), "padding")
+        half = (self.size - 1024) // 2
+        # A torn copy means nothing, where there is a place for one.
+        zeros = half if self.end + 32 + 48 <= half else self.size - 1024
+        need(not any(data[self.end + 32 : zeros]), "padding")
         try:
             self.policy = policies.parse_policy(decode(self.policy_bytes))
             self.stanzas = [Stanza(*policies.parse_stanza(item)) for item in policies.parse_array(decode(recipients))]
@@ -209,4 +233,4 @@ class Maker:
         return self.header(**changes) + b"".join(self.chunks)
 
 
-__all__ = ["HYBRID", "RSA_OAEP", "Header", "Maker", "Opened", "Refused", "open_envelope", "read_slots"]
+__all__ = ["HYBRID", "RSA_OAEP", "Header", "Maker", "Opened", "Refused", "header_copy", "open_envelope", "read_slots"]

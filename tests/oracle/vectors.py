@@ -12,7 +12,7 @@ import struct
 from cbor import encode
 from kyber_py.ml_kem import ML_KEM_768
 
-from envelope import DIRTY, ROOT, Maker, Refused, open_envelope
+from envelope import DIRTY, Maker, ROOT, Refused, header_copy, open_envelope
 from keys import HYBRID, RSA_OAEP, Private, Public, gcm_seal, key_encryption_key, oaep_encrypt
 from policy import example_policy, faulty_policies, make_policy, make_stanza
 
@@ -121,6 +121,33 @@ class Vectors:
             maker = self.maker(name, pattern(5000))
             maker.slots = [maker.slot(1, 5000, ROOT, maker.root()), maker.slot(2, 5000, DIRTY, bytes(32))]
             yield opens(name, maker.make() + tail, maker.plaintext, tail=len(tail))
+        yield from self.header_copies()
+
+    # A header change that was interrupted.
+
+    def header_copies(self):
+        at, maker = (4096 - 1024) // 2, self.maker("header-copy", pattern(5000))
+        old = maker.make()
+        maker.policy_bytes = encode(make_policy({**example_policy(), "label_level": 5, "label_name": "公開 Öffentlich"}))
+        new = maker.make()
+        wire = new[: 48 + sum(struct.unpack("<II", new[40:48])) + 32]
+        copy = header_copy(wire)
+        other = self.maker("header-copy-of-another-file").make()
+        other = header_copy(other[: 48 + sum(struct.unpack("<II", other[40:48])) + 32])
+        for name, data in (
+            ("copy-before-the-header-was-written", patch(old, at, copy)),
+            ("copy-and-torn-header", patch(old[:512] + new[512:], at, copy)),
+            ("copy-and-lost-header", patch(patch(old, 40, bytes(at - 40)), at, copy)),
+            ("copy-and-new-header", patch(new, at, copy)),
+            ("copy-torn-before-the-header-was-written", patch(old, at, copy[:512])),
+            ("copy-torn-while-it-was-removed", patch(new, at + 512, copy[512:])),
+            ("copy-with-a-wrong-byte", patch(old, at, flip(copy, len(copy) - 1))),
+            ("copy-of-another-file", patch(old, at, other)),
+            ("copy-place-with-rubbish", patch(old, 4096 - 1025, b"\1")),
+        ):
+            yield opens(name, data, maker.plaintext)
+        forged = header_copy(flip(wire, len(wire) - 1))
+        yield refused("copy-forged", "key", patch(old, at, forged))
 
     # Bytes 0 to 47 and padding.
 
@@ -149,7 +176,10 @@ class Vectors:
         for name, at in (("policy-length-absurd", 40), ("recipients-length-absurd", 44)):
             yield refused(name, "header", patch(self.maker(name).make(), at, b"\xff\xff\xff\xff"))
         data = self.maker("padding").make()
-        yield refused("padding-last-byte", "header", patch(data, 4096 - 1025, b"\1"))
+        yield refused("padding-before-the-copy", "header", patch(data, (4096 - 1024) // 2 - 1, b"\1"))
+        maker = self.maker("padding-last-byte", recipients=[self.recovery])
+        maker.header_size = 4096
+        yield refused("padding-last-byte", "header", patch(maker.make(), 4096 - 1025, b"\1"), key="recovery")
         maker = self.maker("padding-first-byte")
         covered = 48 + sum(struct.unpack("<II", maker.make()[40:48])) + 32
         yield refused("padding-first-byte", "header", patch(maker.make(), covered, b"\1"))

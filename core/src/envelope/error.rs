@@ -49,6 +49,13 @@ pub(super) enum Reason {
     Library,
 }
 
+impl Refused {
+    /// Whether the header is another than the one that was parsed: it was replaced meanwhile, and reading it again may help.
+    pub fn is_header_changed(&self) -> bool {
+        self.0 == Reason::HeaderChanged
+    }
+}
+
 impl From<Reason> for Refused {
     fn from(reason: Reason) -> Self {
         Self(reason)

@@ -10,6 +10,7 @@ use super::layout::{
     BOUND_SIZE, FIXED_SIZE, Geometry, HEADER_UNIT, MAC_SIZE, MAGIC, MAX_HEADER_SIZE, SLOTS_SIZE, field, span,
 };
 use super::policy::FilePolicy;
+use super::spare::{self, SPARE_FIXED};
 use super::stanza::{Stanza, decode_recipients};
 use super::storage::ReadAt;
 use crate::crypto::{Dek, FileKeys, SharedSecret, WrapContext, constant_time_equal, sha256};
@@ -28,18 +29,29 @@ pub struct Header {
 
 impl Header {
     /// Parses a header ("Header"): either its wire form (magic to header MAC, nothing more), or the whole
-    /// header region or more of a file, where the padding is checked too.
+    /// header region or more of a file. There the padding is checked too, and a whole header copy counts before what it is
+    /// about to replace ("Header copy").
     ///
     /// # Errors
     /// [`Refused`] if it is not the canonical encoding of a header of version 1.
     pub fn parse(bytes: &[u8]) -> Result<Self, Refused> {
-        let fixed = Fixed::parse(bytes)?;
-        let wire = span(bytes, 0, fixed.wire_size)?;
-        let slots = fixed.geometry.header_size() - SLOTS_SIZE;
-        if bytes.len() != fixed.wire_size
-            && span(bytes, fixed.wire_size, slots)?.iter().any(|byte| *byte != 0)
+        if let Ok(geometry) = Fixed::geometry(bytes)
+            && let Some(copy) = spare::find(bytes, geometry)
         {
+            return Ok(copy);
+        }
+        let fixed = Fixed::parse(bytes)?;
+        if bytes.len() != fixed.wire_size && !padding(bytes, &fixed)?.iter().all(|byte| *byte == 0) {
             return Err(Reason::Padding.into());
+        }
+        Ok(Self::parse_wire(span(bytes, 0, fixed.wire_size)?)?)
+    }
+
+    /// Parses the wire form.
+    pub(super) fn parse_wire(wire: &[u8]) -> Result<Self, Reason> {
+        let fixed = Fixed::parse(wire)?;
+        if wire.len() != fixed.wire_size {
+            return Err(Reason::Length);
         }
         let policy = span(wire, FIXED_SIZE, FIXED_SIZE + fixed.policy_size)?;
         let recipients = span(wire, FIXED_SIZE + fixed.policy_size, fixed.wire_size - MAC_SIZE)?;
@@ -53,12 +65,18 @@ impl Header {
         })
     }
 
-    /// Reads the header of a file ("Header").
+    /// Reads the header of a file ("Header"), also while it is being replaced.
     ///
     /// # Errors
     /// [`OpenError::Refused`] as [`Self::parse`]; [`OpenError::Storage`].
     pub fn read(storage: &dyn ReadAt) -> Result<Self, OpenError> {
-        Ok(Self::parse(&read_region(storage)?)?)
+        Ok(Self::read_with_region(storage)?.1)
+    }
+
+    pub(super) fn read_with_region(storage: &dyn ReadAt) -> Result<(Vec<u8>, Self), OpenError> {
+        let region = read_region(storage)?;
+        let header = Self::parse(&region)?;
+        Ok((region, header))
     }
 
     /// The file's id.
@@ -132,14 +150,13 @@ impl Header {
         self.geometry
     }
 
-    /// Checks that `region`, a header region as stored, is this header ("Header").
+    /// Checks that `region`, a header region as stored, has this header ("Header").
     pub(super) fn check_region(&self, region: &[u8]) -> Result<(), Reason> {
-        let stored = span(region, 0, self.wire.len()).map_err(|_| Reason::HeaderChanged)?;
-        if !constant_time_equal(stored, &self.wire) {
-            return Err(Reason::HeaderChanged);
-        }
-        let padding = span(region, self.wire.len(), self.geometry.header_size() - SLOTS_SIZE)?;
-        if padding.iter().any(|byte| *byte != 0) { Err(Reason::Padding) } else { Ok(()) }
+        let stored = Self::parse(region).map_err(|refused| match refused.0 {
+            Reason::Padding => Reason::Padding,
+            _ => Reason::HeaderChanged,
+        })?;
+        if constant_time_equal(&stored.wire, &self.wire) { Ok(()) } else { Err(Reason::HeaderChanged) }
     }
 
     /// Makes a header for `dek`, of which `keys` are derived, and the recipients of `epoch`. `header_size` keeps the
@@ -157,12 +174,14 @@ impl Header {
         let policy = policy.encode()?;
         let mut stanzas = epoch.blank_stanzas();
         let recipients_size = encode_recipients(&stanzas)?.len();
-        let needed = FIXED_SIZE + policy.len() + recipients_size + MAC_SIZE + SLOTS_SIZE;
+        let wire_size = FIXED_SIZE + policy.len() + recipients_size + MAC_SIZE;
+        // With room for a copy, so that the header can be replaced.
+        let needed = 2 * (wire_size + SPARE_FIXED) + SLOTS_SIZE;
         let region = header_size.map_or(needed.next_multiple_of(HEADER_UNIT), |size| size as usize);
         if needed > region || region > MAX_HEADER_SIZE {
             return Err(SealError::HeaderFull);
         }
-        let mut wire = Vec::with_capacity(needed - SLOTS_SIZE);
+        let mut wire = Vec::with_capacity(wire_size);
         wire.extend_from_slice(&MAGIC);
         wire.extend_from_slice(&VERSION_AND_FLAGS);
         wire.extend_from_slice(&(region as u32).to_le_bytes());
@@ -178,20 +197,48 @@ impl Header {
         let mac = keys.header_mac(&wire);
         wire.extend_from_slice(&mac);
         // A header that its own parser refuses must never reach a file.
-        let header = Self::parse(&wire).map_err(|_| SealError::Policy)?;
-        Ok(header)
+        Self::parse_wire(&wire).map_err(|_| SealError::Policy)
     }
 }
 
+/// What has to be zero behind a header in its region: up to the place of the copy, where the rest of a torn copy may
+/// lie; up to the slots when the header leaves no such place.
+fn padding<'a>(region: &'a [u8], fixed: &Fixed) -> Result<&'a [u8], Reason> {
+    let copy = spare::place(fixed.geometry);
+    let end = if spare::fits(fixed.geometry, fixed.wire_size) { copy.start } else { copy.end };
+    // The slots' place is checked to be there, too.
+    span(region, copy.end, fixed.geometry.header_size())?;
+    span(region, fixed.wire_size, end)
+}
+
 /// Reads the header region with both slots, and nothing of the body.
+///
+/// Twice, until both are the same: a header that is being written meanwhile may be read half old and half new, and its copy
+/// a moment later no more.
 pub(super) fn read_region(storage: &dyn ReadAt) -> Result<Vec<u8>, OpenError> {
+    let mut last = read_region_once(storage)?;
+    for _ in 0..REREADS {
+        let next = read_region_once(storage)?;
+        // Slots are written one sector at a time, by writers that readers are never beside.
+        if next == last {
+            break;
+        }
+        last = next;
+    }
+    Ok(last)
+}
+
+/// A header changes a few times in its life; more than this many differences are somebody's play, and refused later.
+const REREADS: usize = 16;
+
+fn read_region_once(storage: &dyn ReadAt) -> Result<Vec<u8>, OpenError> {
     let available = storage.len().map_err(OpenError::Storage)?;
     if available < HEADER_UNIT as u64 {
         return Err(Reason::Length.into());
     }
     let mut region = vec![0; HEADER_UNIT];
     storage.read_exact_at(&mut region, 0).map_err(OpenError::Storage)?;
-    let size = Fixed::parse(&region)?.geometry.header_size();
+    let size = Fixed::geometry(&region)?.header_size();
     if (size as u64) > available {
         return Err(Reason::Length.into());
     }
@@ -215,8 +262,8 @@ struct Fixed {
 }
 
 impl Fixed {
-    /// Parses the fixed fields ("Header").
-    fn parse(bytes: &[u8]) -> Result<Self, Reason> {
+    /// Parses the fields that no change of the header changes ("Header").
+    fn geometry(bytes: &[u8]) -> Result<Geometry, Reason> {
         if field::<8>(bytes, 0).map_err(|_| Reason::Magic)? != MAGIC {
             return Err(Reason::Magic);
         }
@@ -225,7 +272,13 @@ impl Fixed {
         }
         let number = |offset| field::<4>(bytes, offset).map(u32::from_le_bytes);
         let chunk_log2 = u8::try_from(number(16)?).map_err(|_| Reason::Length)?;
-        let geometry = Geometry::new(number(12)?, chunk_log2)?;
+        Geometry::new(number(12)?, chunk_log2)
+    }
+
+    /// Parses the fixed fields ("Header").
+    fn parse(bytes: &[u8]) -> Result<Self, Reason> {
+        let geometry = Self::geometry(bytes)?;
+        let number = |offset| field::<4>(bytes, offset).map(u32::from_le_bytes);
         let (policy_size, recipients_size) = (number(40)? as usize, number(44)? as usize);
         let room = geometry.header_size() - FIXED_SIZE - MAC_SIZE - SLOTS_SIZE;
         if policy_size > room || recipients_size > room - policy_size {

@@ -1,15 +1,15 @@
-//! The redo journal: what a commit is about to write over, so that after a power cut each chunk, and the header, is
-//! old or new. `docs/spec/envelope.md`, "Journal".
+//! The redo journal: what a commit is about to write over, so that after a power cut each chunk is old or new. `docs/spec/envelope.md`, "Journal".
 //!
 //! The journal is a storage of its own beside the file; the caller keeps the two together, and makes the
 //! journal's directory entry durable before the first change. One entry at a time lies in it, authentic under a key
 //! derived from the DEK; anything else in it is the rest of an interrupted write, and means nothing.
 
 use super::body::Unlocked;
-use super::error::{OpenError, Reason, WriteError};
+use super::error::{Reason, WriteError};
 use super::header::Header;
-use super::layout::{CHUNK_OVERHEAD, Geometry, MAC_SIZE, SLOTS_SIZE, field, span};
-use super::slot::{COVERED, Selected, State, select, slot_offset};
+use super::layout::{CHUNK_OVERHEAD, Geometry, MAC_SIZE, field, span};
+use super::slot::{COVERED, Selected, State, slot_offset};
+use super::spare::settle;
 use super::storage::{ReadAt, Storage};
 use crate::crypto::{Dek, FileKeys};
 use crate::ids::FileId;
@@ -23,8 +23,8 @@ pub enum Recovery {
     Cut(u64),
     /// A commit was interrupted and has been completed.
     Replayed,
-    /// The replacement of the header was interrupted and has been completed: read the header again.
-    HeaderReplayed,
+    /// The replacement of the header was interrupted and has been completed or undone; nothing else was.
+    HeaderSettled,
 }
 
 /// Completes or undoes what a power cut interrupted; can be repeated, and interrupted itself.
@@ -34,19 +34,12 @@ pub enum Recovery {
 pub fn recover(storage: &dyn Storage, journal: &dyn Storage, dek: &Dek) -> Result<Recovery, WriteError> {
     let bytes = read(journal).map_err(WriteError::Journal)?;
     let entry = bytes.as_deref().and_then(|bytes| Entry::decode(bytes, dek).ok());
-    if let Some(Entry { contents: Contents::Header(header), keys }) = &entry {
-        // A journal of another file beside this one must not overwrite it.
-        if slots_fit(storage, header.geometry(), keys)? {
-            write_header(storage, header)?;
-            clear(journal, Sync::Yes)?;
-            return Ok(Recovery::HeaderReplayed);
-        }
-    }
+    let settled = settle(storage, dek)?;
     let header = Header::read(storage)?;
     let unlocked = Unlocked::without_size(storage, &header, dek)?;
-    let mut outcome = Recovery::Clean;
-    match entry.map(|entry| entry.contents) {
-        Some(Contents::Chunks { file, base, target, chunks })
+    let mut outcome = if settled { Recovery::HeaderSettled } else { Recovery::Clean };
+    match entry {
+        Some(Entry { file, base, target, chunks })
             if file == header.file_id() && base == unlocked.selected.state.generation =>
         {
             apply(storage, &unlocked, &target, &chunks)?;
@@ -71,17 +64,6 @@ pub fn recover(storage: &dyn Storage, journal: &dyn Storage, dek: &Dek) -> Resul
     Ok(outcome)
 }
 
-/// The header that an interrupted [`relabel`](super::relabel) or [`rewrap`](super::rewrap) was writing. With it
-/// the DEK can be got when the stored header is torn; it is not authentic before [`recover`] has accepted it.
-///
-/// # Errors
-/// [`OpenError::Storage`].
-pub fn journal_header(journal: &dyn ReadAt) -> Result<Option<Header>, OpenError> {
-    let Some(bytes) = read(journal).map_err(OpenError::Storage)? else { return Ok(None) };
-    let parsed = Raw::parse(&bytes).ok().filter(|raw| raw.kind == KIND_HEADER);
-    Ok(parsed.and_then(|raw| raw.entries.first().and_then(|(_, wire)| Header::parse(wire).ok())))
-}
-
 /// The entry for a commit: chunks (sealed) to be written over, and the state that is valid then.
 pub(super) fn encode_chunks(
     keys: &FileKeys,
@@ -91,13 +73,7 @@ pub(super) fn encode_chunks(
     chunks: &[(u64, Vec<u8>)],
 ) -> Vec<u8> {
     let chunks = chunks.iter().map(|(index, stored)| (*index, stored.as_slice()));
-    encode(keys, KIND_CHUNKS, file, base, &target.covered(), chunks)
-}
-
-/// The entry for a new header.
-pub(super) fn encode_header(keys: &FileKeys, header: &Header) -> Vec<u8> {
-    let wire = [(0, header.wire_bytes())].into_iter();
-    encode(keys, KIND_HEADER, header.file_id(), 0, &[0; COVERED], wire)
+    encode(keys, file, base, &target.covered(), chunks)
 }
 
 /// Writes what a commit writes in place: chunks, size, sync, slot, sync.
@@ -139,14 +115,6 @@ pub(super) fn put_slot(
     Ok(Selected { state: *state, slot, other_damaged: false })
 }
 
-/// Writes a header and its padding over the stored one, and syncs; the slots stay.
-pub(super) fn write_header(storage: &dyn Storage, header: &Header) -> Result<(), WriteError> {
-    let mut region = header.wire_bytes().to_vec();
-    region.resize(header.geometry().header_size() - SLOTS_SIZE, 0);
-    storage.write_all_at(&region, 0).map_err(WriteError::Storage)?;
-    storage.sync_data().map_err(WriteError::Storage)
-}
-
 /// Whether emptying the journal has to be durable at once.
 #[derive(PartialEq, Eq)]
 pub(super) enum Sync {
@@ -168,7 +136,6 @@ pub(super) fn clear(journal: &dyn Storage, sync: Sync) -> Result<(), WriteError>
 /// "\x89TBJ" and the guards of the envelope's magic, version 1.
 const PREFIX: [u8; 10] = *b"\x89TBJ\r\n\x1a\n\x01\0";
 const KIND_CHUNKS: u16 = 1;
-const KIND_HEADER: u16 = 2;
 /// Bytes before the first entry.
 const FIXED: usize = 48 + COVERED;
 /// More than any writer makes.
@@ -176,7 +143,6 @@ const MAX_SIZE: u64 = 64 << 20;
 
 fn encode<'a>(
     keys: &FileKeys,
-    kind: u16,
     file: FileId,
     base: u64,
     covered: &[u8; COVERED],
@@ -186,7 +152,7 @@ fn encode<'a>(
     let size = FIXED + MAC_SIZE + entries.clone().map(|(_, bytes)| 12 + bytes.len()).sum::<usize>();
     let mut journal = Vec::with_capacity(size);
     journal.extend_from_slice(&PREFIX);
-    journal.extend_from_slice(&kind.to_le_bytes());
+    journal.extend_from_slice(&KIND_CHUNKS.to_le_bytes());
     journal.extend_from_slice(&count.to_le_bytes());
     journal.extend_from_slice(file.as_bytes());
     journal.extend_from_slice(&(size as u64).to_le_bytes());
@@ -258,13 +224,10 @@ impl<'a> Raw<'a> {
 
 /// A journal that somebody with the DEK wrote to its end.
 struct Entry {
-    contents: Contents,
-    keys: FileKeys,
-}
-
-enum Contents {
-    Chunks { file: FileId, base: u64, target: State, chunks: Vec<(u64, Vec<u8>)> },
-    Header(Box<Header>),
+    file: FileId,
+    base: u64,
+    target: State,
+    chunks: Vec<(u64, Vec<u8>)>,
 }
 
 impl Entry {
@@ -275,30 +238,12 @@ impl Entry {
         if !keys.journal_mac_fits(raw.authenticated, raw.mac) {
             return Err(Reason::HeaderMac);
         }
-        let contents = match (raw.kind, raw.entries.as_slice()) {
-            (KIND_CHUNKS, entries) => {
-                // Any geometry will do: the length is checked against the file's own before it is used.
-                let target = State::decode(raw.covered, Geometry::new(4096, 20)?)?;
-                let chunks = entries.iter().map(|(index, stored)| (*index, stored.to_vec())).collect();
-                Contents::Chunks { file: raw.file, base: raw.base, target, chunks }
-            }
-            (KIND_HEADER, [(_, wire)]) => {
-                let header = Header::parse(wire).map_err(|refused| refused.0)?;
-                header.authenticate_with(&keys)?;
-                Contents::Header(Box::new(header))
-            }
-            _ => return Err(Reason::Version),
-        };
-        Ok(Self { contents, keys })
+        if raw.kind != KIND_CHUNKS {
+            return Err(Reason::Version);
+        }
+        // Any geometry will do: the length is checked against the file's own before it is used.
+        let target = State::decode(raw.covered, Geometry::new(4096, 20)?)?;
+        let chunks = raw.entries.iter().map(|(index, stored)| (*index, stored.to_vec())).collect();
+        Ok(Self { file: raw.file, base: raw.base, target, chunks })
     }
-}
-
-/// Whether the storage has an authentic slot of the journaled file where that file's header has it.
-fn slots_fit(storage: &dyn ReadAt, geometry: Geometry, keys: &FileKeys) -> Result<bool, WriteError> {
-    let mut region = vec![0; geometry.header_size()];
-    if storage.len().map_err(WriteError::Read)? < region.len() as u64 {
-        return Ok(false);
-    }
-    storage.read_exact_at(&mut region, 0).map_err(WriteError::Read)?;
-    Ok(select(&region, geometry, keys).is_ok())
 }

@@ -6,30 +6,33 @@
 
 use super::body::Unlocked;
 use super::epoch::Epoch;
-use super::error::WriteError;
+use super::error::{SealError, WriteError};
 use super::header::Header;
-use super::journal::{Sync, clear, encode_header, recover, write_header};
 use super::policy::FilePolicy;
+use super::spare;
 use super::storage::Storage;
 use crate::crypto::Dek;
 
-/// Gives a file a new policy, for the recipients of `epoch`. Body and slots are not touched; after a power cut the
-/// header is the old or the new one. Nobody else may write the file meanwhile.
+/// Gives a file a new policy, for the recipients of `epoch`. Body and slots are not touched, so a writer of the contents, or what
+/// an interrupted one left, is of no concern. At every moment, for every reader and after a power cut, the header is the old or the
+/// new one. Nobody else may change the header meanwhile.
 ///
 /// # Errors
-/// See [`WriteError`]; [`SealError::HeaderFull`](super::SealError::HeaderFull) within it if the new header
-/// does not fit into the region of the old one.
+/// See [`WriteError`]; [`SealError::HeaderFull`] within it if the new header, or a copy of it, does not fit into the region of
+/// the old one. The file then opens with the old header, or with the new one where the disk failed too late.
 pub fn relabel(
     storage: &dyn Storage,
-    journal: &dyn Storage,
     header: &Header,
     dek: &Dek,
     policy: FilePolicy,
     epoch: &Epoch,
 ) -> Result<Header, WriteError> {
-    recover(storage, journal, dek)?;
-    let unlocked = Unlocked::new(storage, header, dek)?;
+    spare::settle(storage, dek)?;
+    let unlocked = Unlocked::without_size(storage, header, dek)?;
     let geometry = unlocked.geometry;
+    if !spare::fits(geometry, header.wire_bytes().len()) {
+        return Err(SealError::HeaderFull.into());
+    }
     let new = Header::build(
         header.file_id(),
         dek,
@@ -39,15 +42,12 @@ pub fn relabel(
         geometry.chunk_log2(),
         Some(header.header_size()),
     )?;
-    let entry = encode_header(&unlocked.keys, &new);
-    if let Err(error) = journal.write_all_at(&entry, 0) {
-        // The entry may be whole all the same, and would be replayed some day.
-        clear(journal, Sync::Yes)?;
-        return Err(WriteError::Journal(error));
+    if let Err(error) = spare::copy(storage, &new) {
+        // The old header stands. Better that nobody sees the new one; but both are whole, so failing again is no harm.
+        let _ = spare::blank(storage, geometry);
+        return Err(error);
     }
-    journal.sync_data().map_err(WriteError::Journal)?;
-    write_header(storage, &new)?;
-    clear(journal, Sync::Yes)?;
+    spare::replace(storage, &new)?;
     Ok(new)
 }
 
@@ -58,12 +58,11 @@ pub fn relabel(
 /// As [`relabel`].
 pub fn rewrap(
     storage: &dyn Storage,
-    journal: &dyn Storage,
     header: &Header,
     dek: &Dek,
     generation: u32,
     epoch: &Epoch,
 ) -> Result<Header, WriteError> {
     let policy = FilePolicy { generation, ..header.policy().clone() };
-    relabel(storage, journal, header, dek, policy, epoch)
+    relabel(storage, header, dek, policy, epoch)
 }

@@ -138,6 +138,9 @@ pub struct GrantItem {
     /// Name of the file for the audit record; a hint, not trusted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+    /// With the right `relabel`: the label that the file is to get, for the audit record. The label itself where only keys change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub new_label: Option<LabelId>,
 }
 
 /// Answer to a batch of grants: one outcome for each item, in order.

@@ -26,7 +26,7 @@ pub const DEFAULT_SOCKET: &str = "/run/tobari/control.sock";
 /// Environment variable that names another socket.
 pub const SOCKET_ENV: &str = "TOBARI_SOCKET";
 
-/// Most files in one batch of new headers; each takes two descriptors.
+/// Most files in one batch of new headers; each takes a descriptor.
 pub const MAX_REWRITE: usize = 256;
 
 /// What a caller asks.
@@ -97,8 +97,8 @@ pub enum Request {
         /// What the headers shall say.
         change: NewHeader,
     },
-    /// Two fds, both open for reading and writing: a sealed file, and its journal, whose name is durable. An earlier run's journal of the
-    /// same file is worked off first. Needs `relabel`. Not answered by itself.
+    /// One fd, open for reading and writing: a sealed file. What an earlier run began is ended first. Needs `relabel`. Not answered by
+    /// itself.
     RewriteEntry {
         /// Name for messages and the audit record.
         name: String,
@@ -157,7 +157,7 @@ pub enum Rewritten {
     Done,
     /// It was as wanted.
     Current,
-    /// It is as it was, or the journal has what is needed to go on.
+    /// It opens as before, or with the new header where the disk failed too late.
     Failed {
         /// Why.
         problem: Problem,

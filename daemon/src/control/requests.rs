@@ -96,9 +96,7 @@ impl Conversation {
         let added = match &mut self.rewriting {
             Some(Err(_)) => return,
             None => Err(Failure::new(ProblemCode::InvalidRequest, "no batch was started")),
-            Some(Ok(batch)) => {
-                exactly(descriptors).and_then(|[file, journal]| batch.add(name, file, journal))
-            }
+            Some(Ok(batch)) => exactly(descriptors).and_then(|[file]| batch.add(name, file)),
         };
         if let Err(failure) = added {
             self.rewriting = Some(Err(failure));

@@ -82,6 +82,7 @@ fn wanted(number: u8) -> Wanted {
         file: FileId::from_bytes([number; 16]),
         header: vec![number; 100],
         name: format!("{number}.txt"),
+        new_label: None,
     }
 }
 

@@ -21,6 +21,7 @@ mod step;
 mod stop;
 mod wipe;
 
+pub(crate) use epochs::Epochs;
 pub(crate) use facts::Facts;
 pub(crate) use gate::Gate;
 pub(crate) use inspect::{Content, inspect};

@@ -70,6 +70,9 @@ pub struct Record {
     /// The login name as it is compared, where a person is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub login: Option<String>,
+    /// The label that the file is to get, where the right is `relabel`, as the terminal says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub new_label: Option<LabelId>,
     /// The administrative object, `kind/id`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub object: Option<String>,
@@ -124,6 +127,7 @@ impl Record {
             file_name: None,
             label: None,
             login: None,
+            new_label: None,
             object: None,
             person: who.person,
             request: who.request,

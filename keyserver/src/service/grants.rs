@@ -13,6 +13,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use tobari_core::crypto::{GrantSealer, SharedSecret};
 use tobari_core::envelope::Header;
+use tobari_core::ids::LabelId;
 use tobari_core::policy::Right;
 use tobari_core::proto::api::{GrantItem, GrantOutcome, GrantRequest, GrantResponse, Refusal, grant_info};
 use tobari_core::proto::base64::Base64;
@@ -24,6 +25,7 @@ const INLINE: usize = 8;
 /// One file on its way.
 struct Item {
     name: Option<String>,
+    new_label: Option<LabelId>,
     right: Right,
     asked: Asked,
     state: State,
@@ -127,7 +129,8 @@ impl Service {
                         }
                     },
                 };
-                Item { name: item.name, right: item.right, asked, state }
+                let new_label = item.new_label.filter(|_| item.right == Right::Relabel);
+                Item { name: item.name, new_label, right: item.right, asked, state }
             })
             .collect();
         (items, wanted)
@@ -195,6 +198,7 @@ impl Item {
             file: self.asked.file,
             file_name: self.name.clone(),
             label: self.asked.label,
+            new_label: self.new_label,
             right: Some(self.right),
             rights: self.asked.rights,
             rules: self.asked.rules.clone(),

@@ -556,5 +556,10 @@ impl Terminal {
 }
 
 pub(crate) fn item(header: &[u8], right: Right) -> GrantItem {
-    GrantItem { header: Base64(header.to_vec()), right, name: Some(String::from("起案書.docx")) }
+    GrantItem {
+        header: Base64(header.to_vec()),
+        right,
+        name: Some(String::from("起案書.docx")),
+        new_label: None,
+    }
 }

@@ -210,6 +210,7 @@ fn body(headers: &[Header]) -> Result<Vec<u8>> {
             header: header.wire_bytes().to_vec().into(),
             right: Right::View,
             name: Some(format!("共有/総務部/資料-{index:05}.docx")),
+            new_label: None,
         })
         .collect();
     Ok(serde_json::to_vec(&GrantRequest { items })?)

@@ -1,8 +1,7 @@
 //! `admin relabel`, `rewrap` and `reseal`: other headers, or new contents keys, for the sealed files below some paths.
 //!
-//! All can be repeated: what is as wanted already is passed over, so an interrupted run goes on where it ended. The journals of header
-//! changes lie in a folder of the caller's, under the file ids, and not beside the files, where a designated folder's sealer would
-//! find them; one that a power cut leaves behind is used by the next run over the same files.
+//! All can be repeated: what is as wanted already is passed over, so an interrupted run goes on where it ended. For header changes
+//! nothing is kept outside of the files for that; a reseal remembers what it has done.
 
 use super::super::text;
 use super::names;
@@ -16,15 +15,15 @@ use crate::files::new_file::NewFile;
 use crate::files::walk::{Met, walk};
 use crate::progress::Progress;
 use rustix::fs::{Mode, OFlags};
+use std::collections::HashSet;
 use std::fs::File;
+use std::io::{Read as _, Write as _};
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use tobari_core::crypto::sha256;
 use tobari_core::proto::bulletin::LabelKeys;
 use tobari_core::proto::control::{Answer, MAX_REWRITE, NewHeader, Request, Rewritten};
-
-/// Where magic and file id end in an envelope (docs/spec/envelope.md, "Fixed fields").
-const FILE_ID: std::ops::Range<usize> = 24..40;
 
 /// What was done.
 #[derive(Debug, Default, serde::Serialize)]
@@ -33,6 +32,8 @@ struct Counts {
     current: u64,
     failed: u64,
     not_sealed: u64,
+    /// Symbolic links, pipes, sockets and devices.
+    special: u64,
 }
 
 /// `tobari admin relabel`.
@@ -56,10 +57,8 @@ fn headers(change: NewHeader, paths: &[PathBuf], app: &mut App) -> Result<(), Er
     let mut client = app.client()?;
     // The labels and keys of now, not of the last poll.
     client.ask(&Request::Refresh, &[])?;
-    let journals = journal_folder()?;
-    let folder = File::open(&journals).map_err(Action::Open.failed(&journals))?;
-    let mut run = Run { change, journals, folder, batch: Vec::new(), counts: Counts::default() };
-    let progress = Progress::counting(app.settings.progress);
+    let mut run = Run { change, batch: Vec::new(), counts: Counts::default() };
+    let progress = counting(paths, app);
     let mut fatal = None;
     for path in paths {
         walk(path, &mut |met| {
@@ -82,8 +81,6 @@ fn headers(change: NewHeader, paths: &[PathBuf], app: &mut App) -> Result<(), Er
 
 struct Run {
     change: NewHeader,
-    journals: PathBuf,
-    folder: File,
     batch: Vec<One>,
     counts: Counts,
 }
@@ -91,8 +88,6 @@ struct Run {
 struct One {
     path: PathBuf,
     file: File,
-    journal: File,
-    journal_path: PathBuf,
 }
 
 impl Run {
@@ -103,38 +98,20 @@ impl Run {
         app: &mut App,
         progress: &Progress,
     ) -> Result<(), Error> {
-        let Some(path) = regular(met, app) else { return Ok(()) };
-        match self.open(&path) {
-            Ok(Some(one)) => self.batch.push(one),
-            Ok(None) => self.counts.not_sealed += 1,
+        let Some(path) = regular(met, &mut self.counts, app) else { return Ok(()) };
+        match open(&path) {
+            Ok(Some(file)) => self.batch.push(One { path, file }),
+            Ok(None) => {
+                self.counts.not_sealed += 1;
+                progress.add(1);
+            }
             Err(error) => {
                 self.counts.failed += 1;
+                progress.add(1);
                 app.report(&error);
             }
         }
         if self.batch.len() >= MAX_REWRITE { self.flush(client, app, progress) } else { Ok(()) }
-    }
-
-    fn open(&self, path: &Path) -> Result<Option<One>, Error> {
-        let file = files::open_found(path)?;
-        if !files::is_sealed(&file, path)? {
-            return Ok(None);
-        }
-        drop(file);
-        let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let file = rustix::fs::open(path, flags, Mode::empty())
-            .map(File::from)
-            .map_err(|errno| Action::Open.failed(path)(errno.into()))?;
-        let mut start = [0; FILE_ID.end];
-        file.read_exact_at(&mut start, 0).map_err(Action::Read.failed(path))?;
-        let id: String =
-            start.get(FILE_ID).unwrap_or_default().iter().map(|byte| format!("{byte:02x}")).collect();
-        let journal_path = self.journals.join(format!("{id}.journal"));
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let journal = rustix::fs::open(&journal_path, flags, Mode::RUSR | Mode::WUSR)
-            .map(File::from)
-            .map_err(|errno| Action::Create.failed(&journal_path)(errno.into()))?;
-        Ok(Some(One { path: path.to_owned(), file, journal, journal_path }))
     }
 
     fn flush(&mut self, client: &mut Client, app: &mut App, progress: &Progress) -> Result<(), Error> {
@@ -142,12 +119,10 @@ impl Run {
         if batch.is_empty() {
             return Ok(());
         }
-        // A journal must be found after a power cut before it is needed.
-        self.folder.sync_all().map_err(Action::Write.failed(&self.journals))?;
         client.send(&Request::RewriteStart { change: self.change }, &[])?;
         for one in &batch {
             let name = one.path.to_string_lossy().into_owned();
-            client.send(&Request::RewriteEntry { name }, &[one.file.as_fd(), one.journal.as_fd()])?;
+            client.send(&Request::RewriteEntry { name }, &[one.file.as_fd()])?;
         }
         let Answer::Rewritten { outcomes } = client.ask(&Request::RewriteFinish, &[])? else {
             return Err(Error::DaemonAnswer);
@@ -165,14 +140,37 @@ impl Run {
                     app.report(&Error::refused(problem, subject, rights, reasons, *particulars));
                 }
             }
-            // One with contents is still needed.
-            if one.journal.metadata().is_ok_and(|metadata| metadata.len() == 0) {
-                let _ = std::fs::remove_file(&one.journal_path);
-            }
             progress.add(1);
         }
         Ok(())
     }
+}
+
+/// A sealed file, open for reading and writing; none when it is not sealed.
+fn open(path: &Path) -> Result<Option<File>, Error> {
+    let file = files::open_found(path)?;
+    if !files::is_sealed(&file, path)? {
+        return Ok(None);
+    }
+    let found = file.metadata().map_err(Action::Read.failed(path))?;
+    let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file = rustix::fs::open(path, flags, Mode::empty())
+        .map(File::from)
+        .map_err(|errno| Action::Open.failed(path)(errno.into()))?;
+    let metadata = file.metadata().map_err(Action::Read.failed(path))?;
+    // Another one may have come to this name meanwhile; it has not been looked at.
+    if files::same_file(&found, &metadata) { Ok(Some(file)) } else { Err(Error::Changed(path.to_owned())) }
+}
+
+/// A bar over all files below `paths`, counted first when somebody looks at it: for the time left.
+fn counting(paths: &[PathBuf], app: &App) -> Progress {
+    let mut total = 0;
+    if app.settings.progress {
+        for path in paths {
+            walk(path, &mut |met| total += u64::from(matches!(met, Met::File(..))));
+        }
+    }
+    Progress::counting(app.settings.progress, total)
 }
 
 /// `tobari admin reseal`.
@@ -180,12 +178,12 @@ pub(super) fn reseal(args: &Paths, app: &mut App) -> Result<(), Error> {
     let mut client = app.client()?;
     client.ask(&Request::Refresh, &[])?;
     let mut counts = Counts::default();
+    let mut done = Resealed::of(&args.paths)?;
     for path in &args.paths {
         walk(path, &mut |met| {
-            let Some(path) = regular(met, app) else { return };
-            match reseal_one(&path, &mut client, app) {
-                Ok(true) => counts.done += 1,
-                Ok(false) => counts.not_sealed += 1,
+            let Some(path) = regular(met, &mut counts, app) else { return };
+            match reseal_one(&path, &mut done, &mut client, app) {
+                Ok(outcome) => *outcome.place(&mut counts) += 1,
                 Err(error) => {
                     counts.failed += 1;
                     app.report(&error);
@@ -193,15 +191,46 @@ pub(super) fn reseal(args: &Paths, app: &mut App) -> Result<(), Error> {
             }
         });
     }
+    if counts.failed == 0 {
+        done.forget();
+    }
     say(app, &counts)
 }
 
-fn reseal_one(path: &Path, client: &mut Client, app: &mut App) -> Result<bool, Error> {
+/// What became of a file that was to be sealed anew.
+enum Outcome {
+    Done,
+    Current,
+    NotSealed,
+}
+
+impl Outcome {
+    fn place(self, counts: &mut Counts) -> &mut u64 {
+        match self {
+            Self::Done => &mut counts.done,
+            Self::Current => &mut counts.current,
+            Self::NotSealed => &mut counts.not_sealed,
+        }
+    }
+}
+
+fn reseal_one(
+    path: &Path,
+    done: &mut Resealed,
+    client: &mut Client,
+    app: &mut App,
+) -> Result<Outcome, Error> {
     let file = files::open_found(path)?;
     if !files::is_sealed(&file, path)? {
-        return Ok(false);
+        return Ok(Outcome::NotSealed);
+    }
+    if done.has(&file, path)? {
+        return Ok(Outcome::Current);
     }
     let metadata = file.metadata().map_err(Action::Read.failed(path))?;
+    if std::os::unix::fs::MetadataExt::nlink(&metadata) > 1 {
+        return Err(Error::HardLinked(path.to_owned()));
+    }
     let new = NewFile::begin(path)?;
     let progress = app.progress(path, None);
     let request = Request::Reseal { name: path.to_string_lossy().into_owned() };
@@ -209,15 +238,80 @@ fn reseal_one(path: &Path, client: &mut Client, app: &mut App) -> Result<bool, E
         .ask_with(&request, &[file.as_fd(), new.file().as_fd()], &mut |done, total| progress.set(done, total))
         .map_err(|error| error.about(path))?;
     drop(progress);
+    done.add(new.file(), path)?;
     super::super::files::replace(&file, &metadata, new, path)?;
-    Ok(true)
+    Ok(Outcome::Done)
 }
 
-fn regular(met: Met, app: &mut App) -> Option<PathBuf> {
+/// Which files a run over the same paths has sealed anew, by their new ids: so that the same command goes on where an
+/// interrupted one ended. Only to spare work: without it everything is sealed anew once more.
+struct Resealed {
+    path: PathBuf,
+    file: File,
+    ids: HashSet<[u8; FILE_ID_SIZE]>,
+}
+
+/// Where the file id lies in an envelope (docs/spec/envelope.md, "Header").
+const FILE_ID: u64 = 24;
+const FILE_ID_SIZE: usize = 16;
+
+impl Resealed {
+    fn of(paths: &[PathBuf]) -> Result<Self, Error> {
+        use std::os::unix::ffi::OsStrExt as _;
+        use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+        let folder = crate::environment::state_folder();
+        let mut builder = std::fs::DirBuilder::new();
+        builder.recursive(true).mode(0o700).create(&folder).map_err(Action::Create.failed(&folder))?;
+        let mut named: Vec<PathBuf> =
+            paths.iter().map(|path| path.canonicalize().unwrap_or_else(|_| path.clone())).collect();
+        named.sort();
+        let parts: Vec<&[u8]> = named.iter().flat_map(|path| [path.as_os_str().as_bytes(), b"\0"]).collect();
+        let name: String = sha256(&parts).iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+        let path = folder.join(format!("reseal-{name}"));
+        let mut options = File::options();
+        options.read(true).append(true).create(true).mode(0o600);
+        let mut file = options.open(&path).map_err(Action::Create.failed(&path))?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).map_err(Action::Read.failed(&path))?;
+        // A part of an id at the end is of a write that was cut short.
+        let (whole, _) = bytes.as_chunks::<FILE_ID_SIZE>();
+        let ids = whole.iter().copied().collect();
+        let length = u64::try_from(bytes.len() - bytes.len() % FILE_ID_SIZE).unwrap_or(0);
+        file.set_len(length).map_err(Action::Write.failed(&path))?;
+        Ok(Self { path, file, ids })
+    }
+
+    fn id(file: &File, path: &Path) -> Result<[u8; FILE_ID_SIZE], Error> {
+        let mut id = [0; FILE_ID_SIZE];
+        file.read_exact_at(&mut id, FILE_ID).map_err(Action::Read.failed(path))?;
+        Ok(id)
+    }
+
+    fn has(&self, file: &File, path: &Path) -> Result<bool, Error> {
+        Ok(!self.ids.is_empty() && self.ids.contains(&Self::id(file, path)?))
+    }
+
+    fn add(&mut self, new: &File, path: &Path) -> Result<(), Error> {
+        self.file.write_all(&Self::id(new, path)?).map_err(Action::Write.failed(&self.path))
+    }
+
+    /// All is done: the next run begins anew.
+    fn forget(self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// The regular file that was met. What else there is, is named.
+fn regular(met: Met, counts: &mut Counts, app: &mut App) -> Option<PathBuf> {
     match met {
         Met::File(path, _) => Some(path),
-        Met::Special(_) => None,
+        Met::Special(path) => {
+            counts.special += 1;
+            app.warn("warning-skipped", &arguments! { path: text::path(&path) });
+            None
+        }
         Met::Unreadable(path, error) => {
+            counts.failed += 1;
             app.report(&Action::Read.failed(&path)(error));
             None
         }
@@ -239,16 +333,4 @@ fn say(app: &mut App, counts: &Counts) -> Result<(), Error> {
         },
     );
     app.line(&line)
-}
-
-/// `$XDG_STATE_HOME/tobari/headers`, which the caller alone can read.
-fn journal_folder() -> Result<PathBuf, Error> {
-    use std::os::unix::fs::DirBuilderExt as _;
-    let path = crate::environment::state_folder().join("headers");
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(&path)
-        .map_err(Action::Create.failed(&path))?;
-    Ok(path)
 }

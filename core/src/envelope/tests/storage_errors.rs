@@ -150,3 +150,38 @@ fn an_error_while_sealing_or_opening_is_surfaced() {
     let result = seal(&mut &plain[..], &MemoryStorage::new(), epoch(), policy(), &options(21), &mut |_| {});
     assert!(matches!(result, Err(SealError::ChunkSize)));
 }
+
+#[test]
+fn an_error_of_any_call_of_a_relabel_leaves_one_whole_header() {
+    let plain = contents(9000);
+    let (storage, old, dek) = sealed(&plain);
+    let start = storage.into_bytes();
+    let level = |header: &Header| header.policy().label_level;
+    let (mut calls, mut outcomes) = (0, [0, 0]);
+    for on in [false, true] {
+        for at in 1.. {
+            let (storage, _, log) = disk(&start);
+            with_faults(&log, Some(at), on);
+            let policy = FilePolicy { label_name: "極秘".repeat(40), label_level: 40, ..policy() };
+            let result = relabel(&storage, &old, &dek, policy.clone(), epoch());
+            let count = log.lock().unwrap().calls;
+            with_faults(&log, None, false);
+            let header = Header::read(&storage).unwrap();
+            header.authenticate(&dek).unwrap();
+            assert!(opened(&storage, &header, &dek).unwrap() == plain, "call {at}");
+            if count < at {
+                assert_eq!(level(&result.unwrap()), 40);
+                assert_eq!(level(&header), 40);
+                calls = at;
+                break;
+            }
+            assert!(matches!(result, Err(WriteError::Read(_) | WriteError::Storage(_))), "call {at}");
+            outcomes[usize::from(level(&header) == 40)] += 1;
+            // The same again ends it.
+            let new = relabel(&storage, &header, &dek, policy, epoch()).unwrap();
+            assert_eq!(Header::read(&storage).unwrap(), new);
+            assert!(!header_change_pending(&storage).unwrap());
+        }
+    }
+    assert!(calls > 8 && outcomes.iter().all(|count| *count > 0), "{calls} {outcomes:?}");
+}
