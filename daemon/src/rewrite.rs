@@ -94,14 +94,17 @@ impl Rewriting {
             recipients(&bulletin, label)?;
         }
         let mut outcomes: Vec<Option<Rewritten>> = entries.iter().map(|_| None).collect();
-        let mut due: Vec<Due<'_>> = Vec::new();
+        let mut due = Vec::new();
         let mut again = Vec::new();
         for (index, (entry, outcome)) in entries.iter().zip(&mut outcomes).enumerate() {
             // Another name of a file that is in the batch already.
             if let Ok(file) = &entry.file
-                && let Some(first) = due.iter().find(|one| one.file.is_same(file))
+                && let Some(first) = entries
+                    .iter()
+                    .take(index)
+                    .position(|one| one.file.as_ref().is_ok_and(|one| one.is_same(file)))
             {
-                again.push((index, first.index));
+                again.push((index, first));
                 continue;
             }
             match look(index, entry, change, &bulletin) {
@@ -370,3 +373,6 @@ fn failed(failure: Failure) -> Rewritten {
     let Failure { problem, rights, reasons, particulars, .. } = failure;
     Rewritten::Failed { problem, rights, reasons, particulars: Box::new(particulars) }
 }
+
+#[cfg(test)]
+mod tests;

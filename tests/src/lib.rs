@@ -157,6 +157,8 @@ pub struct Site {
     ca_sha256: String,
     key_server: Option<Process>,
     daemon: Option<Process>,
+    /// More lines for `[seal]` of the daemon's configuration, for its next start.
+    pub seal_settings: String,
 }
 
 impl Site {
@@ -176,7 +178,14 @@ impl Site {
         // Other uids of the test reach the socket and the shared folder below it.
         set_mode(root.path(), 0o755)?;
         let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
-        let mut site = Self { root, port, ca_sha256: String::new(), key_server: None, daemon: None };
+        let mut site = Self {
+            root,
+            port,
+            ca_sha256: String::new(),
+            key_server: None,
+            daemon: None,
+            seal_settings: String::new(),
+        };
         write_private(&site.path("admin.password"), password(ADMIN).as_bytes())?;
         let init = site
             .run("tobari-keyserver", |command| {
@@ -292,7 +301,8 @@ impl Site {
         std::fs::write(
             &config,
             format!(
-                "state_dir = {state:?}\nsocket = {socket:?}\nroles = [\"seal\", \"view\"]\n[seal]\nretry_seconds = 2\n"
+                "state_dir = {state:?}\nsocket = {socket:?}\nroles = [\"seal\", \"view\"]\n[seal]\nretry_seconds = 2\n{}",
+                self.seal_settings
             ),
         )?;
         let log = std::fs::File::options().create(true).append(true).open(self.path("tobarid.log"))?;
@@ -326,14 +336,22 @@ impl Site {
 
     /// [`Site::tobari`] with standard input.
     pub fn tobari_with(&self, login: &str, args: &[impl AsRef<OsStr>], stdin: &[u8]) -> Result<Answer> {
+        feed(self.command_as(login, args)?, stdin)
+    }
+
+    /// The command of [`Site::tobari`], not started.
+    pub fn command_as(&self, login: &str, args: &[impl AsRef<OsStr>]) -> Result<Command> {
         let mut command = self.command("tobari")?;
-        command.args(args);
+        let state = self.path(format!("state-{login}"));
+        command.args(args).env("XDG_STATE_HOME", &state);
+        std::fs::create_dir_all(&state)?;
         if is_root()
             && let Some((_, _, uid)) = PEOPLE.iter().find(|(name, ..)| *name == login)
         {
+            std::os::unix::fs::chown(&state, Some(*uid), Some(*uid))?;
             command.uid(*uid).gid(*uid);
         }
-        feed(command, stdin)
+        Ok(command)
     }
 
     /// `tobari admin …` as the administrator.

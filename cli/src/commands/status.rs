@@ -106,7 +106,12 @@ fn describe_folder(app: &App, status: &FolderStatus) -> String {
         lines.push_str(&app.text("status-coverage", &arguments));
     }
     if let Some(sweep) = &status.sweep {
-        let left = sweep.seconds_left.map_or_else(|| "?".to_owned(), text::grouped);
+        let left = match sweep.seconds_left {
+            Some(seconds) => {
+                app.text("status-sweep-left", &arguments! { left: text::duration(app, seconds) })
+            }
+            None => app.word("status-sweep-left-unknown"),
+        };
         lines.push('\n');
         lines.push_str(&app.text(
             "status-sweep",
@@ -133,8 +138,12 @@ fn describe_unsealed(app: &App, unsealed: &[Unsealed]) -> String {
             Some(time) => app.text("status-next-try", &arguments! { time: text::time(app, time) }),
             None => app.word("status-left-alone"),
         };
-        let since =
-            app.text("status-since", &arguments! { time: text::time(app, file.since), tries: file.tries });
+        let age = app.console.clock.now().duration_since(file.since).as_secs();
+        let age = text::duration(app, u64::try_from(age).unwrap_or(0));
+        let since = app.text(
+            "status-since",
+            &arguments! { time: text::time(app, file.since), age: age, tries: file.tries },
+        );
         let reason = app.word(&format!("unsealed-{code}"));
         lines.push(format!(
             "  {}: {reason} [{code}; {}]; {since}; {next}",

@@ -41,6 +41,26 @@ pub(super) fn time(app: &App, time: Timestamp) -> String {
     time.to_zoned(app.settings.time_zone()).strftime("%Y-%m-%d %H:%M:%S %Z").to_string()
 }
 
+/// A length of time in its two largest units.
+pub(super) fn duration(app: &App, seconds: u64) -> String {
+    const UNITS: [(&str, u64); 4] =
+        [("unit-days", 86_400), ("unit-hours", 3600), ("unit-minutes", 60), ("unit-seconds", 1)];
+    let largest = UNITS.iter().position(|(_, size)| seconds >= *size).unwrap_or(UNITS.len() - 1);
+    let mut rest = seconds;
+    let parts: Vec<String> = UNITS
+        .iter()
+        .skip(largest)
+        .take(2)
+        .enumerate()
+        .filter_map(|(place, (unit, size))| {
+            let count = rest / size;
+            rest %= size;
+            (place == 0 || count > 0).then(|| app.text(unit, &crate::arguments! { count: count }))
+        })
+        .collect();
+    parts.join(" ")
+}
+
 /// A path for people, [`printable`].
 pub(super) fn path(path: &Path) -> String {
     printable(&path.to_string_lossy())

@@ -3,6 +3,7 @@ use crate::sessions::tests::login;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tobari_core::clock::FixedClock;
 use tobari_core::crypto::GrantSealer;
+use tobari_core::envelope::Header;
 use tobari_core::proto::api::Refusal;
 
 pub(crate) const ORGANISATION: OrganisationId = OrganisationId::from_bytes([9; 16]);
@@ -16,6 +17,8 @@ pub(crate) struct FakeSource {
     pub(crate) person: PersonId,
     pub(crate) expires_at: Timestamp,
     pub(crate) asked: AtomicUsize,
+    /// What the items said of the labels to come.
+    pub(crate) new_labels: Arc<Mutex<Vec<Option<LabelId>>>>,
     /// Spoils the answer.
     pub(crate) spoil: fn(&mut GrantResponse),
 }
@@ -29,6 +32,7 @@ impl FakeSource {
             person: PersonId::from_bytes([1; 16]),
             expires_at: expires_at.parse().unwrap(),
             asked: AtomicUsize::new(0),
+            new_labels: Arc::default(),
             spoil: |_| (),
         }
     }
@@ -44,7 +48,16 @@ impl GrantSource for FakeSource {
             .items
             .iter()
             .map(|item| {
-                let found = self.keys.iter().find(|(header, ..)| *header == item.header.0);
+                // The header that was given out, or another one of that file made by who has its key.
+                let of_file = |file: &FileId, dek: &Dek| {
+                    let header = Header::parse(item.header.as_ref());
+                    header.is_ok_and(|header| header.file_id() == *file && header.authenticate(dek).is_ok())
+                };
+                let found = self
+                    .keys
+                    .iter()
+                    .find(|(header, file, dek)| *header == item.header.0 || of_file(file, dek));
+                self.new_labels.lock().unwrap().push(item.new_label);
                 match found {
                     Some((_, file, dek)) if self.rights.contains(item.right) => {
                         let aad = grant_aad(*file, self.person, self.rights, self.expires_at);

@@ -9,7 +9,7 @@ use crate::sessions::tests::login;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::Path;
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Mutex};
 use tobari_core::clock::FixedClock;
 use tobari_core::crypto::{Dek, GrantKeyPair, RecipientKind, RecipientPrivateKey, SigningKey};
 use tobari_core::envelope::{Epoch, FilePolicy, Header, SealOptions, seal};
@@ -20,6 +20,12 @@ use tobari_core::proto::bulletin::{Bulletin, LabelKeys, PublicKey};
 use tobari_core::proto::problem::{Problem, ProblemCode};
 
 pub(crate) const LABEL: LabelId = LabelId::from_bytes([5; 16]);
+
+/// Another label, below it.
+pub(crate) const LOWER: LabelId = LabelId::from_bytes([6; 16]);
+
+static RECOVERY: LazyLock<RecipientPrivateKey> =
+    LazyLock::new(|| RecipientPrivateKey::generate(RecipientKind::RsaOaep).unwrap());
 
 static KEY: LazyLock<RecipientPrivateKey> =
     LazyLock::new(|| RecipientPrivateKey::generate(RecipientKind::RsaOaep).unwrap());
@@ -53,9 +59,13 @@ pub(crate) fn sealed_file(path: &Path, plaintext: &[u8]) -> Sample {
 pub(crate) fn bulletin(number: u64, allow_legacy_zip: bool) -> Bulletin {
     let key: PublicKey = KEY.public().to_proto();
     let label = Label { id: LABEL, name: String::from("社外秘"), level: 200 };
+    let lower = Label { id: LOWER, name: String::from("公開"), level: 10 };
     Bulletin {
-        labels: vec![LabelKeys { label, generation: 1, key: key.clone(), allow_legacy_zip }],
-        recovery: key,
+        labels: vec![
+            LabelKeys { label, generation: 1, key: key.clone(), allow_legacy_zip },
+            LabelKeys { label: lower, generation: 3, key, allow_legacy_zip },
+        ],
+        recovery: RECOVERY.public().to_proto(),
         ..bulletins::bulletin(number)
     }
 }
@@ -66,6 +76,8 @@ pub(crate) struct Site {
     pub(crate) clock: Arc<FixedClock>,
     pub(crate) directory: tempfile::TempDir,
     pub(crate) signing: Arc<SigningKey>,
+    /// What the grants that were asked for said of labels to come.
+    pub(crate) new_labels: Arc<Mutex<Vec<Option<LabelId>>>>,
     _server: FakeKeyServer,
     _runtime: tokio::runtime::Runtime,
 }
@@ -121,6 +133,7 @@ impl Site {
                 (sample.header.wire_bytes().to_vec(), sample.header.file_id(), sample.dek.duplicate())
             })
             .collect();
+        let new_labels = Arc::clone(&source.new_labels);
         let source: Arc<dyn GrantSource> = Arc::new(source);
         let service = Service::new(Parts {
             roles: differs.roles,
@@ -133,7 +146,7 @@ impl Site {
             clock: Arc::clone(&clock) as _,
         });
         let service = Arc::new(service);
-        Self { service, clock, directory, signing, _server: server, _runtime: runtime }
+        Self { service, clock, directory, signing, new_labels, _server: server, _runtime: runtime }
     }
 }
 

@@ -5,3 +5,4 @@ mod attacks;
 mod bad_input;
 mod main_path;
 mod outage;
+mod rewrite;
