@@ -12,6 +12,7 @@
 
 pub(crate) mod fanotify;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 
@@ -77,6 +78,17 @@ pub(crate) fn lower_io_priority() -> io::Result<()> {
     // SAFETY: all three arguments are integers; 0 means the calling thread.
     let result = unsafe { libc::syscall(libc::SYS_ioprio_set, WHO_PROCESS, 0, BEST_EFFORT_LOWEST) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Lets the process have as many descriptors open as its hard limit allows; says how many.
+pub(crate) fn raise_descriptors() -> usize {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, ..limit };
+    let now = match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit.maximum,
+        Err(_) => limit.current,
+    };
+    now.and_then(|now| usize::try_from(now).ok()).unwrap_or(usize::MAX)
 }
 
 fn check(result: libc::c_int) -> io::Result<libc::c_int> {

@@ -36,7 +36,7 @@ pub(crate) struct Exchange {
     /// Names, and both sides as they were when they were last known to be ours alone.
     pub(crate) intent: Intent,
     /// Directory of the name; none when it is gone.
-    pub(crate) parent: Option<OwnedFd>,
+    pub(crate) parent: Option<Arc<OwnedFd>>,
     /// The plaintext, where this process has it open. No other descriptor of ours may be open on it: that would
     /// break the lease.
     pub(crate) plain: Option<File>,
@@ -77,7 +77,13 @@ enum Displaced {
 
 impl Exchange {
     /// A new exchange, not yet done.
-    pub(crate) fn new(id: ExchangeId, intent: Intent, parent: OwnedFd, plain: File, envelope: File) -> Self {
+    pub(crate) fn new(
+        id: ExchangeId,
+        intent: Intent,
+        parent: Arc<OwnedFd>,
+        plain: File,
+        envelope: File,
+    ) -> Self {
         Self {
             id,
             intent,
@@ -98,7 +104,7 @@ impl Exchange {
         // Device numbers are given anew at each mount; both files are on the folder's file system, or it is not this
         // folder's journal.
         (intent.plain.device, intent.envelope.device) = (root.device(), root.device());
-        let parent = find_parent(root, &intent);
+        let parent = find_parent(root, &intent).map(Arc::new);
         Self {
             id,
             intent,

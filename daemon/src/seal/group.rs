@@ -56,10 +56,10 @@ impl Sealer {
         // must not share one.
         let disk = root.reopen_control()?;
 
-        let group = ExchangeId::generate();
+        let (group, mut last) = (ExchangeId::generate(), None);
         let mut drafts: Vec<Member<Draft>> = Vec::new();
         for (index, relative) in relative.iter().enumerate() {
-            match self.begin(root, rule, relative) {
+            match self.begin(root, rule, relative, &mut last) {
                 Ok(None) => put(results, index, Ok(Outcome::AlreadySealed)),
                 Ok(Some((mut work, keys))) => {
                     work.id = group.member();

@@ -26,7 +26,7 @@ pub(crate) use facts::Facts;
 pub(crate) use gate::Gate;
 pub(crate) use inspect::{Content, inspect};
 pub use root::{CONTROL, FolderError, FolderRoot};
-pub(crate) use root::{is_control, open_regular, probe};
+pub(crate) use root::{Parent, is_control, open_probed, probe};
 pub(crate) use rule::compile as compile_patterns;
 pub use rule::{FolderRule, LabelRecipients, SealContext};
 pub use sealer::{Outcome, Sealer};

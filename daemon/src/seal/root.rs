@@ -16,7 +16,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tobari_core::proto::control::UnsealedReason;
 
 /// Name of the control directory at the top of each designated folder.
@@ -70,6 +70,9 @@ pub enum FolderError {
     #[error("another daemon works on this folder")]
     Locked,
 }
+
+/// A directory, and the path by which it was opened.
+pub(crate) type Parent = (PathBuf, Arc<OwnedFd>);
 
 /// An open designated folder.
 #[derive(Debug)]
@@ -147,6 +150,22 @@ impl FolderRoot {
         })
     }
 
+    /// The directory of the file `relative`, which is the `last` one if that was opened by the same path: files that are sealed
+    /// together mostly lie together.
+    pub(crate) fn directory_of(
+        &self,
+        relative: &Path,
+        last: &mut Option<Parent>,
+    ) -> Result<Arc<OwnedFd>, Stop> {
+        let path = relative.parent().unwrap_or(Path::new(""));
+        if let Some((_, directory)) = last.as_ref().filter(|(of, _)| of == path) {
+            return Ok(Arc::clone(directory));
+        }
+        let directory = Arc::new(self.open_parent(path)?);
+        *last = Some((path.to_owned(), Arc::clone(&directory)));
+        Ok(directory)
+    }
+
     /// Opens a directory in the folder by its path relative to the top (empty for the top itself).
     pub(crate) fn open_directory(&self, relative: &Path) -> Result<OwnedFd, Errno> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::NOATIME | OFlags::CLOEXEC;
@@ -164,6 +183,11 @@ impl FolderRoot {
 /// Fails with `EAGAIN` when another program holds a lease on it.
 pub(crate) fn open_regular(directory: impl AsFd, name: &OsStr) -> Result<(File, Facts), Stop> {
     let (path, facts) = probe(directory, name)?;
+    open_probed(&path, facts)
+}
+
+/// As [`open_regular`], for what [`probe`] found.
+pub(crate) fn open_probed(path: &OwnedFd, facts: Facts) -> Result<(File, Facts), Stop> {
     if facts.file_type() != FileType::RegularFile {
         return Err(Stop::Vanished);
     }

@@ -8,7 +8,7 @@ use super::gate::Gate;
 use super::inspect::{Content, inspect};
 use super::journal::{self, ExchangeId, Intent};
 use super::metadata;
-use super::root::{FolderRoot, is_control, is_plain, open_regular, remove};
+use super::root::{FolderRoot, Parent, is_control, is_plain, open_regular, remove};
 use super::rule::{FolderRule, LabelRecipients, SealContext};
 use super::step::{Safeguard, Step, Steps};
 use super::stop::Stop;
@@ -55,7 +55,7 @@ pub struct Sealer {
 
 /// Everything about one file in work.
 pub(super) struct Work {
-    pub(super) parent: OwnedFd,
+    pub(super) parent: Arc<OwnedFd>,
     pub(super) file: File,
     pub(super) facts: Facts,
     pub(super) attributes: metadata::Attributes,
@@ -135,7 +135,9 @@ impl Sealer {
     /// # Errors
     /// When it is not sealed; what is under the name then is what was there before.
     pub fn seal(&self, root: &FolderRoot, rule: &FolderRule, relative: &Path) -> Result<Outcome, Stop> {
-        let Some((work, keys)) = self.begin(root, rule, relative)? else { return Ok(Outcome::AlreadySealed) };
+        let Some((work, keys)) = self.begin(root, rule, relative, &mut None)? else {
+            return Ok(Outcome::AlreadySealed);
+        };
         let (id, size) = (work.id.clone(), work.facts.size);
         match self.prepare(root, rule, keys, relative, work) {
             Ok(exchange) => self.finish(root, exchange, size),
@@ -162,12 +164,12 @@ impl Sealer {
         root: &FolderRoot,
         rule: &'r FolderRule,
         relative: &Path,
+        last: &mut Option<Parent>,
     ) -> Result<Option<(Work, &'r Arc<LabelRecipients>)>, Stop> {
         let (Some(name), true) = (relative.file_name(), is_plain(relative) && !is_control(relative)) else {
             return Err(Stop::Vanished);
         };
-        let directory = relative.parent().unwrap_or(Path::new(""));
-        let parent = self.steps.run(Step::OpenParent, || root.open_parent(directory))?;
+        let parent = self.steps.run(Step::OpenParent, || root.directory_of(relative, last))?;
         let (file, found) = self.steps.run(Step::OpenFile, || open_regular(&parent, name))?;
         match inspect(&file, found.size, self.context.organisation)? {
             Content::Sealed => return Ok(None),

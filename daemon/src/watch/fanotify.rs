@@ -99,6 +99,14 @@ impl Reader {
         Handle::of(&top)?.open(&top)?;
         let group = Group::new(libc::FAN_CLASS_NOTIF | libc::FAN_REPORT_DFID_NAME | queue)?;
         group.mark(libc::FAN_MARK_ADD | libc::FAN_MARK_FILESYSTEM, MASK, &top)?;
+        // The sealer's own work in the control directory is most of what happens on the file system while it seals. Kernels
+        // before 6.0 do not know this, and then each of these events is looked at and dropped.
+        let unheard = libc::FAN_MARK_ADD | libc::FAN_MARK_IGNORE_SURV;
+        if let Err(error) =
+            group.mark(unheard, (MASK & !libc::FAN_DELETE_SELF) | libc::FAN_EVENT_ON_CHILD, root.control())
+        {
+            tracing::debug!(%error, "events in the control directory are not ignored by the kernel");
+        }
         let own = rustix::process::getpid().as_raw_nonzero().get();
         Ok(Self { group, top, listener, places: HashMap::new(), own, buffer: vec![0; BUFFER] })
     }

@@ -17,7 +17,7 @@ pub(super) type Key = (FolderId, PathBuf);
 /// Most files in the urgent queue; more, and the folder is swept instead.
 const URGENT_LIMIT: usize = 1 << 16;
 /// Most files that a sweep has waiting.
-const SWEEP_LIMIT: usize = 1024;
+const SWEEP_LIMIT: usize = 4096;
 /// Most files remembered as unsealed; others are found again by the next sweep.
 const TROUBLE_LIMIT: usize = 10_000;
 /// First pause after a failure that somebody has to do something about.

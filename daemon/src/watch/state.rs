@@ -9,8 +9,9 @@ use super::rules::{Origin, Rules};
 use super::settings::{EngineSettings, Events};
 use super::source::{FolderWatch, Happened, Hint};
 use super::sweep::{Found, Walk, Walker};
-use super::worker::{Done, FileResult, GROUP, Job, Report, Task, Workshop};
+use super::worker::{DESCRIPTORS, Done, FileResult, GROUP, Job, Report, SWEEP_GROUP, Task, Workshop};
 use crate::seal::{FolderRoot, FolderRule, Gate, SealContext, Sealer};
+use crate::sys::raise_descriptors;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, never, select};
 use std::collections::BTreeMap;
 use std::io;
@@ -76,6 +77,8 @@ pub(super) struct State {
     second_walks: Vec<(Instant, FolderId, PathBuf)>,
     /// Jobs that workers have, for new files and for what sweeps find.
     in_work: [usize; 2],
+    /// Most files that are sealed together for a sweep.
+    sweep_group: usize,
     incarnations: u64,
     /// The folder that the sweeper has in hand.
     sweeping: Option<(FolderId, u64)>,
@@ -114,6 +117,9 @@ impl State {
             pace: Pace::new(settings.sweep_bytes_per_second),
             stopping: Arc::clone(&stopping),
         });
+        // Half of the descriptors, for all workers together; the rest is for those who open files, and for new ones.
+        let sweep_group =
+            (raise_descriptors() / 2 / DESCRIPTORS / settings.workers.max(1)).clamp(16, SWEEP_GROUP);
         let mut threads = Vec::new();
         let (report, reports) = bounded(settings.workers * 4);
         let mut workers = |name: &str, lane: Lane| -> io::Result<Sender<Job>> {
@@ -164,6 +170,7 @@ impl State {
             files: Files::default(),
             second_walks: Vec::new(),
             in_work: [0; 2],
+            sweep_group,
             incarnations: 0,
             sweeping: None,
             looked: now,
@@ -197,7 +204,7 @@ impl State {
                 recv(walked) -> found => if let Ok(found) = found { self.found(found, Lane::Urgent) },
                 recv(swept) -> found => if let Ok(found) = found {
                     self.found(found, Lane::Sweep);
-                    for found in swept.try_iter().take(GROUP).collect::<Vec<_>>() { self.found(found, Lane::Sweep); }
+                    for found in swept.try_iter().take(SWEEP_GROUP).collect::<Vec<_>>() { self.found(found, Lane::Sweep); }
                 },
                 default(pause) => {}
             }
@@ -542,11 +549,13 @@ impl State {
     /// Hands out work. New files have workers of their own, and what sweeps find waits while some of them wait.
     fn dispatch(&mut self) {
         // Each worker gets its share of a burst; a single file does not wait for others.
-        while self.hand_out(Lane::Urgent, self.files.queued(Lane::Urgent).div_ceil(self.settings.workers)) {}
+        let workers = self.settings.workers.max(1);
+        let share = |queued: usize| queued.div_ceil(workers).min(GROUP);
+        while self.hand_out(Lane::Urgent, share(self.files.queued(Lane::Urgent))) {}
         while self.files.queued(Lane::Urgent) == 0
             // The larger a group, the fewer syncs for each file.
-            && (self.files.queued(Lane::Sweep) >= GROUP || self.channels.swept.is_empty())
-            && self.hand_out(Lane::Sweep, GROUP)
+            && (self.files.queued(Lane::Sweep) >= self.sweep_group || self.channels.swept.is_empty())
+            && self.hand_out(Lane::Sweep, self.sweep_group)
         {}
     }
 
@@ -555,7 +564,7 @@ impl State {
         if *in_work >= self.settings.workers {
             return false;
         }
-        let Some((id, files)) = self.files.next(lane, most.min(GROUP)) else { return false };
+        let Some((id, files)) = self.files.next(lane, most) else { return false };
         let open = self
             .folders
             .get(&id)

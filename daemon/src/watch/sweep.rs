@@ -6,7 +6,7 @@
 
 use super::busy::Busy;
 use super::rules::Rules;
-use crate::seal::{Content, FolderRoot, Stop, inspect, is_control, open_regular, probe};
+use crate::seal::{Content, FolderRoot, Stop, inspect, is_control, open_probed, probe};
 use crossbeam_channel::{Receiver, Sender};
 use rustix::fs::{Dir, FileType};
 use rustix::io::Errno;
@@ -179,8 +179,7 @@ impl Walker {
         if facts.file_type() != FileType::RegularFile || self.busy.has(&facts) {
             return false;
         }
-        drop(path);
-        match open_regular(directory, name) {
+        match open_probed(&path, facts.clone()) {
             Ok((file, facts)) => {
                 !matches!(inspect(&file, facts.size, self.organisation), Ok(Content::Sealed))
             }

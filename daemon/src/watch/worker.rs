@@ -5,7 +5,7 @@ use super::busy::{Busy, Mark};
 use super::files::Lane;
 use super::pace::Pace;
 use super::rules::{Origin, Rules};
-use crate::seal::{Facts, FolderRoot, Outcome, Sealer, Step, Stop, probe};
+use crate::seal::{Facts, FolderRoot, Outcome, Parent, Sealer, Step, Stop, probe};
 use crate::sys::lower_io_priority;
 use crossbeam_channel::{Receiver, Sender};
 use rustix::fs::FileType;
@@ -22,10 +22,20 @@ const BUSY_PAUSE: Duration = Duration::from_millis(20);
 
 /// Larger files are sealed by themselves, in bytes.
 const LARGE: u64 = 1 << 20;
-/// Bytes of plaintext after which a group is sealed: whoever opens one of its files may wait for all of them.
-const GROUP_BYTES: u64 = 16 << 20;
-/// Most files of one job, and so of a group.
+/// Most files of one job, and so of a group, for new files: whoever opens one of them may wait for all.
 pub(super) const GROUP: usize = 256;
+/// The same for what sweeps find, which nobody is likely to have in hand.
+pub(super) const SWEEP_GROUP: usize = 1024;
+/// Descriptors that a group has open for each of its files: file and envelope, and at worst a directory.
+pub(super) const DESCRIPTORS: usize = 3;
+
+/// Bytes of plaintext after which a group is sealed.
+const fn group_bytes(lane: Lane) -> u64 {
+    match lane {
+        Lane::Urgent => 16 << 20,
+        Lane::Sweep => 64 << 20,
+    }
+}
 
 /// What a worker is to do.
 pub(super) struct Job {
@@ -125,9 +135,9 @@ impl Workshop {
         files: Vec<(PathBuf, Origin)>,
     ) -> Vec<(PathBuf, FileResult)> {
         let mut results = Vec::with_capacity(files.len());
-        let mut group = Group::default();
+        let (mut group, mut last) = (Group::default(), None);
         for (path, origin) in files {
-            match self.look(root, rules, &path, origin) {
+            match self.look(root, rules, &path, origin, &mut last) {
                 Err(result) => results.push((path, result)),
                 Ok((size, mark)) if size > LARGE => {
                     // Sealed by itself, since others would wait for it.
@@ -140,7 +150,7 @@ impl Workshop {
                     group.paths.push(path);
                     group.marks.push(mark);
                     group.bytes += size;
-                    if group.bytes >= GROUP_BYTES {
+                    if group.bytes >= group_bytes(lane) {
                         self.seal_group(lane, root, rules, std::mem::take(&mut group), &mut results);
                     }
                 }
@@ -183,8 +193,9 @@ impl Workshop {
         rules: &Rules,
         path: &Path,
         origin: Origin,
+        last: &mut Option<Parent>,
     ) -> Result<(u64, Mark<'_>), FileResult> {
-        let facts = probe_path(root, path).map_err(refusal)?;
+        let facts = probe_path(root, path, last).map_err(refusal)?;
         match facts.file_type() {
             FileType::RegularFile => {}
             FileType::Directory => return Err(FileResult::Directory),
@@ -198,10 +209,9 @@ impl Workshop {
     }
 }
 
-fn probe_path(root: &FolderRoot, path: &Path) -> Result<Facts, Stop> {
+fn probe_path(root: &FolderRoot, path: &Path, last: &mut Option<Parent>) -> Result<Facts, Stop> {
     let name = path.file_name().ok_or(Stop::Vanished)?;
-    let parent =
-        root.open_parent(path.parent().unwrap_or(Path::new(""))).map_err(|stop| stop.at(Step::OpenParent))?;
+    let parent = root.directory_of(path, last).map_err(|stop| stop.at(Step::OpenParent))?;
     let (_, facts) = probe(&parent, name).map_err(|stop| stop.at(Step::OpenFile))?;
     Ok(facts)
 }
