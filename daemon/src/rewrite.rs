@@ -15,6 +15,7 @@ use crate::seal::{Epochs, LabelRecipients};
 use crate::service::{Caller, Service};
 use crate::sessions::Login;
 use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -141,8 +142,10 @@ fn look<'a>(
     bulletin: &Bulletin,
 ) -> Result<Option<Due<'a>>, Failure> {
     let file = entry.file.as_ref().map_err(Clone::clone)?;
-    flock(&file.file, FlockOperation::NonBlockingLockExclusive)
-        .map_err(|_| Failure::new(ProblemCode::Conflict, "another command is at work on the file"))?;
+    flock(&file.file, FlockOperation::NonBlockingLockExclusive).map_err(|errno| match errno {
+        Errno::WOULDBLOCK => Failure::new(ProblemCode::Conflict, "another command is at work on the file"),
+        errno => Failure::io("failed to lock the file", &errno.into()),
+    })?;
     let header = match Content::of(file)? {
         Content::Sealed(header) => *header,
         Content::Plain => {

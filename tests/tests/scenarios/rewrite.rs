@@ -504,14 +504,14 @@ fn status_tells_what_cannot_be_sealed_why_and_since_when() -> Result<()> {
 fn status_watch_shows_a_sweep_with_rate_and_time_left() -> Result<()> {
     let mut site = Site::reference_case()?;
     site.daemon()?.terminate()?;
-    for folder in 0..8 {
+    for folder in 0..30 {
         let below = site.folder().join(format!("{folder:02}"));
         std::fs::create_dir(&below)?;
-        for number in 0..40 {
-            std::fs::write(below.join(format!("{number}.bin")), vec![7; 128 << 10])?;
+        for number in 0..100 {
+            std::fs::write(below.join(format!("{number}.bin")), vec![7; 16 << 10])?;
         }
     }
-    // 40 MiB at 4 MiB a second.
+    // 47 MiB at 4 MiB a second, in more files than wait in queues.
     site.seal_settings = String::from("bandwidth_mib_per_second = 4\n");
     site.start_daemon()?;
     let mut watching = Vec::new();
