@@ -21,6 +21,7 @@ use std::io::{ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 use tobari_core::clock::SystemClock;
 use tobari_core::crypto::{RecipientKind, RecipientPrivateKey, sha256};
 use tobari_core::envelope::{Header, MAGIC, SealOptions, looks_sealed, open_stream};
@@ -34,6 +35,8 @@ const ORGANISATION: &str = "organisation";
 /// Set, it overwrites the plaintext (`wipe = "overwrite"`).
 const OVERWRITE: &str = "TOBARI_TEST_OVERWRITE";
 const THREADS: &str = "TOBARI_TEST_THREADS";
+/// Set, it stays until those who have a file open let go of it, as the daemon does.
+const STAY: &str = "TOBARI_TEST_STAY";
 const TRACER: &str = "TOBARI_TEST_TRACER";
 /// Seen in a trace: the sealing is between these.
 const BEGIN: &str = "/tobari-sealing-begins";
@@ -142,6 +145,14 @@ fn seal(keys: &Path, folder: &Path, names: &[String], as_group: bool) -> Result<
         each.collect()
     };
     mark(END);
+    if std::env::var_os(STAY).is_some() {
+        for _ in 0..1000 {
+            if sealer.settle_pending(&root) {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
     for (name, result) in names.iter().zip(results) {
         match result {
             Ok(Outcome::Sealed(_)) => println!("sealed {name}"),

@@ -1,5 +1,6 @@
 """Others at work on the files while they are sealed: what anybody writes is kept."""
 
+import contextlib
 import ctypes
 import os
 import pathlib
@@ -55,9 +56,13 @@ def stopped(programs, folder, case, call, fault):
     """One of them; the number of files that were written to."""
     lay(folder, case)
     resolved = {name: os.open(folder / name, os.O_PATH) for name in case.files}
-    line, environment = programs.sealing(folder, case, injected(call, fault))
+    log = folder.with_suffix(".stops")
+    log.unlink(missing_ok=True)
+    line, environment = programs.sealing(folder, case, injected(call, fault, log))
+    # As the daemon does, which only death ends at once.
+    environment = {**(environment or os.environ), "TOBARI_TEST_STAY": "1"}
     process = subprocess.Popen(line, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    sealer = wait_for_stop(process)
+    sealer = wait_for_stop(process, log)
     written = set()
     threads = [
         # Between two calls of a process that died nobody takes away the mode of what it removed.
@@ -69,8 +74,11 @@ def stopped(programs, folder, case, call, fault):
     if sealer:
         for thread in threads:
             wait_for_lease(thread)
-        os.kill(sealer, signal.SIGCONT)
-    process.wait(60)
+    while process.poll() is None:
+        if sealer:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(sealer, signal.SIGCONT)
+        time.sleep(0.005)
     for thread in threads:
         thread.join(60)
     for path in resolved.values():
@@ -101,39 +109,13 @@ def write_late(name, path, written, unlinked):
         pass
 
 
-def wait_for_stop(process):
-    """The number of the stopped program; none when it came to its end."""
+def wait_for_stop(process, log):
+    """The number of the stopped program, of which the tracer tells; none when it came to its end."""
     while process.poll() is None:
-        for number in (process.pid, *children(process.pid)):
-            try:
-                state = pathlib.Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()
-            except OSError:
-                continue
-            # Stopped by the signal, not by the tracer for a moment: twice in a row.
-            if state[0] in "tT" and stays_stopped(number):
-                return number
+        if log.exists() and "stopped by SIGSTOP" in log.read_text(errors="replace"):
+            return int(pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()[0])
         time.sleep(0.002)
     return None
-
-
-def children(number):
-    """The children of a process."""
-    try:
-        return map(int, pathlib.Path(f"/proc/{number}/task/{number}/children").read_text().split())
-    except OSError:
-        return ()
-
-
-def stays_stopped(number):
-    """Whether a process does nothing for a while."""
-    for _ in range(5):
-        time.sleep(0.002)
-        try:
-            if pathlib.Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0] not in "tT":
-                return False
-        except OSError:
-            return False
-    return True
 
 
 def wait_for_lease(thread):

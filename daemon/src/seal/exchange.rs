@@ -385,6 +385,8 @@ impl Exchange {
                     &metadata::attributes(late)?,
                 )
             })
+            // Taking away its mode changed its access control list as well; giving the mode back restores it.
+            .and_then(|()| Ok(fchmod(&copy, Mode::from_raw_mode(self.intent.plain.mode.into()))?))
             .and_then(|()| metadata::apply_times(&copy, &now))
             .and_then(|()| Ok(copy.sync_all()?));
         if let Err(stop) = copied {

@@ -115,8 +115,8 @@ impl Sealer {
         Ok(())
     }
 
-    /// Tries again to end the exchanges of `root` whose files were in use.
-    pub(crate) fn settle_pending(&self, root: &FolderRoot) {
+    /// Tries again to end the exchanges of `root` whose files were in use; whether none is left.
+    pub fn settle_pending(&self, root: &FolderRoot) -> bool {
         let waiting = std::mem::take(&mut *root.pending());
         for mut exchange in waiting {
             match exchange.settle(root, &self.steps) {
@@ -128,6 +128,7 @@ impl Sealer {
                 }
             }
         }
+        root.pending().is_empty()
     }
 
     /// Seals the file `relative` of `root` by `rule`, unless it is sealed.
