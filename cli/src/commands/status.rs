@@ -6,7 +6,9 @@ use crate::args;
 use crate::arguments;
 use crate::error::Error;
 use crate::message::Arguments;
-use std::time::Duration;
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+use tobari_core::ids::FolderId;
 use tobari_core::proto::control::{Answer, EventSource, FolderStatus, Request, Status, Unsealed};
 
 /// How often `--watch` looks.
@@ -16,6 +18,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
 pub(super) fn run(args: &args::Status, app: &mut App) -> Result<(), Error> {
     let mut client = app.client()?;
     let mut shown = None;
+    let mut paces = Paces::default();
     loop {
         let Answer::Status { status } = client.ask(&Request::Status { unsealed: args.unsealed }, &[])? else {
             return Err(Error::DaemonAnswer);
@@ -23,7 +26,8 @@ pub(super) fn run(args: &args::Status, app: &mut App) -> Result<(), Error> {
         let document = serde_json::to_value(&status).map_err(|_| Error::DaemonAnswer)?;
         if shown.as_ref() != Some(&document) {
             if !app.settings.json {
-                let text = describe(app, &status, args.unsealed);
+                paces.look(&status);
+                let text = describe(app, &status, args.unsealed, &paces);
                 app.line(&text)?;
             } else if args.watch {
                 app.line(&document.to_string())?;
@@ -39,7 +43,40 @@ pub(super) fn run(args: &args::Status, app: &mut App) -> Result<(), Error> {
     }
 }
 
-fn describe(app: &App, status: &Status, with_unsealed: bool) -> String {
+/// How fast files are sealed while somebody watches: what a sweep found waits in queues when its walk is over.
+#[derive(Default)]
+struct Paces(HashMap<FolderId, Pace>);
+
+struct Pace {
+    since: Instant,
+    sealed: u64,
+    /// Files a second, and seconds left.
+    known: Option<(u64, u64)>,
+}
+
+impl Paces {
+    fn look(&mut self, status: &Status) {
+        for folder in &status.folders {
+            if folder.plain == 0 {
+                self.0.remove(&folder.folder.id);
+                continue;
+            }
+            let fresh = || Pace { since: Instant::now(), sealed: folder.sealed, known: None };
+            let pace = self.0.entry(folder.folder.id).or_insert_with(fresh);
+            let milliseconds = u64::try_from(pace.since.elapsed().as_millis()).unwrap_or(u64::MAX).max(1);
+            // None are being sealed: all that is left waits for something.
+            let sealed = folder.sealed.saturating_sub(pace.sealed);
+            let left = folder.plain.saturating_mul(milliseconds).checked_div(sealed.saturating_mul(1000));
+            pace.known = left.map(|left| (sealed.saturating_mul(1000) / milliseconds, left));
+        }
+    }
+
+    fn of(&self, folder: FolderId) -> Option<(u64, u64)> {
+        self.0.get(&folder).and_then(|pace| pace.known)
+    }
+}
+
+fn describe(app: &App, status: &Status, with_unsealed: bool, paces: &Paces) -> String {
     let never = || app.word("never");
     let row = |name: &str, value: String| vec![app.word(name), value];
     let contact = match (&status.key_server_error, status.key_server_seen_at) {
@@ -67,14 +104,15 @@ fn describe(app: &App, status: &Status, with_unsealed: bool) -> String {
     if status.folders.is_empty() {
         parts.push(app.word("status-no-folders"));
     }
-    parts.extend(status.folders.iter().map(|folder| describe_folder(app, folder)));
+    parts
+        .extend(status.folders.iter().map(|folder| describe_folder(app, folder, paces.of(folder.folder.id))));
     if with_unsealed {
         parts.push(describe_unsealed(app, &status.unsealed));
     }
     parts.join("\n")
 }
 
-fn describe_folder(app: &App, status: &FolderStatus) -> String {
+fn describe_folder(app: &App, status: &FolderStatus, pace: Option<(u64, u64)>) -> String {
     let watched = match &status.watched {
         Ok(()) => match status.events {
             Some(EventSource::Fanotify) => app.text("status-watched-by", &arguments! { source: "fanotify" }),
@@ -112,7 +150,7 @@ fn describe_folder(app: &App, status: &FolderStatus) -> String {
             }
             None => app.word("status-sweep-left-unknown"),
         };
-        lines.push('\n');
+        lines.push_str("\n  ");
         lines.push_str(&app.text(
             "status-sweep",
             &arguments! {
@@ -122,6 +160,11 @@ fn describe_folder(app: &App, status: &FolderStatus) -> String {
                 left: left,
             },
         ));
+    }
+    if let (None, Some((rate, left))) = (&status.sweep, pace) {
+        let left = app.text("status-sweep-left", &arguments! { left: text::duration(app, left) });
+        lines.push_str("\n  ");
+        lines.push_str(&app.text("status-sealing", &arguments! { rate: text::grouped(rate), left: left }));
     }
     lines
 }

@@ -522,12 +522,15 @@ fn status_watch_shows_a_sweep_with_rate_and_time_left() -> Result<()> {
     }
     let said = |name: &str| std::fs::read_to_string(site.path(name)).unwrap_or_default();
     let moves = wait_until("progress in both languages", || {
-        let (en, ja) = (said("watch.en"), said("watch.ja"));
-        en.lines().any(|line| line.contains("sweep:") && line.contains(" a second") && line.contains(" left"))
-            && en.contains("about")
-            && en.lines().any(|line| line.contains("sweep:") && line.contains(" s left"))
-            && ja.lines().any(|line| line.contains("巡回中:") && line.contains("毎秒") && line.contains("秒"))
-            && ja.lines().any(|line| line.contains("残り約"))
+        let has = |name: &str, begins: [&str; 2], words: [&str; 2]| {
+            said(name).lines().any(|line| {
+                begins.iter().any(|begin| line.contains(begin))
+                    && words.iter().all(|word| line.contains(word))
+            })
+        };
+        // While its walk goes on, a sweep speaks of files seen; then of what waits to be sealed.
+        has("watch.en", ["sweep: ", "sealing: "], [" a second", " s left"])
+            && has("watch.ja", ["巡回中: ", "封緘中: "], ["毎秒", "残り約"])
     });
     for mut child in watching {
         child.kill()?;
