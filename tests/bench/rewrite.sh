@@ -99,7 +99,7 @@ tobari admin label rotate other >/dev/null
 measure rewrap "$files" tobari admin rewrap "$dir/plain"
 tobari admin label rotate other >/dev/null
 printf '\nA rewrap that is killed after three seconds\n'
-timeout --signal=KILL 3 tobari admin rewrap "$dir/plain" >/dev/null 2>&1 || true
+( timeout --signal=KILL 3 tobari admin rewrap "$dir/plain" >/dev/null ) 2>/dev/null || true
 sleep 1
 say 'the same again' "$(tobari admin rewrap --json "$dir/plain" | jq -c .)"
 

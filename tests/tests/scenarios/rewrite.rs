@@ -1,6 +1,8 @@
 //! Other labels, other keys: `tobari admin relabel`, `rewrap` and `reseal` over trees, and `label rotate`, also cut short, over bad
 //! input, and beside readers and the sealer.
 
+#![expect(clippy::indexing_slicing, reason = "helpers of tests fail as loudly as tests")]
+
 use super::bad_input::text;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
