@@ -62,7 +62,7 @@ target=$(cargo metadata --format-version 1 --no-deps --locked | jq -r .target_di
 
 step 'Style'
 cargo fmt --all --check
-shellcheck deploy/*.sh tests/*.sh tests/bench/*.sh tests/cuts/*.sh .ci/run
+shellcheck deploy/*.sh tests/*.sh tests/bench/*.sh tests/cuts/*.sh tests/hostile/*.sh .ci/run
 
 step 'Lints'
 cargo clippy --workspace --all-targets --locked --release -- -D warnings

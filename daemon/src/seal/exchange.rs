@@ -375,7 +375,7 @@ impl Exchange {
             return Ok(Some(Settled::Sealed));
         }
         let id = ExchangeId::generate();
-        let mut copy = journal::create_data(root, &id)?;
+        let mut copy = journal::create_data(root, &id, &now)?;
         let copied = copy_all(late, &mut copy)
             .map_err(Stop::from)
             .and_then(|()| {

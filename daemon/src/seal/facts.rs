@@ -1,10 +1,14 @@
 //! What `statx` says about a file, taken from a descriptor, to tell later whether it is still the same.
 
 use jiff::Timestamp;
-use rustix::fs::{AtFlags, FileType, Statx, StatxAttributes, StatxFlags, StatxTimestamp, Timespec};
+use rustix::fs::{
+    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Statx, StatxAttributes, StatxFlags, StatxTimestamp,
+    Timespec, openat2,
+};
 use serde::{Deserialize, Serialize};
 use std::ffi::OsStr;
 use std::os::fd::AsFd;
+use std::path::Path;
 
 /// A point in time as the file system keeps it: seconds since 1970 and nanoseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -63,10 +67,21 @@ impl Facts {
         Ok(Self::from(&statx))
     }
 
-    /// Of the entry `name` of a directory, not following a symbolic link.
+    /// Of the entry `name` of a directory, not following a symbolic link. Fails with `EXDEV` where a file system is mounted:
+    /// its owner may let whoever asks it wait for ever.
     pub(crate) fn at(directory: impl AsFd, name: &OsStr) -> rustix::io::Result<Self> {
-        let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
-        Ok(Self::from(&rustix::fs::statx(directory, name, flags, StatxFlags::BASIC_STATS)?))
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_MAGICLINKS;
+        Self::of(openat2(directory, name, flags, Mode::empty(), resolve)?)
+    }
+
+    /// Of the directory at `path`, as far as the kernel knows it without asking a file system. `EAGAIN` where it does not.
+    pub(crate) fn known(path: &Path) -> rustix::io::Result<Self> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS | ResolveFlags::CACHED;
+        let directory = openat2(CWD, path, flags, Mode::empty(), resolve)?;
+        let as_known = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+        Ok(Self::from(&rustix::fs::statx(directory, c"", as_known, StatxFlags::BASIC_STATS)?))
     }
 
     /// What kind of file it is.

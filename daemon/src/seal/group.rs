@@ -52,6 +52,7 @@ impl Sealer {
         relative: &[PathBuf],
         results: &mut Results,
     ) -> Result<(), Stop> {
+        root.check_control()?;
         // Opened before anything is written: a descriptor learns of each write error once, and only of later ones, so that groups
         // must not share one.
         let disk = root.reopen_control()?;

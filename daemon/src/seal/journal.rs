@@ -18,7 +18,7 @@
 use super::facts::Facts;
 use super::root::{FolderRoot, remove};
 use super::stop::Stop;
-use rustix::fs::{Dir, Mode, OFlags, openat};
+use rustix::fs::{Dir, FileType, Gid, Mode, OFlags, Uid, fchown, openat};
 use rustix::io::Errno;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -195,11 +195,14 @@ fn unseal_lines<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
     serde_json::from_slice(json).ok()
 }
 
-/// Makes the data file of a new exchange: 0600, ours, empty.
-pub(crate) fn create_data(root: &FolderRoot, id: &ExchangeId) -> Result<File, Stop> {
+/// Makes the data file of a new exchange: 0600, empty, and its owner's from the first byte on, so that the space that it takes
+/// counts against their quota and nobody else's. They cannot reach it.
+pub(crate) fn create_data(root: &FolderRoot, id: &ExchangeId, owner: &Facts) -> Result<File, Stop> {
     let flags =
         OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::NOATIME | OFlags::CLOEXEC;
-    Ok(openat(root.control(), id.data(), flags, Mode::RUSR | Mode::WUSR)?.into())
+    let file = openat(root.control(), id.data(), flags, Mode::RUSR | Mode::WUSR)?;
+    fchown(&file, Some(Uid::from_raw(owner.uid)), Some(Gid::from_raw(owner.gid)))?;
+    Ok(file.into())
 }
 
 /// Writes the intent; the caller makes it durable.
@@ -255,12 +258,8 @@ pub(crate) fn list(root: &FolderRoot) -> Result<Listed, Stop> {
     let mut all: BTreeMap<ExchangeId, Remains> = BTreeMap::new();
     for entry in Dir::read_from(root.control())? {
         let entry = entry?;
-        let Ok(name) = entry.file_name().to_str() else { continue };
-        let Some((id, kind)) = name.split_once('.') else { continue };
-        if unhex(id).is_none_or(|id| id.len() != 16) {
-            continue;
-        }
-        let id = ExchangeId(id.to_owned());
+        let name = OsStr::from_bytes(entry.file_name().to_bytes());
+        let Some((id, kind)) = parse_name(name) else { continue };
         if kind == "group" {
             records.push(Record::new(id));
             continue;
@@ -270,7 +269,7 @@ pub(crate) fn list(root: &FolderRoot) -> Result<Listed, Stop> {
             "data" => remains.data = true,
             "wipe" => remains.wipe = true,
             "intent" => {
-                let bytes = read(root, OsStr::new(name), LIMIT)?;
+                let bytes = read(root, name, LIMIT)?;
                 remains.intent = Some(Intent::parse(&bytes));
             }
             _ => {}
@@ -299,13 +298,30 @@ pub(crate) fn list(root: &FolderRoot) -> Result<Listed, Stop> {
     Ok((all, records))
 }
 
+/// Whether `name` is that of a file of the journal.
+pub(crate) fn is_entry(name: &OsStr) -> bool {
+    parse_name(name).is_some_and(|(_, kind)| matches!(kind, "data" | "wipe" | "intent" | "group"))
+}
+
+fn parse_name(name: &OsStr) -> Option<(ExchangeId, &str)> {
+    let (id, kind) = name.to_str()?.split_once('.')?;
+    unhex(id).filter(|bytes| bytes.len() == 16)?;
+    Some((ExchangeId(id.to_owned()), kind))
+}
+
+/// Nothing when it is not there, or is not ours.
 fn read(root: &FolderRoot, name: &OsStr, limit: u64) -> Result<Vec<u8>, Stop> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = match openat(root.control(), name, flags, Mode::empty()) {
         Ok(file) => File::from(file),
         Err(Errno::NOENT) => return Ok(Vec::new()),
         Err(errno) => return Err(errno.into()),
     };
+    let facts = Facts::of(&file)?;
+    let ours = facts.uid == rustix::process::geteuid().as_raw() && facts.mode & 0o777 == 0o600;
+    if facts.file_type() != FileType::RegularFile || !ours {
+        return Ok(Vec::new());
+    }
     let mut bytes = Vec::new();
     file.take(limit).read_to_end(&mut bytes)?;
     Ok(bytes)

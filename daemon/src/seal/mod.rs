@@ -14,7 +14,7 @@ mod group;
 mod inspect;
 mod journal;
 mod metadata;
-mod root;
+pub(crate) mod root;
 pub mod rule;
 mod sealer;
 mod step;

@@ -6,21 +6,27 @@
 
 use super::exchange::Exchange;
 use super::facts::Facts;
+use super::journal::{self, ExchangeId};
 use super::stop::Stop;
 use rustix::fs::{
-    AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, ResolveFlags, fchmod, flock, fremovexattr, fstatfs,
-    mkdirat, openat, openat2, unlinkat,
+    AtFlags, CWD, Dir, FileType, FlockOperation, Mode, OFlags, RenameFlags, ResolveFlags, fchmod, flock,
+    fremovexattr, fstatfs, fstatvfs, fsync, mkdirat, openat, openat2, readlinkat, renameat_with, unlinkat,
 };
 use rustix::io::Errno;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tobari_core::proto::control::UnsealedReason;
 
 /// Name of the control directory at the top of each designated folder.
 pub const CONTROL: &str = ".tobari";
+
+/// How former control directories are called while their content is taken in.
+const STRAY: &str = "stray-";
 
 const BENEATH: ResolveFlags = ResolveFlags::BENEATH
     .union(ResolveFlags::NO_SYMLINKS)
@@ -42,6 +48,10 @@ const REMOTE: [(u32, &str); 12] = [
     (0x0116_1970, "GFS2"),
     (0x7461_636f, "OCFS2"),
 ];
+
+/// Most exchanges of one folder that wait for users of the files. Each holds descriptors, so a user who could make more of them
+/// could leave none for other folders.
+const CROWD: usize = 64;
 
 /// Why a folder cannot be worked on now.
 #[derive(Debug, thiserror::Error)]
@@ -82,7 +92,11 @@ pub struct FolderRoot {
     control: OwnedFd,
     facts: Facts,
     control_facts: Facts,
+    /// It has to be opened anew.
+    lost: AtomicBool,
     pending: Mutex<Vec<Exchange>>,
+    #[cfg(test)]
+    by_path: bool,
 }
 
 impl FolderRoot {
@@ -103,7 +117,18 @@ impl FolderRoot {
         refuse_remote(&top)?;
         let facts = Facts::of(&top).map_err(FolderError::Open)?;
         let (control, control_facts) = open_control(&top, directory)?;
-        Ok(Self { path: path.to_owned(), top, control, facts, control_facts, pending: Mutex::default() })
+        adopt_strays(&top, &control)?;
+        Ok(Self {
+            path: path.to_owned(),
+            top,
+            control,
+            facts,
+            control_facts,
+            lost: AtomicBool::new(false),
+            pending: Mutex::default(),
+            #[cfg(test)]
+            by_path: test_only::is_by_path(path),
+        })
     }
 
     /// The path by which it was opened.
@@ -111,11 +136,54 @@ impl FolderRoot {
         &self.path
     }
 
-    /// Whether the path still leads here and the control directory is still in its place.
+    /// Whether the path still leads here and the control directory is still in its place. Never waits: a user may have mounted
+    /// something there that does not answer.
     pub fn is_in_place(&self) -> bool {
-        let same_top = Facts::at(CWD, self.path.as_os_str()).is_ok_and(|now| now.same_file(&self.facts));
-        same_top
-            && Facts::at(&self.top, OsStr::new(CONTROL)).is_ok_and(|now| now.same_file(&self.control_facts))
+        // Somebody who renames may make the kernel unsure for a moment.
+        let now = (0..3).find_map(|_| match Facts::known(&self.path) {
+            Err(Errno::AGAIN) => None,
+            known => Some(known),
+        });
+        now.is_some_and(|now| now.is_ok_and(|now| now.same_file(&self.facts))) && self.control_is_in_place()
+    }
+
+    /// Nothing new is begun here from now on, and walks end: the folder is opened anew, which the lock allows only once this
+    /// one is closed.
+    pub(crate) fn give_up(&self) {
+        self.lost.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it was given up, or its control directory was found missing or replaced.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.lost.load(Ordering::Relaxed)
+    }
+
+    /// Fails unless the control directory is ours alone and in its place. To be asked before each use of it: whoever may write to
+    /// the top may rename it and put something of their own there. What is under way goes on in the held directory,
+    /// which nobody else can enter.
+    pub(crate) fn check_control(&self) -> Result<(), Stop> {
+        let ours = Facts::of(&self.control)
+            .is_ok_and(|now| is_ours(&now) && now.links > 0 && now.mode & 0o777 == 0o700);
+        if ours && !self.is_lost() && self.control_is_in_place() {
+            return Ok(());
+        }
+        self.give_up();
+        let detail = format!("{CONTROL}, the folder's control directory, was removed, renamed or replaced");
+        Err(Stop::refused(UnsealedReason::System, detail))
+    }
+
+    fn control_is_in_place(&self) -> bool {
+        Facts::at(&self.top, OsStr::new(CONTROL)).is_ok_and(|now| now.same_file(&self.control_facts))
+    }
+
+    /// Whether `directory` is the control directory, under whatever name.
+    pub(crate) fn is_control_directory(&self, directory: &Facts) -> bool {
+        directory.same_file(&self.control_facts)
+    }
+
+    /// Whether so many exchanges wait for users of their files that nothing new is begun.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.pending().len() >= CROWD
     }
 
     /// The control directory.
@@ -131,6 +199,18 @@ impl FolderRoot {
     /// The control directory, opened anew: its own view of the file system's write errors.
     pub(crate) fn reopen_control(&self) -> Result<OwnedFd, Errno> {
         openat(&self.control, c".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+    }
+
+    /// Fails when an envelope of `size` bytes of plaintext cannot fit. A file may claim far more than it occupies (holes), and its
+    /// envelope must not take the last of the disk from everybody before that shows; root's reserve is left alone.
+    pub(crate) fn has_room(&self, size: u64) -> Result<(), Stop> {
+        let disk = fstatvfs(&self.control)?;
+        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+        if size.saturating_add(size >> 8) > free {
+            let detail = format!("its envelope needs {size} bytes and more, and {free} are free");
+            return Err(Stop::refused(UnsealedReason::NoSpace, detail));
+        }
+        Ok(())
     }
 
     /// Exchanges that could not be ended because somebody uses one of the files.
@@ -172,7 +252,29 @@ impl FolderRoot {
         if relative.as_os_str().is_empty() {
             return openat(&self.top, c".", flags.difference(OFlags::NOFOLLOW), Mode::empty());
         }
+        #[cfg(test)]
+        if self.by_path {
+            let follow = flags.difference(OFlags::NOFOLLOW);
+            return openat(CWD, self.path.join(relative), follow, Mode::empty());
+        }
         openat2(&self.top, relative, flags, Mode::empty(), BENEATH)
+    }
+}
+
+impl Drop for FolderRoot {
+    /// A control directory that was renamed and has nothing in it is not left behind; one with something in it is taken in at the
+    /// next opening.
+    fn drop(&mut self) {
+        if !self.is_lost() || self.control_is_in_place() {
+            return;
+        }
+        let through = format!("/proc/self/fd/{}", self.control.as_raw_fd());
+        let Ok(path) = readlinkat(CWD, through.as_str(), Vec::new()) else { return };
+        let Some(name) = Path::new(OsStr::from_bytes(path.to_bytes())).file_name() else { return };
+        if Facts::at(&self.top, name).is_ok_and(|now| now.same_file(&self.control_facts)) {
+            // Fails unless it is empty.
+            let _ = unlinkat(&self.top, name, AtFlags::REMOVEDIR);
+        }
     }
 }
 
@@ -232,6 +334,10 @@ fn refuse_remote(top: &OwnedFd) -> Result<(), FolderError> {
     REMOTE.iter().find(|(magic, _)| *magic == kind).map_or(Ok(()), |(_, name)| Err(FolderError::Remote(name)))
 }
 
+fn is_ours(facts: &Facts) -> bool {
+    facts.uid == rustix::process::geteuid().as_raw()
+}
+
 fn open_control(top: &OwnedFd, directory: OFlags) -> Result<(OwnedFd, Facts), FolderError> {
     let mode = Mode::RWXU;
     match mkdirat(top, CONTROL, mode) {
@@ -244,8 +350,12 @@ fn open_control(top: &OwnedFd, directory: OFlags) -> Result<(OwnedFd, Facts), Fo
         errno => FolderError::Control(errno),
     })?;
     let facts = Facts::of(&control).map_err(FolderError::Control)?;
-    if facts.uid != rustix::process::geteuid().as_raw() {
+    if !is_ours(&facts) {
         return Err(FolderError::ForeignControl("it belongs to somebody else"));
+    }
+    // Another of root's directories, renamed by somebody who may write to the top, would hold what they put there.
+    if facts.mode & 0o777 != 0o700 {
+        return Err(FolderError::ForeignControl("it is open to others"));
     }
     match flock(&control, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => {}
@@ -266,10 +376,110 @@ fn open_control(top: &OwnedFd, directory: OFlags) -> Result<(OwnedFd, Facts), Fo
     Ok((control, facts))
 }
 
+/// Takes in former control directories: whoever may write to the top can have renamed one, with exchanges under way in it. It is
+/// moved into the present one as it is, where nobody reaches it, and emptied there; the journal then is worked off as ever.
+fn adopt_strays(top: &OwnedFd, control: &OwnedFd) -> Result<(), FolderError> {
+    for name in directories(top).map_err(FolderError::Open)? {
+        if name == CONTROL {
+            continue;
+        }
+        let Some((stray, facts)) = open_stray(top, &name) else { continue };
+        match flock(&stray, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            // What is under way in it comes first.
+            Err(_) => return Err(FolderError::Locked),
+        }
+        let inside = OsString::from(format!("{STRAY}{}", ExchangeId::generate().short()));
+        match renameat_with(top, &name, control, &inside, RenameFlags::NOREPLACE) {
+            Ok(()) => {}
+            Err(Errno::NOENT) => continue,
+            Err(errno) => return Err(FolderError::Control(errno)),
+        }
+        if !Facts::at(control, &inside).is_ok_and(|now| now.same_file(&facts)) {
+            // Exchanged in that instant; it is somebody's.
+            let mut back = name.clone();
+            if renameat_with(control, &inside, top, &back, RenameFlags::NOREPLACE).is_err() {
+                back = format!("file.conflict-{}", ExchangeId::generate().short()).into();
+                renameat_with(control, &inside, top, &back, RenameFlags::NOREPLACE)
+                    .map_err(FolderError::Control)?;
+            }
+            return Err(FolderError::Locked);
+        }
+        tracing::warn!(?name, "the folder's control directory had been renamed");
+    }
+    for name in directories(control).map_err(FolderError::Control)? {
+        if name.as_bytes().starts_with(STRAY.as_bytes()) {
+            empty_stray(control, &name).map_err(FolderError::Control)?;
+        }
+    }
+    Ok(())
+}
+
+/// A directory of ours alone with nothing but a journal in it.
+fn open_stray(top: &OwnedFd, name: &OsStr) -> Option<(OwnedFd, Facts)> {
+    let (_, found) = probe(top, name).ok()?;
+    if !is_ours(&found) || found.mode & 0o777 != 0o700 {
+        return None;
+    }
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let stray = openat2(top, name, flags, Mode::empty(), BENEATH).ok()?;
+    let facts = Facts::of(&stray).ok()?;
+    let names = names(&stray).ok()?;
+    let is_journal = !names.is_empty() && names.iter().all(|(name, _)| journal::is_entry(name));
+    (facts.same_file(&found) && is_journal).then_some((stray, facts))
+}
+
+fn empty_stray(control: &OwnedFd, name: &OsStr) -> Result<(), Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let stray = openat2(control, name, flags, Mode::empty(), BENEATH)?;
+    for (entry, _) in names(&stray)? {
+        renameat_with(&stray, &entry, control, &entry, RenameFlags::NOREPLACE)?;
+    }
+    fsync(&stray)?;
+    unlinkat(control, name, AtFlags::REMOVEDIR)?;
+    fsync(control)
+}
+
+fn directories(of: &OwnedFd) -> Result<Vec<OsString>, Errno> {
+    let all = names(of)?;
+    let is_one = |kind| matches!(kind, FileType::Directory | FileType::Unknown);
+    Ok(all.into_iter().filter(|(_, kind)| is_one(*kind)).map(|(name, _)| name).collect())
+}
+
+fn names(of: &OwnedFd) -> Result<Vec<(OsString, FileType)>, Errno> {
+    let mut all = Vec::new();
+    for entry in Dir::read_from(of)? {
+        let entry = entry?;
+        let name = OsStr::from_bytes(entry.file_name().to_bytes());
+        if name != "." && name != ".." {
+            all.push((name.to_owned(), entry.file_type()));
+        }
+    }
+    Ok(all)
+}
+
 /// Removes an entry of a directory; that it is not there is no error.
 pub(crate) fn remove(directory: impl AsFd, name: &OsStr) -> Result<(), Errno> {
     match unlinkat(directory, name, AtFlags::empty()) {
         Err(Errno::NOENT) => Ok(()),
         other => other,
+    }
+}
+
+/// Folders that are walked by path, as a careless program would: the negative control of the hostile-user suite.
+#[cfg(test)]
+pub(crate) mod test_only {
+    use std::path::{Path, PathBuf};
+    use std::sync::{Mutex, PoisonError};
+
+    static BY_PATH: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+    /// From the next opening on.
+    pub(crate) fn walk_by_path(folder: &Path) {
+        BY_PATH.lock().unwrap_or_else(PoisonError::into_inner).push(folder.to_owned());
+    }
+
+    pub(super) fn is_by_path(folder: &Path) -> bool {
+        BY_PATH.lock().unwrap_or_else(PoisonError::into_inner).iter().any(|path| path == folder)
     }
 }

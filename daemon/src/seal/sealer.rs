@@ -136,6 +136,7 @@ impl Sealer {
     /// # Errors
     /// When it is not sealed; what is under the name then is what was there before.
     pub fn seal(&self, root: &FolderRoot, rule: &FolderRule, relative: &Path) -> Result<Outcome, Stop> {
+        root.check_control()?;
         let Some((work, keys)) = self.begin(root, rule, relative, &mut None)? else {
             return Ok(Outcome::AlreadySealed);
         };
@@ -171,6 +172,10 @@ impl Sealer {
             return Err(Stop::Vanished);
         };
         let parent = self.steps.run(Step::OpenParent, || root.directory_of(relative, last))?;
+        if root.is_control_directory(&Facts::of(&parent)?) {
+            // Renamed.
+            return Err(Stop::Vanished);
+        }
         let (file, found) = self.steps.run(Step::OpenFile, || open_regular(&parent, name))?;
         match inspect(&file, found.size, self.context.organisation)? {
             Content::Sealed => return Ok(None),
@@ -235,7 +240,10 @@ impl Sealer {
     ) -> Result<Draft, Stop> {
         let steps = &self.steps;
         let Work { file, facts, attributes, id, .. } = &work;
-        let envelope = steps.run(Step::CreateEnvelope, || journal::create_data(root, id))?;
+        let envelope = steps.run(Step::CreateEnvelope, || {
+            root.has_room(facts.size)?;
+            journal::create_data(root, id, facts)
+        })?;
         let sealed =
             steps.run(Step::WriteEnvelope, || self.write_envelope(rule, keys, file, facts, &envelope))?;
         steps.run(Step::CopyMetadata, || {
@@ -334,6 +342,11 @@ impl Sealer {
             }
             // An editor may have renamed a newer version over the name, or changed owner or mode, since the last look.
             if !displaced.same_but_times(&exchange.intent.plain) {
+                return Err(changed());
+            }
+            // Its directory may have been moved away, out of the folder, since it was opened.
+            let directory = root.open_parent(&exchange.intent.directory()).map_err(|_| changed())?;
+            if Facts::of(directory)?.inode != exchange.intent.parent {
                 return Err(changed());
             }
             self.still_ours(file)?;

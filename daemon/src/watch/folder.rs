@@ -1,5 +1,6 @@
 //! One designated folder as the engine knows it.
 
+use super::files::Totals;
 use super::rules::Rules;
 use super::source::FolderWatch;
 use crate::seal::{FolderRoot, FolderRule};
@@ -63,6 +64,14 @@ impl Folder {
         }
     }
 
+    /// Ends all work on it; it is opened anew at once.
+    pub(super) fn close(&mut self, why: &str, now: Instant) {
+        if let Some(root) = self.root() {
+            root.give_up();
+        }
+        self.condition = Condition::Unavailable { why: why.to_owned(), again: now };
+    }
+
     /// Why not everything that happens in the open folder is heard of.
     pub(super) fn watch_trouble(&self) -> Option<String> {
         match &self.condition {
@@ -73,7 +82,10 @@ impl Folder {
     }
 
     /// For `tobari status`.
-    pub(super) fn status(&self, waiting: u64, plain: (u64, Option<Timestamp>)) -> FolderStatus {
+    pub(super) fn status(&self, totals: Totals, now: Timestamp) -> FolderStatus {
+        let since = totals
+            .since
+            .and_then(|oldest| now.checked_sub(jiff::SignedDuration::try_from(oldest.elapsed()).ok()?).ok());
         let watched = match (&self.rules, &self.condition) {
             (Err(why), _) => Err(why.clone()),
             (_, Condition::Opening { why } | Condition::Unavailable { why, .. }) => Err(why.clone()),
@@ -92,11 +104,11 @@ impl Folder {
             },
             sealed: self.sealed,
             sealed_bytes: self.sealed_bytes,
-            waiting,
+            waiting: totals.waiting,
             swept_at: self.swept_at,
             files: self.files,
-            plain: plain.0,
-            plain_since: plain.1,
+            plain: totals.plain,
+            plain_since: since,
             sweep: self.sweep_status(),
         }
     }

@@ -13,7 +13,7 @@ use super::worker::{DESCRIPTORS, Done, FileResult, GROUP, Job, Report, SWEEP_GRO
 use crate::seal::{FolderRoot, FolderRule, Gate, SealContext, Sealer};
 use crate::sys::raise_descriptors;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, never, select};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -33,6 +33,8 @@ const LOOK: Duration = Duration::from_secs(5);
 const SECOND_WALK: Duration = Duration::from_secs(1);
 /// Most directories that wait for their second walk; more, and the folder is swept instead.
 const SECOND_WALKS: usize = 4096;
+/// While new files wait, what sweeps find gets a worker this often.
+const SWEEP_PATIENCE: Duration = Duration::from_millis(200);
 /// After a sweep, lost events cause no other for this many times as long as it took.
 const SWEEP_PAUSE: u32 = 2;
 
@@ -57,8 +59,8 @@ struct Channels {
     hints: (Sender<Hint>, Receiver<Hint>),
     opened: (Sender<Opened>, Receiver<Opened>),
     reports: Receiver<Report>,
-    urgent: Sender<Job>,
-    sweep: Sender<Job>,
+    /// For each lane.
+    jobs: [Sender<Job>; 4],
     sweeps: Sender<Walk>,
     swept: Receiver<Found>,
     walks: Sender<Walk>,
@@ -75,13 +77,17 @@ pub(super) struct State {
     folders: BTreeMap<FolderId, Folder>,
     files: Files,
     second_walks: Vec<(Instant, FolderId, PathBuf)>,
-    /// Jobs that workers have, for new files and for what sweeps find.
-    in_work: [usize; 2],
+    /// Jobs that workers of each lane have.
+    in_work: [usize; 4],
+    /// The same for each folder.
+    in_work_of: HashMap<FolderId, [usize; 4]>,
+    /// When work of sweeps was last handed out.
+    sweep_served: Instant,
     /// Most files that are sealed together for a sweep.
     sweep_group: usize,
     incarnations: u64,
-    /// The folder that the sweeper has in hand.
-    sweeping: Option<(FolderId, u64)>,
+    /// The folders that the sweeper has in hand.
+    sweeping: HashSet<FolderId>,
     looked: Instant,
     ticked: Instant,
 }
@@ -119,20 +125,24 @@ impl State {
         });
         // Half of the descriptors, for all workers together; the rest is for those who open files, and for new ones.
         let sweep_group =
-            (raise_descriptors() / 2 / DESCRIPTORS / settings.workers.max(1)).clamp(16, SWEEP_GROUP);
+            (raise_descriptors() / 2 / DESCRIPTORS / (settings.workers + 1)).clamp(16, SWEEP_GROUP);
         let mut threads = Vec::new();
-        let (report, reports) = bounded(settings.workers * 4);
+        let (report, reports) = bounded(settings.workers * 8);
         let mut workers = |name: &str, lane: Lane| -> io::Result<Sender<Job>> {
-            let (jobs, queue) = bounded::<Job>(settings.workers);
-            for number in 0..settings.workers {
+            let (jobs, queue) = bounded::<Job>(workers_of(lane, &settings));
+            for number in 0..workers_of(lane, &settings) {
                 let (workshop, queue, report) = (Arc::clone(&workshop), queue.clone(), report.clone());
                 let thread = Builder::new().name(format!("{name}-{number}"));
                 threads.push(thread.spawn(move || workshop.run(lane, &queue, &report))?);
             }
             Ok(jobs)
         };
-        let urgent = workers("seal", Lane::Urgent)?;
-        let sweep = workers("seal-found", Lane::Sweep)?;
+        let jobs = [
+            workers("seal", Lane::Urgent)?,
+            workers("seal-large", Lane::Large)?,
+            workers("found", Lane::Sweep)?,
+            workers("found-large", Lane::SweepLarge)?,
+        ];
         let mut walker = |name: &str, waiting: usize| -> io::Result<(Sender<Walk>, Receiver<Found>)> {
             let (walks, queue) = bounded::<Walk>(waiting);
             let (found, receiver) = bounded(256);
@@ -145,7 +155,7 @@ impl State {
             threads.push(Builder::new().name(name.to_owned()).spawn(move || walker.run(&queue))?);
             Ok((walks, receiver))
         };
-        let (sweeps, swept) = walker("sweep", 1)?;
+        let (sweeps, swept) = walker("sweep", 64)?;
         let (walks, walked) = walker("walk", 1024)?;
         let now = Instant::now();
         Ok(Self {
@@ -157,8 +167,7 @@ impl State {
                 hints: bounded(1 << 14),
                 opened: bounded(64),
                 reports,
-                urgent,
-                sweep,
+                jobs,
                 sweeps,
                 swept,
                 walks,
@@ -169,10 +178,12 @@ impl State {
             folders: BTreeMap::new(),
             files: Files::default(),
             second_walks: Vec::new(),
-            in_work: [0; 2],
+            in_work: [0; 4],
+            in_work_of: HashMap::new(),
+            sweep_served: now,
             sweep_group,
             incarnations: 0,
-            sweeping: None,
+            sweeping: HashSet::new(),
             looked: now,
             ticked: now,
         })
@@ -231,10 +242,11 @@ impl State {
             }
             Command::Status(reply) => {
                 let now = self.clock.now();
+                let totals = self.files.totals();
                 let status = self
                     .folders
                     .iter()
-                    .map(|(id, folder)| folder.status(self.files.waiting(*id), self.files.plain(*id, now)))
+                    .map(|(id, folder)| folder.status(totals.get(id).copied().unwrap_or_default(), now))
                     .collect();
                 let place = |id| self.folders.get(&id).map(|folder| folder.path.clone());
                 let unsealed = self.files.unsealed(place, self.clock.now());
@@ -247,9 +259,10 @@ impl State {
 
     fn set_folders(&mut self, rules: Vec<FolderRule>) {
         let paths: Vec<PathBuf> = rules.iter().map(|rule| tidy(&rule.folder.path)).collect();
-        self.folders.retain(|id, _| {
+        self.folders.retain(|id, folder| {
             let stays = rules.iter().any(|rule| rule.folder.id == *id);
             if !stays {
+                folder.close("it is no designated folder any more", Instant::now());
                 self.files.forget(*id);
             }
             stays
@@ -379,7 +392,7 @@ impl State {
         | Found::Progress { folder: id, incarnation, .. }
         | Found::Swept { folder: id, incarnation, .. }) = found;
         if matches!(found, Found::Swept { .. }) {
-            self.sweeping = None;
+            self.sweeping.remove(&id);
         }
         let now = Instant::now();
         if let Some(folder) = self.folders.get_mut(&id).filter(|folder| folder.incarnation == incarnation) {
@@ -410,9 +423,7 @@ impl State {
     }
 
     fn report(&mut self, report: Report) {
-        if let Some(count) = self.in_work.get_mut(report.lane as usize) {
-            *count -= 1;
-        }
+        self.count_out(report.folder, report.lane);
         match report.done {
             Done::Settled => {
                 if let Some(folder) = self.folders.get_mut(&report.folder) {
@@ -421,13 +432,13 @@ impl State {
             }
             Done::Files(files) => {
                 for (path, result) in files {
-                    self.file_done(report.folder, report.incarnation, path, result);
+                    self.file_done(report.folder, report.incarnation, report.lane, path, result);
                 }
             }
         }
     }
 
-    fn file_done(&mut self, id: FolderId, incarnation: u64, path: PathBuf, result: FileResult) {
+    fn file_done(&mut self, id: FolderId, incarnation: u64, lane: Lane, path: PathBuf, result: FileResult) {
         let Some(folder) = self.folders.get_mut(&id) else { return };
         let current = folder.incarnation == incarnation;
         let key = (id, path);
@@ -447,7 +458,12 @@ impl State {
                     self.walk_again(id, path);
                 }
             }
-            FileResult::Unsettled(left) => self.files.unsettled(key, left),
+            FileResult::Unsettled(left) => {
+                if !self.files.unsettled(key, left) {
+                    folder.rescan.store(true, Ordering::Release);
+                }
+            }
+            FileResult::Large => self.files.large(key, lane),
             FileResult::Refused(reason, detail) => {
                 tracing::debug!(folder = ?folder.path, path = ?key.1, ?reason, detail, "not sealed");
                 self.files.refused(key, reason, detail, self.clock.now(), &self.settings);
@@ -481,19 +497,29 @@ impl State {
         for (_, id, path) in self.second_walks.drain(..due).collect::<Vec<_>>() {
             self.walk(id, path);
         }
+        let mut lost = false;
+        for folder in self.folders.values_mut() {
+            if folder.root().is_some_and(|root| root.is_lost()) {
+                tracing::warn!(folder = ?folder.path, "its control directory was removed, renamed or replaced");
+                folder.close("its control directory was removed, renamed or replaced", now);
+                lost = true;
+            }
+        }
+        if lost {
+            self.open_due(now);
+        }
         if now.saturating_duration_since(self.looked) >= LOOK {
             self.looked = now;
             for folder in self.folders.values_mut() {
                 if folder.root().is_some_and(|root| !root.is_in_place()) {
                     tracing::warn!(folder = ?folder.path, "the folder was moved, removed or unmounted");
-                    let why = "the folder was moved, removed or unmounted".to_owned();
-                    folder.condition = Condition::Unavailable { why, again: now };
+                    folder.close("the folder was moved, removed or unmounted", now);
                 }
                 // A watch that does not see everything is started anew, as rarely as a sweep.
                 if let Some(why) = folder.watch_trouble()
                     && now.saturating_duration_since(folder.opened) >= self.settings.sweep_interval
                 {
-                    folder.condition = Condition::Unavailable { why, again: now };
+                    folder.close(&why, now);
                 }
             }
             self.open_due(now);
@@ -506,8 +532,13 @@ impl State {
     fn settle_pending(&mut self) {
         for (id, folder) in &mut self.folders {
             let Condition::Open { root, .. } = &folder.condition else { continue };
-            let [urgent, _] = &mut self.in_work;
-            if folder.settling || *urgent >= self.settings.workers || root.pending().is_empty() {
+            let served = self.in_work_of.get(id).is_none_or(|[urgent, ..]| *urgent < self.settings.workers);
+            let [urgent, ..] = &mut self.in_work;
+            if folder.settling
+                || !served
+                || *urgent >= workers_of(Lane::Urgent, &self.settings)
+                || root.pending().is_empty()
+            {
                 continue;
             }
             let job = Job {
@@ -516,55 +547,75 @@ impl State {
                 root: Arc::clone(root),
                 task: Task::Settle,
             };
-            if self.channels.urgent.try_send(job).is_ok() {
+            let [jobs, ..] = &self.channels.jobs;
+            if jobs.try_send(job).is_ok() {
                 folder.settling = true;
+                *urgent += 1;
+                let [urgent, ..] = self.in_work_of.entry(*id).or_default();
                 *urgent += 1;
             }
         }
     }
 
-    /// Gives the sweeper the folder that has waited longest, if it is idle.
+    /// Gives the sweeper the folders that are due. They have turns there.
     fn start_sweeps(&mut self, now: Instant) {
-        for folder in self.folders.values_mut() {
+        for (id, folder) in &mut self.folders {
             if folder.rescan.swap(false, Ordering::AcqRel) {
                 folder.sweep_due = folder.sweep_due.min(folder.sweep_floor.max(now));
             }
-        }
-        if self.sweeping.is_some() {
-            return;
-        }
-        let due =
-            self.folders.iter_mut().filter(|(_, folder)| folder.sweep_due <= now && folder.root().is_some());
-        let Some((id, folder)) = due.min_by_key(|(_, folder)| folder.sweep_due) else { return };
-        folder.sweep_due = now + self.settings.sweep_interval;
-        let Ok(rules) = folder.rules.clone() else { return };
-        let Some(root) = folder.root().cloned() else { return };
-        (folder.sweep_begin, folder.sweep_progress) = (Some(now), None);
-        let walk = Walk { folder: *id, incarnation: folder.incarnation, root, rules, start: PathBuf::new() };
-        if self.channels.sweeps.try_send(walk).is_ok() {
-            self.sweeping = Some((*id, folder.incarnation));
+            if folder.sweep_due > now || self.sweeping.contains(id) {
+                continue;
+            }
+            let (Some(root), Ok(rules)) = (folder.root().cloned(), folder.rules.clone()) else { continue };
+            let (folder_id, incarnation) = (*id, folder.incarnation);
+            let walk = Walk { folder: folder_id, incarnation, root, rules, start: PathBuf::new() };
+            if self.channels.sweeps.try_send(walk).is_ok() {
+                folder.sweep_due = now + self.settings.sweep_interval;
+                (folder.sweep_begin, folder.sweep_progress) = (Some(now), None);
+                self.sweeping.insert(*id);
+            }
         }
     }
 
-    /// Hands out work. New files have workers of their own, and what sweeps find waits while some of them wait.
+    /// Hands out work. New files have workers of their own, and what sweeps find waits while some of them wait, but not for
+    /// ever: somebody who keeps writing must not keep others' files from being found.
     fn dispatch(&mut self) {
         // Each worker gets its share of a burst; a single file does not wait for others.
-        let workers = self.settings.workers.max(1);
-        let share = |queued: usize| queued.div_ceil(workers).min(GROUP);
-        while self.hand_out(Lane::Urgent, share(self.files.queued(Lane::Urgent))) {}
-        while self.files.queued(Lane::Urgent) == 0
-            // The larger a group, the fewer syncs for each file.
-            && (self.files.queued(Lane::Sweep) >= self.sweep_group || self.channels.swept.is_empty())
-            && self.hand_out(Lane::Sweep, self.sweep_group)
-        {}
+        let (workers, group) = (self.settings.workers.max(1), self.sweep_group);
+        while self.hand_out(Lane::Urgent, |waiting| waiting.div_ceil(workers).min(GROUP)) {}
+        while self.hand_out(Lane::Large, |_| 1) {}
+        let quiet = self.files.queued(Lane::Urgent) == 0;
+        if !quiet && self.sweep_served.elapsed() < SWEEP_PATIENCE {
+            return;
+        }
+        // The larger a group, the fewer syncs for each file.
+        let full = self.files.queued(Lane::Sweep) >= group || self.channels.swept.is_empty();
+        let mut more = quiet || full;
+        while more {
+            let served =
+                (full && self.hand_out(Lane::Sweep, |_| group)) | self.hand_out(Lane::SweepLarge, |_| 1);
+            if served {
+                self.sweep_served = Instant::now();
+            }
+            more = quiet && served;
+        }
     }
 
-    fn hand_out(&mut self, lane: Lane, most: usize) -> bool {
-        let Some(in_work) = self.in_work.get_mut(lane as usize) else { return false };
-        if *in_work >= self.settings.workers {
+    /// Whether `lane` has a worker for `folder`. One worker is kept from each folder, so that no folder alone can occupy all.
+    fn serves(&self, lane: Lane, folder: FolderId) -> bool {
+        let in_work = self.in_work_of.get(&folder).and_then(|of| of.get(lane as usize)).copied().unwrap_or(0);
+        in_work + 1 < workers_of(lane, &self.settings)
+            && !self.folders.get(&folder).and_then(Folder::root).is_some_and(|root| root.is_crowded())
+    }
+
+    fn hand_out(&mut self, lane: Lane, most: impl Fn(usize) -> usize) -> bool {
+        if self.in_work.get(lane as usize).is_none_or(|count| *count >= workers_of(lane, &self.settings)) {
             return false;
         }
-        let Some((id, files)) = self.files.next(lane, most) else { return false };
+        let served: Vec<FolderId> =
+            self.folders.keys().copied().filter(|folder| self.serves(lane, *folder)).collect();
+        let next = self.files.next(lane, most, |folder| served.contains(&folder));
+        let Some((id, files)) = next else { return false };
         let open = self
             .folders
             .get(&id)
@@ -577,16 +628,26 @@ impl State {
         let paths: Vec<PathBuf> = files.iter().map(|(path, _)| path.clone()).collect();
         let task = Task::Seal { rules: Arc::clone(rules), files };
         let job = Job { folder: id, incarnation, root: Arc::clone(root), task };
-        let jobs = match lane {
-            Lane::Urgent => &self.channels.urgent,
-            Lane::Sweep => &self.channels.sweep,
-        };
-        if jobs.try_send(job).is_err() {
+        let sent = self.channels.jobs.get(lane as usize).is_some_and(|jobs| jobs.try_send(job).is_ok());
+        if !sent {
             paths.into_iter().for_each(|path| self.files.finished((id, path)));
             return false;
         }
-        *in_work += 1;
+        let of = self.in_work_of.entry(id).or_default();
+        for count in [&mut self.in_work, of].into_iter().filter_map(|all| all.get_mut(lane as usize)) {
+            *count += 1;
+        }
         true
+    }
+
+    fn count_out(&mut self, folder: FolderId, lane: Lane) {
+        let of = self.in_work_of.entry(folder).or_default();
+        for count in [&mut self.in_work, &mut *of].into_iter().filter_map(|all| all.get_mut(lane as usize)) {
+            *count -= 1;
+        }
+        if *of == [0; 4] {
+            self.in_work_of.remove(&folder);
+        }
     }
 
     fn stop(self) {
@@ -607,6 +668,14 @@ impl State {
                 tracing::error!("a thread of the engine panicked");
             }
         }
+    }
+}
+
+/// Workers of a lane, one more than a folder alone may have.
+fn workers_of(lane: Lane, settings: &EngineSettings) -> usize {
+    match lane {
+        Lane::Urgent | Lane::Sweep => settings.workers + 1,
+        Lane::Large | Lane::SweepLarge => settings.workers.max(2),
     }
 }
 

@@ -14,6 +14,8 @@ use tempfile::TempDir;
 use tobari_core::clock::SystemClock;
 use tobari_core::proto::control::{FolderStatus, Unsealed, UnsealedReason};
 
+mod fair;
+mod hostile;
 mod programs;
 mod sources;
 

@@ -22,6 +22,8 @@ const BUSY_PAUSE: Duration = Duration::from_millis(20);
 
 /// Larger files are sealed by themselves, in bytes.
 const LARGE: u64 = 1 << 20;
+/// Larger files are left to the workers for large files, so that nobody's small file waits for them.
+const ALONE: u64 = 8 << 20;
 /// Most files of one job, and so of a group, for new files: whoever opens one of them may wait for all.
 pub(super) const GROUP: usize = 256;
 /// The same for what sweeps find, which nobody is likely to have in hand.
@@ -32,8 +34,8 @@ pub(super) const DESCRIPTORS: usize = 3;
 /// Bytes of plaintext after which a group is sealed.
 const fn group_bytes(lane: Lane) -> u64 {
     match lane {
-        Lane::Urgent => 16 << 20,
-        Lane::Sweep => 64 << 20,
+        Lane::Urgent | Lane::Large => 16 << 20,
+        Lane::Sweep | Lane::SweepLarge => 64 << 20,
     }
 }
 
@@ -80,6 +82,8 @@ pub(super) enum FileResult {
     Directory,
     /// It has not settled; look again after this time.
     Unsettled(Duration),
+    /// It is too large for the worker's lane.
+    Large,
     /// It could not be sealed.
     Refused(UnsealedReason, String),
 }
@@ -105,7 +109,7 @@ struct Group<'a> {
 impl Workshop {
     /// Works for `lane` until the channel closes.
     pub(super) fn run(&self, lane: Lane, jobs: &Receiver<Job>, reports: &Sender<Report>) {
-        if lane == Lane::Sweep
+        if lane.is_sweep()
             && let Err(error) = lower_io_priority()
         {
             tracing::warn!(%error, "sweeps run at the input/output priority of other work");
@@ -136,9 +140,13 @@ impl Workshop {
     ) -> Vec<(PathBuf, FileResult)> {
         let mut results = Vec::with_capacity(files.len());
         let (mut group, mut last) = (Group::default(), None);
+        let several = files.len() > 1;
         for (path, origin) in files {
             match self.look(root, rules, &path, origin, &mut last) {
                 Err(result) => results.push((path, result)),
+                Ok((size, _)) if lane.of_large() != lane && (size > ALONE || several && size > LARGE) => {
+                    results.push((path, FileResult::Large));
+                }
                 Ok((size, mark)) if size > LARGE => {
                     // Sealed by itself, since others would wait for it.
                     self.wait(lane, size);
@@ -181,7 +189,7 @@ impl Workshop {
 
     /// What a sweep found has a pace; what somebody just wrote has not.
     fn wait(&self, lane: Lane, bytes: u64) {
-        if lane == Lane::Sweep {
+        if lane.is_sweep() {
             self.pace.wait(bytes, &self.stopping);
         }
     }

@@ -4,7 +4,7 @@ use crate::seal::rule::{FolderRule, LabelRecipients, SealContext, compile};
 use crate::seal::sealer::{Outcome, Sealer};
 use crate::seal::step::Faults;
 use crate::seal::stop::Stop;
-use crate::seal::{CONTROL, FolderRoot};
+use crate::seal::{CONTROL, FolderError, FolderRoot};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
@@ -142,7 +142,15 @@ impl Place {
     pub(crate) fn restart(&mut self) {
         self.root = None;
         self.sealer = sealer();
-        self.root = Some(FolderRoot::open(self.directory.path()).unwrap());
+        // A program that another test starts has the lock until its `exec`.
+        let opened = (0..500).find_map(|_| match FolderRoot::open(self.directory.path()) {
+            Err(FolderError::Locked) => {
+                std::thread::sleep(std::time::Duration::from_millis(10));
+                None
+            }
+            opened => Some(opened.unwrap()),
+        });
+        self.root = Some(opened.unwrap());
         self.sealer.recover(self.root()).unwrap();
     }
 
