@@ -337,6 +337,28 @@ fn a_closed_file_is_sealed_at_once() {
     assert!(times[10] < Duration::from_millis(250), "{times:?}");
 }
 
+/// What a sweep found is held up by its limit, for hours; what is written meanwhile is not.
+#[test]
+fn a_new_file_does_not_wait_for_a_sweep() {
+    const FOUND: usize = 1500;
+    let directory = tempfile::tempdir().unwrap();
+    for number in 0..FOUND {
+        fs::write(directory.path().join(format!("old{number}")), [b'x'; 100]).unwrap();
+    }
+    std::thread::sleep(settings().settle);
+    let slow = EngineSettings { sweep_bytes_per_second: Some(10), ..settings() };
+    let engine = start(slow, vec![rule(directory.path(), &[])]);
+    let folder = Watched { directory, engine };
+    until("the sweep seals", || folder.folder().sealed > 0);
+    for number in 0..10 {
+        let name = format!("new{number}");
+        fs::write(folder.path(&name), "new").unwrap();
+        folder.until_sealed(&name, b"new");
+    }
+    // The limit held: otherwise this shows nothing.
+    assert!(folder.plain().iter().any(|path| path.to_string_lossy().contains("/old")));
+}
+
 /// People who save again and again, in all the ways that programs save, while the sealer is at the same files.
 #[test]
 fn what_was_saved_last_is_what_is_sealed() {
