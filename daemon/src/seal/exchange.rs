@@ -6,6 +6,7 @@
 //! same way. If both sides were written, the one in the journal's place gets a name of its own: nothing that anybody
 //! wrote is dropped.
 
+use super::durable::sync;
 use super::facts::Facts;
 use super::gate::Held;
 use super::journal::{self, ExchangeId, Intent, Record, Remains};
@@ -15,7 +16,7 @@ use super::step::{Safeguard, Step, Steps};
 use super::stop::Stop;
 use super::wipe::{self, Wipe};
 use crate::sys::{Lease, lease, set_lease};
-use rustix::fs::{Dir, FileType, Mode, RenameFlags, fchmod, fsync, renameat as rename, renameat_with};
+use rustix::fs::{Dir, FileType, Mode, RenameFlags, fchmod, renameat as rename, renameat_with};
 use rustix::io::Errno;
 use std::ffi::OsStr;
 use std::fs::File;
@@ -169,7 +170,7 @@ impl Exchange {
             return;
         }
         let written = match journal::write_intent(root, &self.id, &self.intent) {
-            Ok(file) => file.sync_all().map_err(Stop::from).and_then(|()| Ok(fsync(root.control())?)),
+            Ok(file) => sync(file).and_then(|()| sync(root.control())).map_err(Stop::from),
             // After a restart there may be one, which is the newer.
             Err(stop) if stop.is(Errno::EXIST) => Ok(()),
             Err(stop) => Err(stop),
@@ -338,7 +339,7 @@ impl Exchange {
         }
         name.push(ending);
         renameat_with(root.control(), self.id.data(), &directory, &name, RenameFlags::NOREPLACE)?;
-        fsync(&directory)?;
+        sync(&directory)?;
         tracing::warn!(name = ?name, "kept a version that was written while its name was sealed or replaced");
         self.close(root).map(Some)
     }
@@ -351,9 +352,9 @@ impl Exchange {
 
     fn sync_names(&self, root: &FolderRoot) -> Result<(), Stop> {
         if let Some(parent) = &self.parent {
-            fsync(parent)?;
+            sync(parent)?;
         }
-        Ok(fsync(root.control())?)
+        Ok(sync(root.control())?)
     }
 
     fn name_has(&self, facts: &Facts) -> bool {
@@ -388,15 +389,15 @@ impl Exchange {
             // Taking away its mode changed its access control list as well; giving the mode back restores it.
             .and_then(|()| Ok(fchmod(&copy, Mode::from_raw_mode(self.intent.plain.mode.into()))?))
             .and_then(|()| metadata::apply_times(&copy, &now))
-            .and_then(|()| Ok(copy.sync_all()?));
+            .and_then(|()| Ok(sync(&copy)?));
         if let Err(stop) = copied {
             remove(root.control(), &id.data())?;
             return Err(stop);
         }
         let mut intent = self.intent.clone();
         intent.plain = Facts::of(&copy)?;
-        journal::write_intent(root, &id, &intent)?.sync_all()?;
-        fsync(root.control())?;
+        sync(journal::write_intent(root, &id, &intent)?)?;
+        sync(root.control())?;
         self.late = None;
         // Its content is in the copy. What fails here, the next start does.
         if let Err(stop) = self.overwrite(root) {
@@ -443,7 +444,7 @@ pub(crate) fn recover(root: &FolderRoot, steps: &Steps, wipe: Wipe) -> Result<Ve
         }
     }
     // What was done for its files is durable before a record goes.
-    fsync(root.control())?;
+    sync(root.control())?;
     for record in records {
         record.close(root)?;
     }

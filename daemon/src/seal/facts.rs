@@ -10,8 +10,11 @@ use std::ffi::OsStr;
 use std::os::fd::AsFd;
 use std::path::Path;
 
+/// What is asked for.
+const WANTED: StatxFlags = StatxFlags::BASIC_STATS.union(StatxFlags::BTIME);
+
 /// A point in time as the file system keeps it: seconds since 1970 and nanoseconds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(crate) struct Stamp(pub(crate) i64, pub(crate) u32);
 
 impl Stamp {
@@ -58,12 +61,16 @@ pub(crate) struct Facts {
     pub(crate) changed: Stamp,
     /// Immutable or append-only.
     pub(crate) locked: bool,
+    /// When the inode was made, where the file system knows. Inode numbers are used again, and this tells one file from the next
+    /// within a run; the journal does without.
+    #[serde(skip)]
+    pub(crate) born: Option<Stamp>,
 }
 
 impl Facts {
     /// Of an open file.
     pub(crate) fn of(file: impl AsFd) -> rustix::io::Result<Self> {
-        let statx = rustix::fs::statx(file, c"", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS)?;
+        let statx = rustix::fs::statx(file, c"", AtFlags::EMPTY_PATH, WANTED)?;
         Ok(Self::from(&statx))
     }
 
@@ -81,7 +88,7 @@ impl Facts {
         let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS | ResolveFlags::CACHED;
         let directory = openat2(CWD, path, flags, Mode::empty(), resolve)?;
         let as_known = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
-        Ok(Self::from(&rustix::fs::statx(directory, c"", as_known, StatxFlags::BASIC_STATS)?))
+        Ok(Self::from(&rustix::fs::statx(directory, c"", as_known, WANTED)?))
     }
 
     /// What kind of file it is.
@@ -124,6 +131,7 @@ impl From<&Statx> for Facts {
             accessed: statx.stx_atime.into(),
             modified: statx.stx_mtime.into(),
             changed: statx.stx_ctime.into(),
+            born: (statx.stx_mask & StatxFlags::BTIME.bits() != 0).then(|| statx.stx_btime.into()),
             locked: statx.stx_attributes.intersects(StatxAttributes::IMMUTABLE | StatxAttributes::APPEND),
         }
     }

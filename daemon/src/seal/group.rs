@@ -3,6 +3,7 @@
 //! file's `fsync` makes durable before its next step, one sync makes durable for the group. A file that fails leaves the
 //! group and ends as it would alone; a sync that fails ends the step for all of them.
 
+use super::durable::{sync, sync_disk};
 use super::exchange::{Exchange, Settled};
 use super::journal::{self, ExchangeId, Intent, Record};
 use super::root::FolderRoot;
@@ -11,7 +12,6 @@ use super::sealer::{Draft, Outcome, Sealer, in_use};
 use super::step::{Safeguard, Step};
 use super::stop::Stop;
 use super::wipe::Wipe;
-use rustix::fs::syncfs;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -143,7 +143,7 @@ impl Sealer {
         let intents = intended.iter().map(|Member { at: (draft, intent), .. }| (&draft.work.id, intent));
         let (record, file) = steps.run(Step::WriteIntent, || journal::write_group(root, group, intents))?;
         let durable = steps
-            .run(Step::SyncIntent, || Ok(file.sync_all()?))
+            .run(Step::SyncIntent, || Ok(sync(file)?))
             .and_then(|()| steps.sync_directory(Step::SyncControl, root.control()));
         match durable {
             Ok(()) => Ok(Some(record)),
@@ -241,7 +241,7 @@ impl Sealer {
 
     fn sync(&self, step: Step, disk: &OwnedFd) -> Result<(), Stop> {
         let without = self.steps.without(Safeguard::DirectorySync);
-        self.steps.run(step, || if without { Ok(()) } else { Ok(syncfs(disk)?) })
+        self.steps.run(step, || if without { Ok(()) } else { Ok(sync_disk(disk)?) })
     }
 
     /// Nothing was exchanged yet. Gives `stop` back.

@@ -6,6 +6,7 @@
 //! most a minute). Start with `sealer` for the protocol, `journal` for what a restart relies on, `exchange` for
 //! how the plaintext is given up, and [`rule`] for what is sealed how.
 
+mod durable;
 mod epochs;
 mod exchange;
 mod facts;
@@ -22,7 +23,7 @@ mod stop;
 mod wipe;
 
 pub(crate) use epochs::Epochs;
-pub(crate) use facts::Facts;
+pub(crate) use facts::{Facts, Stamp};
 pub(crate) use gate::Gate;
 pub(crate) use inspect::{Content, inspect};
 pub use root::{CONTROL, FolderError, FolderRoot};

@@ -4,13 +4,14 @@
 //! The control directory `.tobari` at its top is ours alone (0700): envelopes in the making and
 //! the journal lie there, on the same file system as the files, out of users' sight.
 
+use super::durable::sync;
 use super::exchange::Exchange;
 use super::facts::Facts;
 use super::journal::{self, ExchangeId};
 use super::stop::Stop;
 use rustix::fs::{
     AtFlags, CWD, Dir, FileType, FlockOperation, Mode, OFlags, RenameFlags, ResolveFlags, fchmod, flock,
-    fremovexattr, fstatfs, fstatvfs, fsync, mkdirat, openat, openat2, readlinkat, renameat_with, unlinkat,
+    fremovexattr, fstatfs, fstatvfs, mkdirat, openat, openat2, readlinkat, renameat_with, unlinkat,
 };
 use rustix::io::Errno;
 use std::ffi::{OsStr, OsString};
@@ -435,9 +436,9 @@ fn empty_stray(control: &OwnedFd, name: &OsStr) -> Result<(), Errno> {
     for (entry, _) in names(&stray)? {
         renameat_with(&stray, &entry, control, &entry, RenameFlags::NOREPLACE)?;
     }
-    fsync(&stray)?;
+    sync(&stray)?;
     unlinkat(control, name, AtFlags::REMOVEDIR)?;
-    fsync(control)
+    sync(control)
 }
 
 fn directories(of: &OwnedFd) -> Result<Vec<OsString>, Errno> {

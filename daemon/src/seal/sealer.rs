@@ -1,6 +1,7 @@
 //! Sealing one file in place (docs/spec/sealing.md). Every step is named in [`Step`]; the order is what keeps a file whole at
 //! every cut point, so read the journal's rules before changing it.
 
+use super::durable::sync;
 use super::epochs::Epochs;
 use super::exchange::{self, Exchange, Settled};
 use super::facts::Facts;
@@ -214,13 +215,13 @@ impl Sealer {
     ) -> Result<Exchange, Stop> {
         let steps = &self.steps;
         let draft = self.draft(root, rule, keys, work)?;
-        steps.run(Step::SyncEnvelope, || Ok(draft.envelope.sync_all()?))?;
+        steps.run(Step::SyncEnvelope, || Ok(sync(&draft.envelope)?))?;
         self.drop_cached(&draft)?;
         let intent = self.check(&draft, relative)?;
         if !steps.without(Safeguard::Journal) {
             let written =
                 steps.run(Step::WriteIntent, || journal::write_intent(root, &draft.work.id, &intent))?;
-            steps.run(Step::SyncIntent, || Ok(written.sync_all()?))?;
+            steps.run(Step::SyncIntent, || Ok(sync(written)?))?;
         }
         steps.sync_directory(Step::SyncControl, root.control())?;
         let mut exchange = self.exchange(root, draft, intent)?;

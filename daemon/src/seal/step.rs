@@ -3,8 +3,8 @@
 //! Shipped code has no way to install [`Faults`]: the constructors that take them exist in test builds only, and in
 //! those with the feature `test-only-unsafe`, which the crash suite uses for its negative controls.
 
+use super::durable::sync;
 use super::stop::Stop;
-use rustix::fs::fsync;
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -124,7 +124,7 @@ impl Steps {
 
     /// Does `step`, which is to make the names in `directory` durable.
     pub(crate) fn sync_directory(&self, step: Step, directory: impl AsFd) -> Result<(), Stop> {
-        self.run(step, || if self.without(Safeguard::DirectorySync) { Ok(()) } else { Ok(fsync(directory)?) })
+        self.run(step, || if self.without(Safeguard::DirectorySync) { Ok(()) } else { Ok(sync(directory)?) })
     }
 
     /// Does `step`.

@@ -3,10 +3,11 @@
 //! The file is first renamed to `ID.wipe`: from then on it is given up, and a restart goes on overwriting instead of putting
 //! it back. What this cannot do is in docs/spec/sealing.md, "Residue".
 
+use super::durable::sync;
 use super::facts::Facts;
 use super::root::remove;
 use super::stop::Stop;
-use rustix::fs::{FileType, Mode, OFlags, SeekFrom, fsync, openat, seek};
+use rustix::fs::{FileType, Mode, OFlags, SeekFrom, openat, seek};
 use rustix::io::Errno;
 use serde::Deserialize;
 use std::ffi::OsStr;
@@ -39,12 +40,12 @@ pub(crate) fn overwrite(directory: impl AsFd, name: &OsStr) -> Result<(), Stop> 
     let facts = Facts::of(&file)?;
     if facts.file_type() == FileType::RegularFile && facts.links == 1 {
         overwrite_data(&file, facts.size)?;
-        file.sync_all()?;
+        sync(&file)?;
     } else {
         tracing::warn!(?name, "not overwritten: the displaced file has another name by now");
     }
     remove(directory, name)?;
-    Ok(fsync(directory)?)
+    Ok(sync(directory)?)
 }
 
 /// Holes stay holes: filling them would take space, and there is nothing in them.

@@ -1,10 +1,16 @@
 //! The files that workers have in hand.
 
-use crate::seal::Facts;
+use crate::seal::{Facts, Stamp};
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
 
-type Inode = ((u32, u32), u64);
+/// Device, inode number, and when the inode was made: a file that is made while a group is sealed may well get the number of one
+/// of the group's plaintexts, which was just removed, and is not that file.
+type Inode = ((u32, u32), u64, Option<Stamp>);
+
+fn inode(facts: &Facts) -> Inode {
+    (facts.device, facts.inode, facts.born)
+}
 
 /// The inodes that workers have open now.
 #[derive(Debug, Default)]
@@ -13,7 +19,7 @@ pub(super) struct Busy(Mutex<HashSet<Inode>>);
 impl Busy {
     /// Marks a file; none when another worker has it.
     pub(super) fn mark(&self, facts: &Facts) -> Option<Mark<'_>> {
-        let inode = (facts.device, facts.inode);
+        let inode = inode(facts);
         let new = self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(inode);
         // Lazily: a mark that is dropped takes away what it marks.
         new.then(|| Mark { busy: self, inode })
@@ -21,7 +27,7 @@ impl Busy {
 
     /// Whether a worker has the file.
     pub(super) fn has(&self, facts: &Facts) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(&(facts.device, facts.inode))
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(&inode(facts))
     }
 }
 

@@ -308,6 +308,20 @@ impl Files {
         }
     }
 
+    /// Another worker has the file. What made this one look at it still holds: who closed it after writing is not taken for
+    /// somebody who may go on. False when there is no room to remember it.
+    pub(super) fn busy(&mut self, key: Key, pause: Duration) -> bool {
+        let alarm = match self.entries.get(&key) {
+            Some(Entry { state: State::Working { origin, again }, .. })
+                if [Some(*origin), *again].contains(&Some(Origin::Event)) =>
+            {
+                Alarm::Retry
+            }
+            _ => Alarm::Settled,
+        };
+        self.set_timer(key, pause, alarm)
+    }
+
     /// A worker could not seal the file.
     pub(super) fn refused(
         &mut self,

@@ -463,6 +463,11 @@ impl State {
                     folder.rescan.store(true, Ordering::Release);
                 }
             }
+            FileResult::Busy(pause) => {
+                if !self.files.busy(key, pause) {
+                    folder.rescan.store(true, Ordering::Release);
+                }
+            }
             FileResult::Large => self.files.large(key, lane),
             FileResult::Refused(reason, detail) => {
                 tracing::debug!(folder = ?folder.path, path = ?key.1, ?reason, detail, "not sealed");

@@ -14,6 +14,7 @@ use tempfile::TempDir;
 use tobari_core::clock::SystemClock;
 use tobari_core::proto::control::{FolderStatus, Unsealed, UnsealedReason};
 
+mod busy;
 mod fair;
 mod hostile;
 mod programs;

@@ -82,6 +82,8 @@ pub(super) enum FileResult {
     Directory,
     /// It has not settled; look again after this time.
     Unsettled(Duration),
+    /// Another worker has it, under another name; look again after this time.
+    Busy(Duration),
     /// It is too large for the worker's lane.
     Large,
     /// It could not be sealed.
@@ -212,7 +214,7 @@ impl Workshop {
         if let Some(left) = rules.unsettled(path, &facts, origin, self.clock.now()) {
             return Err(FileResult::Unsettled(left));
         }
-        let mark = self.busy.mark(&facts).ok_or(FileResult::Unsettled(BUSY_PAUSE))?;
+        let mark = self.busy.mark(&facts).ok_or(FileResult::Busy(BUSY_PAUSE))?;
         Ok((facts.size, mark))
     }
 }

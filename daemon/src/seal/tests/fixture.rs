@@ -8,6 +8,7 @@ use crate::seal::{CONTROL, FolderError, FolderRoot};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tobari_core::clock::SystemClock;
 use tobari_core::crypto::{RecipientKind, RecipientPrivateKey};
@@ -28,6 +29,9 @@ static KEYS: LazyLock<Arc<LabelRecipients>> = LazyLock::new(|| {
         recipients: vec![LABEL.public().to_proto(), RECOVERY.public().to_proto()],
     })
 });
+
+/// How long a test waits for what has to come, on however busy a machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Who seals in tests.
 pub(crate) static CONTEXT: LazyLock<SealContext> = LazyLock::new(|| SealContext {
@@ -89,6 +93,11 @@ impl Place {
         Self::of(tempfile::tempdir_in(MEMORY).or_else(|_| tempfile::tempdir()).unwrap())
     }
 
+    /// One below `parent`.
+    pub(crate) fn below(parent: &Path) -> Self {
+        Self::of(tempfile::tempdir_in(parent).unwrap())
+    }
+
     fn of(directory: TempDir) -> Self {
         Self {
             rule: rule(directory.path(), &[]),
@@ -128,13 +137,21 @@ impl Place {
 
     /// Seals a file. Other tests of this process start programs, and a child has all files open until its `exec`.
     pub(crate) fn seal(&self, name: impl AsRef<Path>) -> Result<Outcome, Stop> {
-        for _ in 0..20 {
-            match self.sealer.seal(self.root(), &self.rule, name.as_ref()) {
+        let begin = Instant::now();
+        loop {
+            match self.try_seal(name.as_ref()) {
                 Err(Stop::Refused { reason: UnsealedReason::InUse, detail })
-                    if detail.contains("has it open") => {}
+                    if detail.contains("has it open") && begin.elapsed() < PATIENCE =>
+                {
+                    std::thread::sleep(Duration::from_millis(2));
+                }
                 other => return other,
             }
         }
+    }
+
+    /// Tries to seal a file that somebody may have open.
+    pub(crate) fn try_seal(&self, name: impl AsRef<Path>) -> Result<Outcome, Stop> {
         self.sealer.seal(self.root(), &self.rule, name.as_ref())
     }
 
@@ -143,14 +160,15 @@ impl Place {
         self.root = None;
         self.sealer = sealer();
         // A program that another test starts has the lock until its `exec`.
-        let opened = (0..500).find_map(|_| match FolderRoot::open(self.directory.path()) {
-            Err(FolderError::Locked) => {
-                std::thread::sleep(std::time::Duration::from_millis(10));
-                None
+        let begin = Instant::now();
+        self.root = Some(loop {
+            match FolderRoot::open(self.directory.path()) {
+                Err(FolderError::Locked) if begin.elapsed() < PATIENCE => {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                opened => break opened.unwrap(),
             }
-            opened => Some(opened.unwrap()),
         });
-        self.root = Some(opened.unwrap());
         self.sealer.recover(self.root()).unwrap();
     }
 

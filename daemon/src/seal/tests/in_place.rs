@@ -307,11 +307,11 @@ fn an_open_file_waits() {
     let place = Place::new();
     let path = place.write("a.txt", "old");
     let mut writer = File::options().append(true).open(&path).unwrap();
-    assert_eq!(reason(place.seal("a.txt")), UnsealedReason::InUse);
+    assert_eq!(reason(place.try_seal("a.txt")), UnsealedReason::InUse);
     writer.write_all(b" and new").unwrap();
     drop(writer);
     let reader = File::open(&path).unwrap();
-    assert_eq!(reason(place.seal("a.txt")), UnsealedReason::InUse);
+    assert_eq!(reason(place.try_seal("a.txt")), UnsealedReason::InUse);
     drop(reader);
     place.seal("a.txt").unwrap();
     assert_eq!(open(&path).unwrap(), b"old and new");

@@ -6,3 +6,4 @@ mod group;
 mod group_races;
 mod in_place;
 mod races;
+mod shut_down;
