@@ -31,5 +31,6 @@ pub mod state;
 mod sys;
 #[cfg(test)]
 mod testing;
+pub mod view;
 pub mod watch;
 pub mod zip;

@@ -9,6 +9,7 @@ use crate::grants::{GrantSource, Grants};
 use crate::seal::FolderRule;
 use crate::server::{Call, KeyServer, Reply};
 use crate::sessions::{Login, Sessions, Token};
+use crate::view::Registry;
 use crate::watch::Engine;
 use jiff::Timestamp;
 use reqwest::header::HeaderValue;
@@ -17,7 +18,7 @@ use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tobari_core::clock::Clock;
-use tobari_core::ids::TerminalId;
+use tobari_core::ids::{SessionId, TerminalId};
 use tobari_core::policy::Right;
 use tobari_core::proto::api::{
     DecisionOutcome, DecisionResponse, GrantItem, GrantRequest, GrantResponse, LoginRequest, LoginResponse,
@@ -70,6 +71,7 @@ pub struct Service {
     engine: Mutex<Option<Engine>>,
     clock: Arc<dyn Clock>,
     fetched: Mutex<Fetched>,
+    views: Arc<Registry>,
 }
 
 impl std::fmt::Debug for Service {
@@ -107,6 +109,7 @@ impl Service {
             engine: Mutex::new(engine),
             clock,
             fetched: Mutex::default(),
+            views: Arc::default(),
         };
         service.apply(&service.bulletins.current());
         service
@@ -152,6 +155,11 @@ impl Service {
         &self.grants
     }
 
+    /// The views that are mounted, and what is open in them.
+    pub fn views(&self) -> &Arc<Registry> {
+        &self.views
+    }
+
     /// The bulletin in force, as an answer.
     pub fn bulletin_answer(&self) -> Answer {
         let bulletin = self.bulletin().as_ref().clone();
@@ -180,6 +188,7 @@ impl Service {
                     // Something changed at the organisation; what was granted before is asked for again.
                     self.grants.clear();
                     self.apply(&bulletin);
+                    self.views.forgotten();
                 }
                 Ok(())
             }
@@ -202,10 +211,11 @@ impl Service {
             tracing::warn!("this terminal is revoked: everybody is logged out");
             self.sessions.clear();
             self.grants.clear();
+            self.views.forgotten();
         }
         for session in self.sessions.revoke(&bulletin.revocations.people) {
             tracing::info!(%session, "a revoked person is logged out");
-            self.grants.forget(session);
+            self.forget(session);
         }
     }
 
@@ -237,8 +247,14 @@ impl Service {
         Ok(())
     }
 
+    /// Forgets what a session that has ended was granted.
+    fn forget(&self, session: SessionId) {
+        self.grants.forget(session);
+        self.views.revoked(session);
+    }
+
     fn end(&self, login: &Login) {
-        self.grants.forget(login.session.id);
+        self.forget(login.session.id);
         let call = Call { method: Method::DELETE, ..Call::get(CURRENT_SESSION) };
         if let Err(problem) = self.server.call(call.with_token(&login.token)).and_then(Reply::nothing) {
             tracing::warn!(session = %login.session.id, why = problem.detail, "the key server did not end a session");
@@ -271,7 +287,7 @@ impl Service {
     pub fn heard(&self, login: &Login, problem: Problem) -> Problem {
         if problem.code == ProblemCode::NotLoggedIn {
             self.sessions.forget(login.session.id);
-            self.grants.forget(login.session.id);
+            self.forget(login.session.id);
         }
         problem
     }

@@ -27,7 +27,7 @@ pub(crate) use facts::{Facts, Stamp};
 pub(crate) use gate::Gate;
 pub(crate) use inspect::{Content, inspect};
 pub use root::{CONTROL, FolderError, FolderRoot};
-pub(crate) use root::{Parent, is_control, open_probed, probe};
+pub(crate) use root::{Parent, is_control, open_probed, open_shared, probe};
 pub(crate) use rule::compile as compile_patterns;
 pub use rule::{FolderRule, LabelRecipients, SealContext};
 pub use sealer::{Outcome, Sealer};

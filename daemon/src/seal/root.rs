@@ -82,6 +82,31 @@ pub enum FolderError {
     Locked,
 }
 
+const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+
+/// The folder at `path` and its control directory, beside whoever seals in it.
+///
+/// # Errors
+/// As [`FolderRoot::open`], but never [`FolderError::Locked`].
+pub(crate) fn open_shared(path: &Path) -> Result<(OwnedFd, OwnedFd), FolderError> {
+    let top = open_top(path)?;
+    let (control, _) = open_control(&top, false)?;
+    Ok((top, control))
+}
+
+fn open_top(path: &Path) -> Result<OwnedFd, FolderError> {
+    if !path.is_absolute() || path.parent().is_none() {
+        return Err(FolderError::BadPath(path.to_owned()));
+    }
+    let no_links = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    let top = openat2(CWD, path, DIRECTORY, Mode::empty(), no_links).map_err(|errno| match errno {
+        Errno::LOOP => FolderError::Symlink,
+        errno => FolderError::Open(errno),
+    })?;
+    refuse_remote(&top)?;
+    Ok(top)
+}
+
 /// A directory, and the path by which it was opened.
 pub(crate) type Parent = (PathBuf, Arc<OwnedFd>);
 
@@ -106,18 +131,9 @@ impl FolderRoot {
     /// # Errors
     /// When the folder is missing, remote, or its control directory is somebody else's.
     pub fn open(path: &Path) -> Result<Self, FolderError> {
-        if !path.is_absolute() || path.parent().is_none() {
-            return Err(FolderError::BadPath(path.to_owned()));
-        }
-        let directory = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let no_links = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-        let top = openat2(CWD, path, directory, Mode::empty(), no_links).map_err(|errno| match errno {
-            Errno::LOOP => FolderError::Symlink,
-            errno => FolderError::Open(errno),
-        })?;
-        refuse_remote(&top)?;
+        let top = open_top(path)?;
         let facts = Facts::of(&top).map_err(FolderError::Open)?;
-        let (control, control_facts) = open_control(&top, directory)?;
+        let (control, control_facts) = open_control(&top, true)?;
         adopt_strays(&top, &control)?;
         Ok(Self {
             path: path.to_owned(),
@@ -339,13 +355,13 @@ fn is_ours(facts: &Facts) -> bool {
     facts.uid == rustix::process::geteuid().as_raw()
 }
 
-fn open_control(top: &OwnedFd, directory: OFlags) -> Result<(OwnedFd, Facts), FolderError> {
+fn open_control(top: &OwnedFd, alone: bool) -> Result<(OwnedFd, Facts), FolderError> {
     let mode = Mode::RWXU;
     match mkdirat(top, CONTROL, mode) {
         Ok(()) | Err(Errno::EXIST) => {}
         Err(errno) => return Err(FolderError::Control(errno)),
     }
-    let control = openat2(top, CONTROL, directory, Mode::empty(), BENEATH).map_err(|errno| match errno {
+    let control = openat2(top, CONTROL, DIRECTORY, Mode::empty(), BENEATH).map_err(|errno| match errno {
         Errno::LOOP | Errno::NOTDIR => FolderError::ForeignControl("it is not a directory"),
         Errno::XDEV => FolderError::ForeignControl("it is on another file system"),
         errno => FolderError::Control(errno),
@@ -358,10 +374,12 @@ fn open_control(top: &OwnedFd, directory: OFlags) -> Result<(OwnedFd, Facts), Fo
     if facts.mode & 0o777 != 0o700 {
         return Err(FolderError::ForeignControl("it is open to others"));
     }
-    match flock(&control, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => {}
-        Err(Errno::AGAIN) => return Err(FolderError::Locked),
-        Err(errno) => return Err(FolderError::Control(errno)),
+    if alone {
+        match flock(&control, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(Errno::AGAIN) => return Err(FolderError::Locked),
+            Err(errno) => return Err(FolderError::Control(errno)),
+        }
     }
     // A default ACL of the folder would be inherited by the directory and then by each envelope in it.
     match fremovexattr(&control, c"system.posix_acl_default") {
