@@ -45,9 +45,12 @@ pub trait Access: Send + Sync + 'static {
         Ok(())
     }
 
-    /// The label of a file that is created in the folder of `rule`.
-    fn label_for_new(&self, rule: &FolderRule) -> LabelId {
-        rule.folder.label
+    /// The label of a file that is created in the folder of `rule`. Asked before it is created.
+    ///
+    /// # Errors
+    /// When nothing may be created there.
+    fn label_for_new(&self, rule: &FolderRule) -> Result<LabelId, Failure> {
+        Ok(rule.folder.label)
     }
 
     /// The label that a sealed file has to have once it is written to. Another one than it has is given to it before it
