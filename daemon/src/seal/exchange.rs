@@ -5,10 +5,14 @@
 //! was when it was displaced. Otherwise it goes back under the name, and what had the name meanwhile is treated the
 //! same way. If both sides were written, the one in the journal's place gets a name of its own: nothing that anybody
 //! wrote is dropped.
+//!
+//! Just before its removal it loses its mode: from then on nobody comes in whom modes stop, not even by a descriptor
+//! from `O_PATH`, and whatever ends the daemon there, a restart gives the mode back with the name. The gate ([`super::gate`]) stops the
+//! others. A hard link that somebody makes in that last instant is theirs, and gets the mode back.
 
 use super::durable::sync;
 use super::facts::Facts;
-use super::gate::Held;
+use super::gate::{Held, Hold};
 use super::journal::{self, ExchangeId, Intent, Record, Remains};
 use super::metadata;
 use super::root::{CONTROL, FolderRoot, open_regular, remove};
@@ -16,12 +20,14 @@ use super::step::{Safeguard, Step, Steps};
 use super::stop::Stop;
 use super::wipe::{self, Wipe};
 use crate::sys::{Lease, lease, set_lease};
-use rustix::fs::{Dir, FileType, Mode, RenameFlags, fchmod, renameat as rename, renameat_with};
+use rustix::fs::{
+    AtFlags, CWD, Dir, FileType, Mode, RenameFlags, chmodat, fchmod, renameat as rename, renameat_with,
+};
 use rustix::io::Errno;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -54,8 +60,17 @@ pub(crate) struct Exchange {
     pub(super) grouped: bool,
     /// The group's record that has the intent, while there is no intent of its own.
     pub(super) record: Option<Arc<Record>>,
-    /// The removed plaintext, when somebody came to open it in the instant of its removal.
-    late: Option<File>,
+    /// Whether the mode of what lies in the journal's place is, or may be, taken away.
+    taken: bool,
+    /// What was removed, while it is not known to be unused. Somebody may have come to open it in that instant.
+    late: Option<Removed>,
+}
+
+/// A displaced file that has no name in the journal any more.
+#[derive(Debug)]
+struct Removed {
+    file: File,
+    side: Displaced,
 }
 
 /// How an exchange ended.
@@ -96,6 +111,7 @@ impl Exchange {
             held: None,
             grouped: false,
             record: None,
+            taken: false,
             late: None,
         }
     }
@@ -117,8 +133,14 @@ impl Exchange {
             held: None,
             grouped: false,
             record: None,
+            taken: true,
             late: None,
         }
+    }
+
+    /// Has those who come to open the plaintext wait, from now on.
+    pub(super) fn hold(&mut self, hold: Option<&Arc<Hold>>) {
+        self.held = hold.zip(self.plain.as_ref()).and_then(|(hold, plain)| hold.add(plain));
     }
 
     /// Exchanges the name with the data file, whichever way round they are.
@@ -147,19 +169,23 @@ impl Exchange {
         if !matches!(settled, Ok(Settled::Sealed | Settled::Restored) | Err(Stop::Died)) {
             // It may take long: whoever waits for one of the files must not wait for us.
             self.complete = false;
-            for file in [&self.plain, &self.envelope, &self.late].into_iter().flatten() {
+            for file in [self.plain.as_ref(), self.envelope.as_ref(), self.removed()].into_iter().flatten() {
                 let _ = set_lease(file, Lease::None);
             }
             self.leave_record(root);
         }
         if let Some(held) = self.held.take() {
             // Nobody is let in under our lease: asking us would break it.
-            if let Some(file) = &self.plain {
+            if let Some(file) = self.plain.as_ref().or(self.removed()) {
                 let _ = set_lease(file, Lease::None);
+                held.free(file);
             }
-            drop(held);
         }
         settled
+    }
+
+    fn removed(&self) -> Option<&File> {
+        self.late.as_ref().map(|removed| &removed.file)
     }
 
     /// The group does not wait for those that take longer: they get an intent of their own.
@@ -184,8 +210,9 @@ impl Exchange {
     /// One step towards the end; none when the next is needed at once.
     fn turn(&mut self, root: &FolderRoot, steps: &Steps) -> Result<Option<Settled>, Stop> {
         if self.late.is_some() {
-            return self.rescue(root);
+            return self.rescue(root, steps);
         }
+        self.restore_mode(root)?;
         let slot = match Facts::at(root.control(), &self.id.data()) {
             Ok(facts) => facts,
             Err(Errno::NOENT) => {
@@ -239,58 +266,137 @@ impl Exchange {
         if !unchanged && !unguarded {
             return self.put_back(root);
         }
-        self.give_up(root, steps, side).map(Some)
+        self.give_up(root, steps, side)
     }
 
     /// Removes the displaced file, which is leased, and closes the journal's entry.
-    fn give_up(&mut self, root: &FolderRoot, steps: &Steps, side: Displaced) -> Result<Settled, Stop> {
+    fn give_up(
+        &mut self,
+        root: &FolderRoot,
+        steps: &Steps,
+        side: Displaced,
+    ) -> Result<Option<Settled>, Stop> {
         if side == Displaced::Envelope || !self.complete {
             // The name has something that we moved there, and that is durable only now.
             self.sync_names(root)?;
+        }
+        if !steps.run(Step::TakeMode, || self.take_mode(side, steps))? {
+            self.restore_mode(root)?;
+            let back = side == Displaced::Plain && self.name_has(&self.intent.envelope);
+            return if back { self.put_back(root) } else { Ok(Some(Settled::Pending)) };
         }
         let wipe = side == Displaced::Plain && self.wipe == Wipe::Overwrite;
         steps.run(Step::UnlinkDisplaced, || {
             let (control, data) = (root.control(), self.id.data());
             Ok(if wipe { rename(control, data, control, self.id.wipe()) } else { remove(control, &data) }?)
         })?;
+        self.taken = false;
         let file = if side == Displaced::Plain { self.plain.take() } else { self.envelope.take() };
-        if let Some(file) = file {
-            // A descriptor opened with O_PATH before the exchange can still be opened for writing, at any
-            // later time, and that would vanish: make it fail instead. (Not before the removal: a restart might have to
-            // put the file back, and with its own mode.)
-            fchmod(&file, Mode::empty())?;
-            if lease(&file)? != Lease::Write && !steps.without(Safeguard::Lease) {
-                self.late = Some(file);
-            }
-        }
+        self.late = file.map(|file| Removed { file, side });
+        self.look_again(steps)?;
         if self.grouped && self.complete && side == Displaced::Plain && self.late.is_none() {
             // Nothing undoes it any more, so that nobody has to wait for the envelope until the group's last sync.
             self.envelope = None;
-            return Ok(Settled::Sealed);
+            self.refuse_late_openers();
+            return Ok(Some(Settled::Sealed));
         }
         steps.sync_directory(Step::SyncUnlink, root.control())?;
         if self.late.is_none() {
-            if let Some(held) = self.held.take().filter(|_| side == Displaced::Plain) {
-                held.refuse();
+            if side == Displaced::Plain {
+                self.refuse_late_openers();
             }
             self.overwrite(root)?;
         }
         steps.run(Step::CloseIntent, || Ok(remove(root.control(), &self.id.intent())?))?;
         if self.late.is_some() {
-            return Ok(Settled::Pending);
+            return Ok(Some(Settled::Pending));
         }
-        Ok(if side == Displaced::Plain { Settled::Sealed } else { Settled::Restored })
+        Ok(Some(if side == Displaced::Plain { Settled::Sealed } else { Settled::Restored }))
+    }
+
+    /// Takes away the mode of the displaced file, so that nobody comes in any more, and looks whether somebody did before: whether
+    /// it is unused and unchanged still.
+    fn take_mode(&mut self, side: Displaced, steps: &Steps) -> Result<bool, Stop> {
+        let (file, before) = match side {
+            Displaced::Plain => (&self.plain, &self.intent.plain),
+            _ => (&self.envelope, &self.intent.envelope),
+        };
+        let Some(file) = file else { return Ok(false) };
+        self.taken = true;
+        fchmod(file, Mode::empty())?;
+        if steps.without(Safeguard::Lease) {
+            return Ok(true);
+        }
+        let held = side == Displaced::Plain && self.held.is_some();
+        let alone = lease(file)? == Lease::Write && (held || can_lease(file)?);
+        let now = Facts::of(file)?;
+        // Another name is no hindrance where it cannot go back anyway.
+        let linked = now.links > 1 && side == Displaced::Plain && self.name_has(&self.intent.envelope);
+        Ok(alone && now.same_content(before) && !linked)
+    }
+
+    /// Gives what lies in the journal's place its mode back, if that was taken away.
+    fn restore_mode(&mut self, root: &FolderRoot) -> Result<(), Stop> {
+        if !self.taken {
+            return Ok(());
+        }
+        let data = self.id.data();
+        let now = match Facts::at(root.control(), &data) {
+            Ok(now) => now,
+            Err(Errno::NOENT) => return Ok(()),
+            Err(errno) => return Err(errno.into()),
+        };
+        let sides = [&self.intent.plain, &self.intent.envelope];
+        if let Some(before) = sides.into_iter().find(|before| now.lost_mode_of(before)) {
+            chmodat(root.control(), data, mode_of(before), AtFlags::empty())?;
+        }
+        self.taken = false;
+        Ok(())
+    }
+
+    /// What was removed is looked at once more: whether somebody came in that instant, or made another name for it.
+    fn look_again(&mut self, steps: &Steps) -> Result<(), Stop> {
+        let Some(Removed { file, side }) = &self.late else { return Ok(()) };
+        let (plain, before) = match side {
+            Displaced::Plain => (true, &self.intent.plain),
+            _ => (false, &self.intent.envelope),
+        };
+        let ours = u32::from(plain && self.wipe == Wipe::Overwrite);
+        if Facts::of(file)?.links > ours {
+            // That name is its maker's, and so is what they write to it.
+            fchmod(file, mode_of(before))?;
+            tracing::warn!(name = ?self.intent.name(), "the plaintext was given another name in the instant of its removal, and stays there");
+            let _ = set_lease(file, Lease::None);
+            if let Some(held) = self.held.take_if(|_| plain) {
+                held.free(file);
+            }
+        } else if lease(file)? != Lease::Write && !steps.without(Safeguard::Lease) {
+            return Ok(());
+        }
+        self.late = None;
+        Ok(())
+    }
+
+    /// The plaintext was given up, and is closed.
+    fn refuse_late_openers(&mut self) {
+        if let Some(held) = self.held.take() {
+            held.refuse();
+        }
     }
 
     /// Overwrites and removes the plaintext that was given up, if that is wanted.
     fn overwrite(&self, root: &FolderRoot) -> Result<(), Stop> {
-        if self.wipe == Wipe::None { Ok(()) } else { wipe::overwrite(root.control(), &self.id.wipe()) }
+        if self.wipe == Wipe::None {
+            return Ok(());
+        }
+        wipe::overwrite(root.control(), &self.id.wipe(), Some(&self.intent.plain))
     }
 
     /// Moves what lies in the journal's place back under the name, without dropping what has the name now. Ends the
     /// exchange if the journal's place is empty afterwards.
     fn put_back(&mut self, root: &FolderRoot) -> Result<Option<Settled>, Stop> {
         self.complete = false;
+        self.restore_mode(root)?;
         let name = self.intent.name();
         let Some(parent) = &self.parent else {
             return self.put_aside(root, root.open_directory(Path::new(""))?.as_fd());
@@ -364,16 +470,18 @@ impl Exchange {
 
     /// Keeps what was written to the plaintext by somebody whose `open` met its removal: a copy takes its part in a
     /// new exchange.
-    fn rescue(&mut self, root: &FolderRoot) -> Result<Option<Settled>, Stop> {
-        let Some(late) = &self.late else { return Ok(None) };
+    fn rescue(&mut self, root: &FolderRoot, steps: &Steps) -> Result<Option<Settled>, Stop> {
+        // A failure may have come before the first look.
+        self.look_again(steps)?;
+        let Some(Removed { file: late, side }) = &self.late else { return Ok(None) };
         if !fresh_lease(late)? {
             return Ok(Some(Settled::Pending));
         }
         let now = Facts::of(late)?;
-        if now.same_content(&self.intent.plain) {
+        let before = if *side == Displaced::Plain { &self.intent.plain } else { &self.intent.envelope };
+        if now.same_content(before) {
             self.late = None;
-            self.overwrite(root)?;
-            return Ok(Some(Settled::Sealed));
+            return Ok(None);
         }
         let id = ExchangeId::generate();
         let mut copy = journal::create_data(root, &id, &now)?;
@@ -416,13 +524,19 @@ pub(crate) fn recover(root: &FolderRoot, steps: &Steps, wipe: Wipe) -> Result<Ve
     for (id, remains) in exchanges {
         if remains.wipe {
             // Given up already, whatever is configured now.
-            wipe::overwrite(root.control(), &id.wipe())?;
+            let intent = remains.intent.as_ref().and_then(Option::as_ref);
+            wipe::overwrite(root.control(), &id.wipe(), intent.map(|intent| &intent.plain))?;
         }
         match remains {
             // Never exchanged.
             Remains { intent: None, .. } => remove(root.control(), &id.data())?,
             // All done but for this.
-            Remains { data: false, intent: Some(_), .. } => remove(root.control(), &id.intent())?,
+            Remains { data: false, intent: Some(intent), .. } => {
+                if let Some(intent) = intent {
+                    free_links(root, &intent)?;
+                }
+                remove(root.control(), &id.intent())?;
+            }
             Remains { data: true, intent: Some(Some(intent)), record, .. } => {
                 let mut exchange = Exchange { record, ..Exchange::resume(root, id, intent, wipe) };
                 match exchange.settle(root, steps) {
@@ -451,6 +565,28 @@ pub(crate) fn recover(root: &FolderRoot, steps: &Steps, wipe: Wipe) -> Result<Ve
     Ok(pending)
 }
 
+/// The daemon died between the removal of a displaced file and the look after it: if somebody had made another name for it, that
+/// still has no mode.
+fn free_links(root: &FolderRoot, intent: &Intent) -> Result<(), Stop> {
+    for (handle, before) in intent.handles().into_iter().zip([&intent.plain, &intent.envelope]) {
+        // It does not exist any more, as it should be; or the privilege to look is not there.
+        let Some(file) = handle.and_then(|handle| handle.open(root.control()).ok()) else { continue };
+        let now = Facts::of(&file)?;
+        if now.links > 0
+            && now.inode == before.inode
+            && now.lost_mode_of(&Facts { device: now.device, ..before.clone() })
+        {
+            chmodat(CWD, format!("/proc/self/fd/{}", file.as_raw_fd()), mode_of(before), AtFlags::empty())?;
+            tracing::warn!(name = ?intent.name(), "the plaintext was given another name in the instant of its removal, and stays there");
+        }
+    }
+    Ok(())
+}
+
+fn mode_of(facts: &Facts) -> Mode {
+    Mode::from_raw_mode(facts.mode.into())
+}
+
 /// An intent that was cut in the middle was never acted upon, so its data is an envelope. If it is not, the intent
 /// was damaged later, and the data may be the only copy of somebody's file. Says whether it is gone.
 fn recover_unreadable(root: &FolderRoot, id: &ExchangeId) -> Result<bool, Stop> {
@@ -476,6 +612,15 @@ fn fresh_lease(file: &File) -> Result<bool, Stop> {
     })?;
     match set_lease(file, Lease::Write) {
         Ok(()) => Ok(true),
+        Err(error) if error.raw_os_error() == Some(Errno::AGAIN.raw_os_error()) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether the lease on `file` can be had once more: not while somebody has it open, or is in the middle of `open`.
+fn can_lease(file: &File) -> Result<bool, Stop> {
+    match set_lease(file, Lease::Write) {
+        Ok(()) => Ok(lease(file)? == Lease::Write),
         Err(error) if error.raw_os_error() == Some(Errno::AGAIN.raw_os_error()) => Ok(false),
         Err(error) => Err(error.into()),
     }

@@ -10,6 +10,9 @@ use std::ffi::OsStr;
 use std::os::fd::AsFd;
 use std::path::Path;
 
+/// The permission bits of a mode, set-id bits and sticky bit included.
+pub(super) const PERMISSIONS: u16 = 0o7777;
+
 /// What is asked for.
 const WANTED: StatxFlags = StatxFlags::BASIC_STATS.union(StatxFlags::BTIME);
 
@@ -110,6 +113,11 @@ impl Facts {
     pub(crate) fn same_but_times(&self, other: &Self) -> bool {
         self.same_content(other)
             && (self.mode, self.links, self.uid, self.gid) == (other.mode, other.links, other.uid, other.gid)
+    }
+
+    /// Whether it is the file of `before` without the mode that it had.
+    pub(crate) fn lost_mode_of(&self, before: &Self) -> bool {
+        self.same_file(before) && self.mode & PERMISSIONS == 0 && before.mode & PERMISSIONS != 0
     }
 
     /// As [`Facts::same_content`], and the change time too: not even the metadata was touched.

@@ -6,8 +6,12 @@
 //! and that would break our own lease. Refused is with `EAGAIN`, as a lease would: programs that know leases (smbd) walk
 //! the path again, and come to the envelope.
 //!
-//! Each exchange under way has a group of its own. Marks of files that are given up stay for as long as the file has
-//! users (they do not pin it), so that somebody who holds it with `O_PATH` is refused at any later time too.
+//! A [`Hold`] is a notification group of the kernel that is in use: by one exchange, or by all those of a group of files, since
+//! there are few. Its openers are answered together, when the last of its files is done with: to read one question is
+//! to read whichever comes first, and that opens a file on which the lease may be held still.
+//!
+//! Marks of files that are given up stay for as long as the file has users (they do not pin it), so that somebody who holds it with
+//! `O_PATH` is refused at any later time too, whatever their privileges.
 
 use super::facts::Facts;
 use crate::sys::fanotify::{BUFFER, Group, RawEvent, events};
@@ -43,13 +47,21 @@ struct Slot {
     held: bool,
 }
 
-/// A displaced file whose openers wait. Dropping it lets them in.
+/// Displaced files whose openers wait. Dropped with the last of them, it answers; no lease may be held on any then.
 #[derive(Debug)]
-pub(crate) struct Held {
+pub(crate) struct Hold {
     shared: Arc<Shared>,
     group: Arc<Group>,
+    /// Those whose openers may go on.
+    freed: Mutex<Vec<Facts>>,
+}
+
+/// A displaced file whose openers wait. Dropping it, as a process that dies does, lets all of them in.
+#[derive(Debug)]
+pub(crate) struct Held {
+    hold: Arc<Hold>,
     facts: Facts,
-    admit: bool,
+    ended: bool,
 }
 
 impl Gate {
@@ -67,14 +79,10 @@ impl Gate {
         Ok(Self { shared, thread: Some(thread) })
     }
 
-    /// Makes everybody who opens `file` from now on wait; none when that is not possible now.
-    pub(crate) fn hold(&self, file: &File) -> Option<Held> {
-        let facts = Facts::of(file).ok()?;
-        let group = self.shared.take()?;
-        let held = Held { shared: Arc::clone(&self.shared), group, facts, admit: true };
-        let flags = libc::FAN_MARK_ADD | libc::FAN_MARK_EVICTABLE;
-        held.group.mark(flags, libc::FAN_OPEN_PERM, file).ok()?;
-        Some(held)
+    /// Room for displaced files; none when that is not possible now.
+    pub(crate) fn hold(&self) -> Option<Arc<Hold>> {
+        let (shared, group) = (Arc::clone(&self.shared), self.shared.take()?);
+        Some(Arc::new(Hold { shared, group, freed: Mutex::default() }))
     }
 }
 
@@ -88,24 +96,57 @@ impl Drop for Gate {
     }
 }
 
+impl Hold {
+    /// Makes everybody who opens `file` from now on wait; none when that is not possible.
+    pub(crate) fn add(self: &Arc<Self>, file: &File) -> Option<Held> {
+        let facts = Facts::of(file).ok()?;
+        let flags = libc::FAN_MARK_ADD | libc::FAN_MARK_EVICTABLE;
+        self.group.mark(flags, libc::FAN_OPEN_PERM, file).ok()?;
+        Some(Held { hold: Arc::clone(self), facts, ended: false })
+    }
+
+    fn freed(&self) -> MutexGuard<'_, Vec<Facts>> {
+        self.freed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        answer(&self.group, &self.freed());
+        self.shared.give(&self.group);
+    }
+}
+
 impl Held {
-    /// The file was given up: whoever waits, and whoever still comes, is refused. No descriptor with a lease on it may
-    /// be open any more.
+    /// The file was given up: whoever waits, and whoever still comes, is refused.
     pub(crate) fn refuse(mut self) {
-        self.admit = false;
+        self.ended = true;
+    }
+
+    /// The file, which is open as `file`, has a name of its owner's: nobody is held up from now on, and who waits goes on.
+    pub(crate) fn free(mut self, file: &File) {
+        match self.hold.group.mark(libc::FAN_MARK_REMOVE, libc::FAN_OPEN_PERM, file) {
+            Ok(()) => self.end(),
+            // All are let in then.
+            Err(error) => tracing::error!(%error, "failed to remove the mark of a file"),
+        }
+    }
+
+    fn end(&mut self) {
+        self.ended = true;
+        self.hold.freed().push(self.facts.clone());
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        if self.admit {
-            // It has its name again, so nobody is to be held up any more.
-            if let Err(error) = self.group.mark(libc::FAN_MARK_FLUSH, 0, &*self.group) {
-                tracing::error!(%error, "failed to remove the mark of a file");
-            }
-            answer(&self.group, Some(&self.facts));
+        if self.ended {
+            return;
         }
-        self.shared.give(&self.group);
+        if let Err(error) = self.hold.group.mark(libc::FAN_MARK_FLUSH, 0, &*self.hold.group) {
+            tracing::error!(%error, "failed to remove the marks of files");
+        }
+        self.end();
     }
 }
 
@@ -157,18 +198,20 @@ impl Shared {
             let _ = rustix::io::read(&self.wake, &mut [0; 8]);
             // Under the lock nobody takes a group while its openers are answered.
             for slot in self.slots().iter().filter(|slot| !slot.held) {
-                answer(&slot.group, None);
+                answer(&slot.group, &[]);
             }
         }
     }
 }
 
 fn group() -> io::Result<Group> {
-    Group::new(libc::FAN_CLASS_PRE_CONTENT)
+    // When the queue is full the kernel lets openers in, and a group of files has many marks. Both are bounded by what a user may have:
+    // each opener that waits is a thread, and each mark goes with its file.
+    Group::new(libc::FAN_CLASS_PRE_CONTENT | libc::FAN_UNLIMITED_QUEUE | libc::FAN_UNLIMITED_MARKS)
 }
 
-/// Answers all who wait: those for `restored`, and this process itself, may go on; others are to try again.
-fn answer(group: &Group, restored: Option<&Facts>) {
+/// Answers all who wait: those for `freed` files, and this process itself, may go on; others are to try again.
+fn answer(group: &Group, freed: &[Facts]) {
     let own = rustix::process::getpid().as_raw_nonzero().get();
     let mut buffer = vec![0; BUFFER / 16];
     loop {
@@ -184,8 +227,8 @@ fn answer(group: &Group, restored: Option<&Facts>) {
         };
         for event in events(buffer.get(..length).unwrap_or_default()) {
             respond(group, &event, |file| {
-                event.pid == own
-                    || restored.is_some_and(|facts| Facts::of(file).is_ok_and(|now| now.same_file(facts)))
+                let is_it = |now: Facts| freed.iter().any(|freed| now.same_file(freed));
+                event.pid == own || Facts::of(file).is_ok_and(is_it)
             });
         }
     }

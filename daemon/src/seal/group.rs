@@ -5,6 +5,7 @@
 
 use super::durable::{sync, sync_disk};
 use super::exchange::{Exchange, Settled};
+use super::gate::Hold;
 use super::journal::{self, ExchangeId, Intent, Record};
 use super::root::FolderRoot;
 use super::rule::FolderRule;
@@ -164,11 +165,13 @@ impl Sealer {
         disk: &OwnedFd,
         results: &mut Results,
     ) -> Result<(), Stop> {
+        // Dropped after the exchanges: nobody is answered while a lease is held.
+        let hold = self.hold_group();
         let mut exchanged: Vec<Member<Exchange>> = Vec::new();
         for Member { index, size, at: (draft, intent) } in intended {
             let id = draft.work.id.clone();
             match self.exchange(root, draft, intent) {
-                Ok(exchange) => match self.confirm_of(root, exchange, record) {
+                Ok(exchange) => match self.confirm_of(root, exchange, record, hold.as_ref()) {
                     (exchange, Ok(())) => exchanged.push(Member { index, size, at: exchange }),
                     (_, Err(Stop::Died)) => return Err(Stop::Died),
                     (exchange, Err(stop)) => put(results, index, self.end(root, exchange, size, Err(stop))),
@@ -207,6 +210,8 @@ impl Sealer {
                 }
             }
         }
+        // No lease is left on a plaintext: those who came to them are sent back to the names.
+        drop(hold);
         if removed.is_empty() {
             return Ok(());
         }
@@ -233,8 +238,13 @@ impl Sealer {
         root: &FolderRoot,
         mut exchange: Exchange,
         record: Option<&Arc<Record>>,
+        hold: Option<&Arc<Hold>>,
     ) -> (Exchange, Result<(), Stop>) {
         exchange.record = record.cloned();
+        match hold {
+            Some(hold) => exchange.hold(Some(hold)),
+            None => exchange.hold(self.hold().as_ref()),
+        }
         let confirmed = self.confirm(&mut exchange, root);
         (exchange, confirmed)
     }

@@ -18,6 +18,7 @@
 use super::facts::Facts;
 use super::root::{FolderRoot, remove};
 use super::stop::Stop;
+use crate::sys::fanotify::Handle;
 use rustix::fs::{Dir, FileType, Gid, Mode, OFlags, Uid, fchown, openat};
 use rustix::io::Errno;
 use serde::de::DeserializeOwned;
@@ -100,11 +101,25 @@ pub(crate) struct Intent {
     pub(crate) envelope: Facts,
     /// The envelope's file id.
     pub(crate) file: FileId,
+    /// File handles of plaintext and envelope, where the file system has them: they lead to a file that lost its name in the
+    /// journal and got another.
+    #[serde(default, skip_serializing_if = "is_none")]
+    handles: [Option<String>; 2],
+}
+
+fn is_none(handles: &[Option<String>; 2]) -> bool {
+    handles.iter().all(Option::is_none)
 }
 
 impl Intent {
-    /// An intent for the file `relative`.
-    pub(crate) fn new(relative: &Path, parent: u64, plain: Facts, envelope: Facts, file: FileId) -> Self {
+    /// An intent for the file `relative`; plaintext and envelope are open as `files`.
+    pub(crate) fn new(
+        relative: &Path,
+        parent: u64,
+        [plain, envelope]: [Facts; 2],
+        files: [&File; 2],
+        file: FileId,
+    ) -> Self {
         let directory = relative.parent().unwrap_or(Path::new(""));
         let name = relative.file_name().unwrap_or_default();
         Self {
@@ -115,7 +130,13 @@ impl Intent {
             plain,
             envelope,
             file,
+            handles: files.map(|file| Handle::of(file).ok().map(|handle| handle_text(&handle))),
         }
+    }
+
+    /// The file handles of plaintext and envelope.
+    pub(crate) fn handles(&self) -> [Option<Handle>; 2] {
+        self.handles.each_ref().map(|text| parse_handle(text.as_deref()?))
     }
 
     /// Directory of the file, relative to the folder.
@@ -287,10 +308,9 @@ pub(crate) fn list(root: &FolderRoot) -> Result<Listed, Stop> {
             continue;
         };
         for Entry { id, intent } in entries {
-            // The others are finished. An intent of its own is the newer one.
-            if let Some(remains) = all.get_mut(&ExchangeId(id)).filter(|remains| remains.data)
-                && remains.intent.as_ref().is_none_or(Option::is_none)
-            {
+            // Those without data are finished. An intent of its own is the newer one.
+            let remains = all.entry(ExchangeId(id)).or_default();
+            if remains.intent.as_ref().is_none_or(Option::is_none) {
                 (remains.intent, remains.record) = (Some(Some(intent)), Some(Arc::clone(record)));
             }
         }
@@ -325,6 +345,16 @@ fn read(root: &FolderRoot, name: &OsStr, limit: u64) -> Result<Vec<u8>, Stop> {
     let mut bytes = Vec::new();
     file.take(limit).read_to_end(&mut bytes)?;
     Ok(bytes)
+}
+
+fn handle_text(handle: &Handle) -> String {
+    hex(&[&handle.kind.to_be_bytes(), &*handle.bytes].concat())
+}
+
+fn parse_handle(text: &str) -> Option<Handle> {
+    let bytes = unhex(text)?;
+    let (kind, bytes) = bytes.split_first_chunk::<4>()?;
+    Some(Handle { kind: i32::from_be_bytes(*kind), bytes: bytes.into() })
 }
 
 fn is_name(name: &[u8]) -> bool {

@@ -5,7 +5,7 @@ use super::durable::sync;
 use super::epochs::Epochs;
 use super::exchange::{self, Exchange, Settled};
 use super::facts::Facts;
-use super::gate::Gate;
+use super::gate::{Gate, Hold};
 use super::inspect::{Content, inspect};
 use super::journal::{self, ExchangeId, Intent};
 use super::metadata;
@@ -225,10 +225,19 @@ impl Sealer {
         }
         steps.sync_directory(Step::SyncControl, root.control())?;
         let mut exchange = self.exchange(root, draft, intent)?;
-        // Not for groups: the kernel gives a user few of these.
-        exchange.held =
-            self.gate.as_ref().zip(exchange.plain.as_ref()).and_then(|(gate, plain)| gate.hold(plain));
+        exchange.hold(self.hold().as_ref());
         Ok(exchange)
+    }
+
+    /// Room for displaced files whose openers are held up, where that can be had.
+    pub(super) fn hold(&self) -> Option<Arc<Hold>> {
+        self.gate.as_ref().and_then(Gate::hold)
+    }
+
+    /// The same for the files of a group, which are answered for together; none when each needs its own.
+    pub(super) fn hold_group(&self) -> Option<Arc<Hold>> {
+        // What is overwritten is opened for it, by ourselves, before the group ends.
+        if self.wipe == Wipe::None { self.hold() } else { None }
     }
 
     /// Writes the envelope beside the file.
@@ -273,7 +282,8 @@ impl Sealer {
             steps.run(Step::ReadBack, || self.read_back(file, facts, envelope, sealed))?;
         }
         let parent_inode = Facts::of(parent)?.inode;
-        Ok(Intent::new(relative, parent_inode, facts.clone(), Facts::of(envelope)?, sealed.file_id))
+        let both = [facts.clone(), Facts::of(envelope)?];
+        Ok(Intent::new(relative, parent_inode, both, [file, envelope], sealed.file_id))
     }
 
     /// Leases both files and exchanges them. Envelope and intent are durable.

@@ -60,6 +60,8 @@ steps! {
     LeaseDisplaced,
     /// Comparing the displaced file with what was sealed.
     CompareDisplaced,
+    /// Taking away its mode, so that nobody comes in any more, and the last look.
+    TakeMode,
     /// Removing the displaced plaintext.
     UnlinkDisplaced,
     /// Making the removal durable.

@@ -4,10 +4,10 @@
 //! it back. What this cannot do is in docs/spec/sealing.md, "Residue".
 
 use super::durable::sync;
-use super::facts::Facts;
+use super::facts::{Facts, PERMISSIONS};
 use super::root::remove;
 use super::stop::Stop;
-use rustix::fs::{FileType, Mode, OFlags, SeekFrom, openat, seek};
+use rustix::fs::{FileType, Mode, OFlags, SeekFrom, fchmod, openat, seek};
 use rustix::io::Errno;
 use serde::Deserialize;
 use std::ffi::OsStr;
@@ -28,8 +28,8 @@ pub enum Wipe {
 }
 
 /// Overwrites the entry `name` of `directory`, syncs and removes it; that it is not there is no error. Nobody, this process
-/// included, may hold a lease on it.
-pub(crate) fn overwrite(directory: impl AsFd, name: &OsStr) -> Result<(), Stop> {
+/// included, may hold a lease on it. Whoever made another name for it gets the mode back that it had `before`.
+pub(crate) fn overwrite(directory: impl AsFd, name: &OsStr, before: Option<&Facts>) -> Result<(), Stop> {
     let directory = directory.as_fd();
     let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = match openat(directory, name, flags, Mode::empty()) {
@@ -45,6 +45,13 @@ pub(crate) fn overwrite(directory: impl AsFd, name: &OsStr) -> Result<(), Stop> 
         tracing::warn!(?name, "not overwritten: the displaced file has another name by now");
     }
     remove(directory, name)?;
+    let now = Facts::of(&file)?;
+    if let Some(before) = before
+        && now.links > 0
+        && now.mode & PERMISSIONS == 0
+    {
+        fchmod(&file, Mode::from_raw_mode(before.mode.into()))?;
+    }
     Ok(sync(directory)?)
 }
 

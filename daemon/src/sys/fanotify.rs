@@ -60,8 +60,10 @@ impl AsFd for Group {
 /// A file handle: what names a file on its file system for as long as it exists.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Handle {
-    kind: i32,
-    bytes: Box<[u8]>,
+    /// The file system's type of it.
+    pub(crate) kind: i32,
+    /// Opaque.
+    pub(crate) bytes: Box<[u8]>,
 }
 
 /// `struct file_handle` with room for the longest handle.

@@ -116,9 +116,11 @@ fn death_at_every_step() {
 /// A second death, at every step of the recovery from the first.
 #[test]
 fn death_during_recovery() {
-    use Step::{CloseIntent, CompareDisplaced, LeaseDisplaced, SyncUnlink, UnlinkDisplaced};
-    for first in [Step::Exchange, Step::SyncParent, Step::SyncExchanged, LeaseDisplaced, UnlinkDisplaced] {
-        for second in [LeaseDisplaced, CompareDisplaced, UnlinkDisplaced, SyncUnlink, CloseIntent] {
+    use Step::{CloseIntent, CompareDisplaced, LeaseDisplaced, SyncUnlink, TakeMode, UnlinkDisplaced};
+    for first in
+        [Step::Exchange, Step::SyncParent, Step::SyncExchanged, LeaseDisplaced, TakeMode, UnlinkDisplaced]
+    {
+        for second in [LeaseDisplaced, CompareDisplaced, TakeMode, UnlinkDisplaced, SyncUnlink, CloseIntent] {
             for when in [When::Before, When::After] {
                 let (mut place, _) = prepare(Once::new(first, When::After, Fault::Die));
                 let _ = place.seal(NAME);

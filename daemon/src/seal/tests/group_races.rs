@@ -15,13 +15,14 @@ use std::time::{Duration, Instant};
 
 const FILES: usize = 6;
 /// From the exchange of the first file to the end of the group.
-const AFTER: [Step; 9] = [
+const AFTER: [Step; 10] = [
     Step::LeaseExchange,
     Step::Exchange,
     Step::CheckExchange,
     Step::SyncExchanged,
     Step::LeaseDisplaced,
     Step::CompareDisplaced,
+    Step::TakeMode,
     Step::UnlinkDisplaced,
     Step::SyncUnlink,
     Step::CloseIntent,

@@ -324,6 +324,7 @@ fn a_late_opener_is_sent_back_to_the_name() {
         Step::SyncExchanged,
         Step::LeaseDisplaced,
         Step::CompareDisplaced,
+        Step::TakeMode,
         Step::UnlinkDisplaced,
         Step::SyncUnlink,
     ] {
