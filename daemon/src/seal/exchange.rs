@@ -372,6 +372,9 @@ impl Exchange {
             }
         } else if lease(file)? != Lease::Write && !steps.without(Safeguard::Lease) {
             return Ok(());
+        } else if self.held.is_some() {
+            // Before its openers are answered. Closing it is not enough while a program that was just started has it open as well.
+            let _ = set_lease(file, Lease::None);
         }
         self.late = None;
         Ok(())

@@ -5,5 +5,7 @@ pub(crate) mod fixture;
 mod group;
 mod group_races;
 mod in_place;
+mod instants;
+mod late;
 mod races;
 mod shut_down;

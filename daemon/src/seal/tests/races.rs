@@ -1,16 +1,16 @@
 //! Others at work on the same name at the worst moment.
 
 use super::fixture::{Place, open};
+use super::late::{AGAIN, Opener};
 use crate::seal::step::{Fault, Faults, Safeguard, Step};
 use crate::seal::{Gate, Outcome};
 use std::fs::{self, File};
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{Read as _, Write as _};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 type Act = Box<dyn FnOnce() + Send>;
 
@@ -297,19 +297,6 @@ fn two_versions_are_both_kept() {
     assert_eq!(content, "text + late");
 }
 
-/// Holds a file with `O_PATH`, and tries to open it for writing once for each line that it reads.
-const LATE_OPENER: &str = r#"
-import os, sys
-fd = os.open("a.txt", os.O_PATH)
-print("ready", flush=True)
-for line in sys.stdin:
-    try:
-        os.write(os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_APPEND), b" + late")
-        print("written", flush=True)
-    except OSError as error:
-        print(error.strerror, flush=True)
-"#;
-
 /// With the privilege: who comes between the exchange and the removal, or at any later time, is sent back to the name,
 /// and the sealing goes on.
 #[test]
@@ -328,40 +315,20 @@ fn a_late_opener_is_sent_back_to_the_name() {
         Step::UnlinkDisplaced,
         Step::SyncUnlink,
     ] {
-        let opener: Arc<Mutex<Option<Child>>> = Arc::default();
+        let opener: Arc<Mutex<Option<Opener>>> = Arc::default();
         let coming = Arc::clone(&opener);
         let mut place = Place::with(At::before(step, move || {
-            let mut coming = coming.lock().unwrap();
-            let child = coming.as_mut().unwrap();
-            child.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
-            let place = format!("/proc/{}/wchan", child.id());
-            let begin = Instant::now();
-            while !fs::read_to_string(&place).is_ok_and(|place| place.contains("fanotify")) {
-                assert!(begin.elapsed() < Duration::from_secs(20), "{step:?}: it is not held up");
-                std::thread::sleep(Duration::from_millis(1));
-            }
+            coming.lock().unwrap().as_mut().unwrap().come_and_wait();
         }));
         place.sealer = place.sealer.with_gate(Some(Gate::new().unwrap()));
         place.write("a.txt", "text");
-        let mut child = Command::new("python3")
-            .args(["-c", LATE_OPENER])
-            .current_dir(place.directory.path())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        assert_eq!(lines.next().unwrap().unwrap(), "ready");
-        *opener.lock().unwrap() = Some(child);
+        *opener.lock().unwrap() = Some(Opener::new(&place.path("a.txt")));
         let sealed = place.seal("a.txt");
         assert!(matches!(sealed, Ok(Outcome::Sealed(4))), "{step:?}: {sealed:?}");
-        let refused = "Resource temporarily unavailable";
-        assert_eq!(lines.next().unwrap().unwrap(), refused, "{step:?}");
-        let mut child = opener.lock().unwrap().take().unwrap();
-        child.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
-        assert_eq!(lines.next().unwrap().unwrap(), refused, "{step:?}: later too");
-        drop(child.stdin.take());
-        child.wait().unwrap();
+        let mut opener = opener.lock().unwrap().take().unwrap();
+        assert_eq!(opener.said(), AGAIN, "{step:?}");
+        opener.come();
+        assert_eq!(opener.said(), AGAIN, "{step:?}: later too");
         assert_eq!(open(&place.path("a.txt")).unwrap(), b"text");
         assert_eq!(place.journal(), [""; 0]);
         // And the next file.
