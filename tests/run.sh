@@ -62,7 +62,7 @@ target=$(cargo metadata --format-version 1 --no-deps --locked | jq -r .target_di
 
 step 'Style'
 cargo fmt --all --check
-shellcheck deploy/*.sh tests/*.sh tests/bench/*.sh tests/cuts/*.sh tests/hostile/*.sh .ci/run
+shellcheck deploy/*.sh tests/*.sh tests/bench/*.sh tests/cuts/*.sh tests/hostile/*.sh tests/suites/*.sh .ci/run
 
 step 'Lints'
 cargo clippy --workspace --all-targets --locked --release -- -D warnings
@@ -102,6 +102,15 @@ bash tests/cuts/run.sh || status=$?
 case $status in
     0) ;;
     77) skip 'the crash suite needs root, loop devices, FUSE and tracing' ;;
+    *) exit "$status" ;;
+esac
+
+step 'Suites of others against the view (short)'
+status=0
+bash tests/suites/run.sh || status=$?
+case $status in
+    0) ;;
+    77) skip 'the suites against the view need root, FUSE and loop devices' ;;
     *) exit "$status" ;;
 esac
 

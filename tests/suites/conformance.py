@@ -1,0 +1,111 @@
+"""pjdfstest: what ext4 passes, the view over ext4 passes."""
+
+import contextlib
+import os
+import re
+
+from common import Broken, image, must_break, run, view
+
+# Tests that fail on the view and not on ext4, and why.
+EXCEPTIONS = {}
+# Of pjdfstest 0.2.2 on Linux. Tests that do not run show nothing.
+TESTS = 398
+# Accounts that every Debian has.
+CONFIGURATION = """
+[features]
+posix_fallocate = {{}}
+rename_ctime = {{}}
+utime_now = {{}}
+utimensat = {{}}
+[settings]
+allow_remount = {remount}
+# Longer than the granularity of time stamps, which is a tick of the kernel's clock.
+naptime = 0.02
+[dummy_auth]
+entries = [["nobody", "nogroup"], ["daemon", "daemon"]]
+"""
+OUTCOME = re.compile(r"^(\S+::\S+)\s+(ok|FAILED|skipped)$")
+
+
+def suite(programs, _long):
+    """Runs it on both, and on a view that nobody can write to."""
+    with image(programs.work, "ext4") as native:
+        expected = outcomes(programs, native)
+    if len(expected) != TESTS:
+        raise Broken(f"{len(expected)} tests, not {TESTS}")
+    if wrong := {name: said for name, said in expected.items() if said[0] != "ok"}:
+        raise Broken(f"on ext4 itself: {wrong}")
+    with image(programs.work, "under") as native:
+        folder = native / "folder"
+        folder.mkdir()
+        with view(programs, folder) as place:
+            compare(expected, outcomes(programs, place))
+            must_break("a read-only view", compare_read_only, programs, expected, place)
+        if left := [name for name in os.listdir(folder) if name != ".tobari"]:
+            raise Broken(f"left behind in the folder: {left}")
+    print(f"  pjdfstest: {TESTS} tests, {len(EXCEPTIONS)} exceptions")
+
+
+def outcomes(programs, place, pattern=""):
+    """Runs the suite in `place`: name of each test to its outcome and what it said."""
+    with second_file_system(programs) as second:
+        results = once(programs, place, second, pattern, "false")
+        # Those that make the file system read-only run by themselves: others leave files open in this process.
+        return results | once(programs, place, second, "erofs", "true") if not pattern else results
+
+
+def once(programs, place, second, pattern, remount):
+    """One run of the program."""
+    configuration = programs.work / "pjdfstest.toml"
+    configuration.write_text(CONFIGURATION.format(remount=remount))
+    line = [programs.bin / "pjdfstest", "-c", configuration, "-s", second, "-p", place, *filter(None, [pattern])]
+    output = run(line, check=False, env={**os.environ, "NO_COLOR": "1", "RUST_BACKTRACE": "0"}).stdout
+    results, last = {}, None
+    for text in output.splitlines():
+        if match := OUTCOME.match(text):
+            last = match.group(1)
+            results[last] = (match.group(2), [])
+        elif last and text.strip():
+            results[last][1].append(text.strip())
+    return results
+
+
+def compare(expected, found):
+    """What ext4 passes must pass, and what is excepted must fail."""
+    wrong = []
+    for name, (outcome, _) in expected.items():
+        now, said = found.get(name, ("not run", []))
+        wanted = "FAILED" if name in EXCEPTIONS else outcome
+        if now != wanted:
+            wrong.append(f"{name}: {now}: {' '.join(said)[:300]}")
+    if wrong:
+        raise Broken(f"{len(wrong)} tests of pjdfstest are other than on ext4:\n" + "\n".join(wrong))
+
+
+def compare_read_only(programs, expected, place):
+    """The same over a mount that refuses every change, with some of the tests."""
+    base = place / "base"
+    base.mkdir()
+    try:
+        run(["mount", "--bind", base, base])
+        try:
+            run(["mount", "-o", "remount,bind,ro", base])
+            few = {name: said for name, said in expected.items() if "rmdir" in name}
+            compare(few, outcomes(programs, base, "rmdir"))
+        finally:
+            run(["umount", base])
+    finally:
+        base.rmdir()
+
+
+@contextlib.contextmanager
+def second_file_system(programs):
+    """Another file system, for the tests of links and renames across them."""
+    place = programs.work / "second"
+    place.mkdir()
+    run(["mount", "-t", "tmpfs", "-o", "size=16m,mode=755", "tobari-suites", place])
+    try:
+        yield place
+    finally:
+        run(["umount", place])
+        place.rmdir()
