@@ -81,6 +81,8 @@ class Programs:
     program: pathlib.Path
     unsafe: pathlib.Path
     block_log: pathlib.Path
+    # Where the key server, the daemon and the command line are.
+    binaries: pathlib.Path
     work: pathlib.Path
     keys: pathlib.Path
     without: str = ""

@@ -1,6 +1,6 @@
 """The crash suite of sealing in place: docs/spec/sealing.md, "What is shown by which test". `run.sh` builds and starts it.
 
-    cuts.py [--long] --seal PROGRAM --unsafe PROGRAM --block-log PROGRAM [PART...]
+    cuts.py [--long] --seal PROGRAM --unsafe PROGRAM --block-log PROGRAM --binaries FOLDER [PART...]
 
 Needs root, loop devices, strace, xfsprogs, e2fsprogs and eatmydata.
 """
@@ -18,6 +18,7 @@ import power
 import races
 import replay
 import residue
+import rewrite
 from common import EATEN, OVERWRITE, Broken, Programs, group, large, make_image, mounted, must_break, run, single
 
 KINDS = ("ext4", "xfs")
@@ -81,14 +82,19 @@ def residues(programs, _long):
             residue.after_sealing(programs, kind, case, wipe=True)
 
 
-PARTS = {"calls": calls, "power": power_cuts, "replay": replays, "residue": residues}
+def rewrites(programs, long):
+    """Header changes and reseals that are cut short."""
+    rewrite.rewrites(programs, long)
+
+
+PARTS = {"calls": calls, "power": power_cuts, "replay": replays, "residue": residues, "rewrite": rewrites}
 
 
 def main():
     """Runs the parts."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--long", action="store_true")
-    for program in ("seal", "unsafe", "block-log"):
+    for program in ("seal", "unsafe", "block-log", "binaries"):
         parser.add_argument(f"--{program}", type=lambda text: pathlib.Path(text).resolve(), required=True)
     parser.add_argument("parts", nargs="*")
     arguments = parser.parse_args()
@@ -100,7 +106,7 @@ def main():
         keys = work / "keys"
         keys.mkdir()
         run([arguments.seal, "keys", keys])
-        programs = Programs(arguments.seal, arguments.unsafe, arguments.block_log, work, keys)
+        programs = Programs(arguments.seal, arguments.unsafe, arguments.block_log, arguments.binaries, work, keys)
         for name in arguments.parts or PARTS:
             began = time.monotonic()
             print(f"-- {name}", flush=True)

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# The crash suite of sealing in place: builds what it needs and runs cuts.py.
+# The crash suite of sealing in place and of header changes (README.md): builds what it needs and runs cuts.py.
 #
 #   bash tests/cuts/run.sh             short: a few minutes, part of tests/run.sh
 #   bash tests/cuts/run.sh --long      1,020 random power cuts, larger files, all errors everywhere, reordered writes: about an hour
-#   bash tests/cuts/run.sh [--long] calls|power|replay|residue ...
+#   bash tests/cuts/run.sh [--long] calls|power|replay|residue|rewrite ...
 #
 # Exit status 77: cannot run here (not root, no loop devices, no FUSE), and why on standard error. TOBARI_CUTS_PROFILE=dev builds without
 # optimisation.
@@ -31,16 +31,16 @@ build --example seal-once --features tobari-daemon/test-only-unsafe
 cp "$output/examples/seal-once" "$programs/unsafe"
 build --example seal-once
 cp "$output/examples/seal-once" "$programs/seal"
-build --bin block-log
+build --bins
 
-suite() { python3 -B tests/cuts/cuts.py --seal "$programs/seal" --unsafe "$programs/unsafe" --block-log "$output/block-log" "$@"; }
+suite() { python3 -B tests/cuts/cuts.py --seal "$programs/seal" --unsafe "$programs/unsafe" --block-log "$output/block-log" --binaries "$output" "$@"; }
 if [ $# -gt 0 ]; then
     suite "$@"
 else
-    # One computes, the others wait for disks.
+    # One computes, the others wait for disks and for programs that start.
     suite calls >"$programs/calls" 2>&1 &
     others=0 calls=0
-    suite power replay residue || others=$?
+    suite power replay residue rewrite || others=$?
     wait $! || calls=$?
     cat "$programs/calls"
     exit $((others | calls))
