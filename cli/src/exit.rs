@@ -93,7 +93,7 @@ impl From<ProblemCode> for Exit {
             ProblemCode::UnreadableEnvelope => Self::UnreadableEnvelope,
             ProblemCode::BadCredentials => Self::BadCredentials,
             ProblemCode::NotLoggedIn => Self::NotLoggedIn,
-            ProblemCode::TerminalNotAccepted => Self::TerminalNotAccepted,
+            ProblemCode::TerminalNotAccepted | ProblemCode::NotGateway => Self::TerminalNotAccepted,
             ProblemCode::BadEnrolmentToken => Self::BadEnrolmentToken,
             ProblemCode::NotAdministrator => Self::NotAdministrator,
             ProblemCode::RightRefused => Self::RightRefused,

@@ -178,6 +178,7 @@ pub(crate) mod tests {
             groups: Vec::new(),
             folders: Vec::new(),
             revocations: Revocations::default(),
+            gateways: Vec::new(),
         }
     }
 

@@ -119,6 +119,7 @@ pub(crate) mod tests {
                 memberships: Vec::new(),
                 roles: Vec::new(),
                 second_factor: false,
+                asserted: false,
                 expires_at: expires_at.parse().unwrap(),
             },
         })

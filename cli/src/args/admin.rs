@@ -517,6 +517,12 @@ pub struct TerminalSet {
     /// No tags
     #[arg(long)]
     pub no_tags: bool,
+    /// Let the terminal, in front of a share, speak for the people whom the share authenticated
+    #[arg(long, conflicts_with = "no_gateway")]
+    pub gateway: bool,
+    /// No gateway any more: what it was granted for others ends
+    #[arg(long)]
+    pub no_gateway: bool,
     /// Shut the terminal out, now and for good
     #[arg(long)]
     pub revoke: bool,

@@ -21,6 +21,7 @@ pub(super) fn problem_codes() -> Vec<ProblemCode> {
         P::TerminalNotAccepted,
         P::BadEnrolmentToken,
         P::NotAdministrator,
+        P::NotGateway,
         P::RightRefused,
         P::NotFound,
         P::Conflict,
@@ -44,6 +45,7 @@ pub(super) fn problem_codes() -> Vec<ProblemCode> {
         | P::TerminalNotAccepted
         | P::BadEnrolmentToken
         | P::NotAdministrator
+        | P::NotGateway
         | P::RightRefused
         | P::NotFound
         | P::Conflict

@@ -40,6 +40,7 @@ pub(super) fn session() -> Answer {
             }],
             roles: vec![Role::Policy, Role::Auditor],
             second_factor: true,
+            asserted: false,
             expires_at: time(),
         },
     }
@@ -175,6 +176,7 @@ pub(super) fn bulletin(folders: Vec<Folder>) -> Bulletin {
         groups: vec![group(GROUP, "総務部", None), group(SECTION, "人事課", Some(GROUP))],
         folders,
         revocations: Revocations::default(),
+        gateways: Vec::new(),
     }
 }
 

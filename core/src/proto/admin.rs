@@ -204,6 +204,9 @@ pub struct TerminalInput {
     /// Whether it is shut out, now and for good.
     #[serde(default)]
     pub revoked: bool,
+    /// Whether it is a gateway, which may speak for the people whom its share authenticated.
+    #[serde(default)]
+    pub gateway: bool,
 }
 
 /// A terminal as the administration sees it.

@@ -64,7 +64,16 @@ impl std::fmt::Debug for LoginRequest {
     }
 }
 
-/// Answer to [`LoginRequest`].
+/// `POST /v1/assertions`: a gateway says whom its share authenticated.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct AssertRequest {
+    /// Login name of the person.
+    pub login: String,
+}
+
+/// Answer to [`LoginRequest`] and [`AssertRequest`].
 #[derive(Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct LoginResponse {
@@ -99,6 +108,9 @@ pub struct Session {
     pub roles: Vec<super::admin::Role>,
     /// Whether a second factor was used.
     pub second_factor: bool,
+    /// Whether a gateway asserted the person, who showed no password here. Such a session has no roles.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub asserted: bool,
     /// When the session ends.
     #[cfg_attr(feature = "openapi", schema(value_type = String, format = DateTime))]
     pub expires_at: Timestamp,

@@ -42,6 +42,9 @@ pub struct Bulletin {
     pub folders: Vec<Folder>,
     /// What is revoked.
     pub revocations: Revocations,
+    /// The terminals that may speak for people. What another one asserted has ended.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gateways: Vec<TerminalId>,
 }
 
 /// A label and the public key under which new files are sealed.

@@ -23,6 +23,8 @@ pub enum ProblemCode {
     BadEnrolmentToken,
     /// 403: the person's administrator roles do not include this act.
     NotAdministrator,
+    /// 403: a terminal that no administrator marked as a gateway speaks for a person.
+    NotGateway,
     /// 403: the policy refuses the right that was asked; `reasons` say why.
     RightRefused,
     /// 404: no such object; `field` names the kind.

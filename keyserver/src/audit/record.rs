@@ -26,6 +26,10 @@ pub enum Act {
     Login,
     /// A login failed or was locked out.
     LoginFailed,
+    /// A gateway spoke for a person.
+    Assertion,
+    /// A terminal spoke for a person in vain.
+    AssertionRefused,
     /// Somebody logged out.
     Logout,
     /// A terminal was enrolled.
@@ -52,6 +56,9 @@ pub enum Act {
 pub struct Record {
     /// What was done.
     pub act: Act,
+    /// Whether the terminal, a gateway, asserted the person, who showed no password to this server.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub asserted: bool,
     /// Why not, for refusals.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<ProblemCode>,
@@ -114,6 +121,8 @@ pub struct Who {
     pub session: Option<SessionId>,
     /// The request.
     pub request: Option<RequestId>,
+    /// Whether the terminal asserted the person.
+    pub asserted: bool,
 }
 
 impl Record {
@@ -121,6 +130,7 @@ impl Record {
     pub fn new(act: Act, time: Timestamp, who: Who) -> Self {
         Self {
             act,
+            asserted: who.asserted,
             code: None,
             detail: None,
             file: None,
@@ -188,6 +198,7 @@ mod tests {
                     terminal: Some(TerminalId::from_bytes([5; 16])),
                     session: Some(SessionId::from_bytes([6; 16])),
                     request: Some(RequestId::from_bytes([7; 16])),
+                    asserted: true,
                 },
             )
         }
@@ -198,7 +209,7 @@ mod tests {
         let bytes = full().payload().unwrap();
         let sorted: std::collections::BTreeMap<String, serde_json::Value> =
             serde_json::from_slice(&bytes).unwrap();
-        assert_eq!(sorted.len(), 17);
+        assert_eq!(sorted.len(), 18);
         assert_eq!(serde_json::to_vec(&sorted).unwrap(), bytes, "keys are in order");
         assert_eq!(serde_json::from_slice::<Record>(&bytes).unwrap(), full());
     }

@@ -26,6 +26,7 @@ fn kind(code: ProblemCode) -> (StatusCode, &'static str, &'static str) {
             (StatusCode::UNAUTHORIZED, "bad-enrolment-token", "Bad enrolment token")
         }
         ProblemCode::NotAdministrator => (StatusCode::FORBIDDEN, "not-administrator", "Not an administrator"),
+        ProblemCode::NotGateway => (StatusCode::FORBIDDEN, "not-gateway", "Not a gateway"),
         ProblemCode::RightRefused => (StatusCode::FORBIDDEN, "right-refused", "Right refused"),
         ProblemCode::NotFound => (StatusCode::NOT_FOUND, "not-found", "Not found"),
         ProblemCode::Conflict => (StatusCode::CONFLICT, "conflict", "Conflict"),
@@ -89,7 +90,8 @@ impl Failure {
             | ServiceError::TerminalNotAccepted(_)
             | ServiceError::CertificateExpired(_)
             | ServiceError::BadEnrolmentToken
-            | ServiceError::NotAdministrator(_) => (error.to_string(), None, None, None),
+            | ServiceError::NotAdministrator(_)
+            | ServiceError::NotGateway => (error.to_string(), None, None, None),
             ServiceError::AuditUnavailable | ServiceError::TimedOut | ServiceError::StoreUnavailable(_) => {
                 (error.to_string(), None, Some(5), Some(crate::Causes(error).to_string()))
             }
@@ -161,6 +163,7 @@ mod tests {
             ProblemCode::CertificateExpired,
             ProblemCode::BadEnrolmentToken,
             ProblemCode::NotAdministrator,
+            ProblemCode::NotGateway,
             ProblemCode::RightRefused,
             ProblemCode::NotFound,
             ProblemCode::Conflict,

@@ -24,6 +24,7 @@ fn routes() -> OpenApiRouter<Arc<Service>> {
     OpenApiRouter::with_openapi(meta::Document::openapi())
         .routes(routes!(terminals::enrol))
         .routes(routes!(terminals::login))
+        .routes(routes!(terminals::assert))
         .routes(routes!(terminals::session, terminals::logout))
         .routes(routes!(terminals::bulletin))
         .routes(routes!(terminals::decisions))

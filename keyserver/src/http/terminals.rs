@@ -8,8 +8,8 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use std::sync::Arc;
 use tobari_core::proto::api::{
-    DecisionResponse, EnrolRequest, EnrolResponse, GrantRequest, GrantResponse, LoginRequest, LoginResponse,
-    Session,
+    AssertRequest, DecisionResponse, EnrolRequest, EnrolResponse, GrantRequest, GrantResponse, LoginRequest,
+    LoginResponse, Session,
 };
 use tobari_core::proto::bulletin::SignedBulletin;
 use tobari_core::proto::problem::Problem;
@@ -42,6 +42,17 @@ pub(super) async fn login(
     };
     metrics::counter!("tobari_logins_total", "outcome" => outcome).increment(1);
     Ok((StatusCode::CREATED, Output(result?)))
+}
+
+/// A gateway speaks for a person whom its share authenticated: a session without a password, with the person's rights.
+#[utoipa::path(post, path = "/v1/assertions", tag = "sessions", request_body = AssertRequest,
+    responses((status = 201, body = LoginResponse), (status = "default", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn assert(
+    State(service): App,
+    call: Call,
+    Input(request): Input<AssertRequest>,
+) -> Result<(StatusCode, Output<LoginResponse>), ServiceError> {
+    Ok((StatusCode::CREATED, Output(service.assert(&call, request).await?)))
 }
 
 /// The session of the bearer token.

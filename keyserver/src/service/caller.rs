@@ -51,7 +51,13 @@ impl Caller {
             terminal: Some(self.terminal.id),
             session: Some(self.session.row.id),
             request: Some(self.request),
+            asserted: self.session.row.asserted,
         }
+    }
+
+    /// The administrator roles that the person holds in this session: none for somebody who is only asserted.
+    pub(crate) fn roles(&self) -> &[Role] {
+        if self.session.row.asserted { &[] } else { &self.person.roles }
     }
 }
 
@@ -89,6 +95,7 @@ impl Service {
             .sessions
             .find(&sha256(&[bearer.0.as_bytes()]), now, self.limits.session_idle)
             .filter(|session| session.row.terminal == terminal.id)
+            .filter(|session| !session.row.asserted || terminal.gateway)
             .ok_or(ServiceError::NotLoggedIn)?;
         let person = self
             .directory
@@ -106,7 +113,7 @@ impl Service {
     /// A caller with all of `roles`; without them the attempt is recorded.
     pub(crate) async fn administrator(&self, call: &Call, roles: &[Role]) -> Result<Caller, ServiceError> {
         let caller = self.caller(call)?;
-        match roles.iter().find(|role| !caller.person.roles.contains(role)) {
+        match roles.iter().find(|role| !caller.roles().contains(role)) {
             None => Ok(caller),
             Some(missing) => self.refuse_administrator(&caller, *missing).await,
         }
@@ -115,7 +122,7 @@ impl Service {
     /// A caller with any role at all, for reading.
     pub(crate) async fn any_administrator(&self, call: &Call) -> Result<Caller, ServiceError> {
         let caller = self.caller(call)?;
-        if caller.person.roles.is_empty() {
+        if caller.roles().is_empty() {
             return self.refuse_administrator(&caller, Role::Policy).await;
         }
         Ok(caller)

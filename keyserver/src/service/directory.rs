@@ -170,6 +170,12 @@ fn bulletin(tables: &Tables, identity: &Identity, mark: &BulletinMark) -> Result
             terminals: tables.terminals.values().filter(|row| row.revoked).map(|row| row.id).collect(),
             people,
         },
+        gateways: tables
+            .terminals
+            .values()
+            .filter(|row| row.gateway && !row.revoked)
+            .map(|row| row.id)
+            .collect(),
     })
 }
 

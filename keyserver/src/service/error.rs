@@ -53,6 +53,9 @@ pub enum ServiceError {
     /// Caller: the role is missing.
     #[error("this needs the administrator role {}", role_name(*.0))]
     NotAdministrator(Role),
+    /// Caller: the terminal speaks for a person and may not.
+    #[error("this terminal is no gateway: an administrator has to mark it as one")]
+    NotGateway,
     /// Caller: too many failed logins.
     #[error("too many failed logins under this name: wait {retry_after_seconds} s")]
     LockedOut {
@@ -106,6 +109,7 @@ impl ServiceError {
             Self::CertificateExpired(_) => ProblemCode::CertificateExpired,
             Self::BadEnrolmentToken => ProblemCode::BadEnrolmentToken,
             Self::NotAdministrator(_) => ProblemCode::NotAdministrator,
+            Self::NotGateway => ProblemCode::NotGateway,
             Self::LockedOut { .. } => ProblemCode::LockedOut,
             Self::TooManyRequests => ProblemCode::TooManyRequests,
             Self::AuditUnavailable => ProblemCode::AuditUnavailable,

@@ -15,7 +15,7 @@ use tobari_core::proto::problem::ProblemCode;
 use zeroize::Zeroizing;
 
 /// Longest login name that is looked at, in bytes.
-const MAX_LOGIN: usize = 256;
+pub(super) const MAX_LOGIN: usize = 256;
 
 impl Service {
     /// `POST /v1/sessions`.
@@ -111,6 +111,7 @@ impl Service {
             person: person.id,
             terminal: terminal.id,
             second_factor: matches!(factor, Factor::Step(_)),
+            asserted: false,
             created_at: now,
             expires_at: now
                 .checked_add(self.limits.session_life)
@@ -130,6 +131,7 @@ impl Service {
             terminal: Some(terminal.id),
             session: Some(row.id),
             request: Some(call.request),
+            asserted: false,
         };
         match self.audit.commit(changes, &[Record::new(Act::Login, now, who)]).await {
             Ok(_) => {}

@@ -5,6 +5,7 @@
 //! away), `directory` (the snapshot that requests read), `admin` (the administration), `overview` (health).
 
 pub mod admin;
+mod assert;
 mod caller;
 mod decide;
 mod directory;

@@ -79,6 +79,20 @@ impl Sessions {
         self.retain(|session| session.row.terminal != terminal);
     }
 
+    pub(crate) fn end_asserted_on(&self, terminal: TerminalId) {
+        self.retain(|session| session.row.terminal != terminal || !session.row.asserted);
+    }
+
+    /// The session in which a terminal asserts a person, if there is one.
+    pub(crate) fn asserted(&self, person: PersonId, terminal: TerminalId) -> Option<SessionId> {
+        let sessions = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        sessions
+            .values()
+            .map(|session| &session.row)
+            .find(|row| row.asserted && row.person == person && row.terminal == terminal)
+            .map(|row| row.id)
+    }
+
     /// Forgets what has ended; gives the last uses that the store does not know yet.
     pub(crate) fn tidy(&self, now: Timestamp, idle: SignedDuration) -> Vec<(SessionId, Timestamp)> {
         self.retain(|session| session.alive(now, idle));
@@ -124,8 +138,9 @@ impl Service {
             login: caller.person.login.clone(),
             name: caller.person.name.clone(),
             memberships: caller.person.memberships.iter().map(|held| directory.named(held)).collect(),
-            roles: caller.person.roles.clone(),
+            roles: caller.roles().to_vec(),
             second_factor: row.second_factor,
+            asserted: row.asserted,
             expires_at: row.expires_at,
         }
     }

@@ -118,6 +118,7 @@ impl Service {
             certificate_expires_at: certificate.expires_at,
             grant_key: request.grant_key.0,
             enrolled_at: now,
+            gateway: false,
         };
         let who = Who { terminal: Some(id), request: Some(call.request), ..Who::default() };
         let record = Record::new(Act::Enrolment, now, who).about("terminal", id).detail(row.name.clone());

@@ -59,6 +59,8 @@ pub enum Change {
     DeleteSessionsOfPerson(PersonId),
     /// Ends all sessions on a terminal.
     DeleteSessionsOnTerminal(TerminalId),
+    /// Ends the sessions of people whom a terminal asserted.
+    DeleteAssertedSessions(TerminalId),
     /// The last uses of sessions.
     TouchSessions(Vec<(SessionId, Timestamp)>),
     /// Counts failed logins.
@@ -127,6 +129,7 @@ impl Tables {
             | Change::DeleteSession(_)
             | Change::DeleteSessionsOfPerson(_)
             | Change::DeleteSessionsOnTerminal(_)
+            | Change::DeleteAssertedSessions(_)
             | Change::TouchSessions(_)
             | Change::PutLoginFailures(_)
             | Change::ClearLoginFailures(_)

@@ -91,6 +91,8 @@ pub struct TerminalRow {
     pub grant_key: Vec<u8>,
     /// When it was enrolled.
     pub enrolled_at: Timestamp,
+    /// Whether it may speak for the people whom its share authenticated.
+    pub gateway: bool,
 }
 
 /// A one-time enrolment token.
@@ -119,6 +121,8 @@ pub struct SessionRow {
     pub terminal: TerminalId,
     /// Whether a second factor was used.
     pub second_factor: bool,
+    /// Whether the terminal, a gateway, asserted the person.
+    pub asserted: bool,
     /// When it began.
     pub created_at: Timestamp,
     /// When it ends.

@@ -9,6 +9,7 @@
 
 mod admin;
 mod audit;
+mod gateway;
 mod grants;
 mod http;
 mod load;

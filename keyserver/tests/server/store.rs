@@ -46,6 +46,7 @@ fn terminal() -> TerminalRow {
         certificate_expires_at: at(1000),
         grant_key: vec![4; 65],
         enrolled_at: at(1),
+        gateway: false,
     }
 }
 
@@ -157,7 +158,7 @@ async fn directory(checked: &mut Checked<'_>) {
             Change::PutGroup(Group { parent: None, ..child.clone() }),
             Change::PutPost(Post { rank: 1, ..post.clone() }),
             Change::PutRule(Rule { effect: Effect::Allow, ..rule.clone() }),
-            Change::PutTerminal(TerminalRow { revoked: true, zone: None, ..terminal.clone() }),
+            Change::PutTerminal(TerminalRow { revoked: true, gateway: true, zone: None, ..terminal.clone() }),
             Change::PutFolder(Folder { owner_group: None, exclude: vec![], ..folder.clone() }),
         ])
         .await;
@@ -202,6 +203,7 @@ async fn sessions(checked: &mut Checked<'_>) {
         person,
         terminal,
         second_factor: true,
+        asserted: false,
         created_at: at(10),
         expires_at: at(expires),
         last_used_at: at(10),
@@ -353,5 +355,5 @@ async fn a_database_of_a_later_version_is_not_touched() {
         .await
         .unwrap();
     connection.close().await.unwrap();
-    assert!(matches!(SqliteStore::open(&path).await, Err(StoreError::TooNew { found: 99, known: 1 })));
+    assert!(matches!(SqliteStore::open(&path).await, Err(StoreError::TooNew { found: 99, known: 2 })));
 }

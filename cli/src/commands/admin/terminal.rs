@@ -7,7 +7,7 @@ use crate::commands::text;
 use crate::error::Error;
 use tobari_core::proto::admin::TerminalRecord;
 
-const COLUMNS: [&str; 7] = ["name", "zone", "tags", "revoked", "certificate", "seen", "id"];
+const COLUMNS: [&str; 8] = ["name", "zone", "tags", "gateway", "revoked", "certificate", "seen", "id"];
 
 pub(super) fn run(args: Terminal, server: &mut Server, app: &mut App) -> Result<(), Error> {
     let record: TerminalRecord = match args {
@@ -23,7 +23,8 @@ pub(super) fn run(args: Terminal, server: &mut Server, app: &mut App) -> Result<
         Terminal::Set(args) => {
             let of_tags = !args.tags.is_empty() || args.no_tags;
             let of_zone = args.zone.is_some() || args.no_zone;
-            something(of_tags || of_zone || args.name.is_some() || args.revoke)?;
+            let of_gateway = args.gateway || args.no_gateway;
+            something(of_tags || of_zone || of_gateway || args.name.is_some() || args.revoke)?;
             let id = server.terminal(&args.target)?;
             let old: TerminalRecord = server.get(&format!("/v1/admin/terminals/{id}"))?;
             let mut input = old.terminal;
@@ -34,6 +35,7 @@ pub(super) fn run(args: Terminal, server: &mut Server, app: &mut App) -> Result<
             if of_tags {
                 input.tags = args.tags;
             }
+            input.gateway = args.gateway || (input.gateway && !args.no_gateway);
             input.revoked |= args.revoke;
             let record = server.put("terminals", id, &input)?;
             server.changed(app);
@@ -53,6 +55,7 @@ fn row(app: &App, record: &TerminalRecord) -> Vec<String> {
         terminal.name.clone(),
         terminal.zone.clone().unwrap_or_default(),
         terminal.tags.join(", "),
+        yes_no(app, terminal.gateway),
         yes_no(app, terminal.revoked),
         text::time(app, record.certificate_expires_at),
         record.last_seen_at.map_or_else(|| app.word("never"), |time| text::time(app, time)),

@@ -82,7 +82,7 @@ fn check(tables: &Tables, input: &PersonInput) -> Result<(), ServiceError> {
 
 /// Roles that only somebody who holds them may give, take or lean on.
 fn check_powers(caller: &Caller, roles: &[Role]) -> Result<(), ServiceError> {
-    match roles.iter().find(|role| !caller.person.roles.contains(role)) {
+    match roles.iter().find(|role| !caller.roles().contains(role)) {
         None => Ok(()),
         Some(role) => Err(ServiceError::NotAdministrator(*role)),
     }

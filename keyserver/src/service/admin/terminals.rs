@@ -51,6 +51,7 @@ impl Service {
                 zone: row.zone.clone(),
                 tags: row.tags.clone(),
                 revoked: row.revoked,
+                gateway: row.gateway,
             },
             certificate_expires_at: row.certificate_expires_at,
             last_seen_at: self.contacts.last(row.id),
@@ -79,7 +80,7 @@ impl Service {
             .ok_or(ServiceError::NotFound("terminal"))
     }
 
-    /// `PUT /v1/admin/terminals/{id}`: name, zone, tags; revoking is for good.
+    /// `PUT /v1/admin/terminals/{id}`: name, zone, tags, whether it is a gateway; revoking is for good.
     ///
     /// # Errors
     /// No terminal administrator, no such terminal, or fields that are not allowed.
@@ -115,22 +116,28 @@ impl Service {
             zone: input.zone,
             tags: input.tags,
             revoked: input.revoked,
+            gateway: input.gateway,
             ..before.as_ref().clone()
         };
         let record = self.admin_record(Act::Update, &caller, "terminal", id).detail(format!(
-            "name {}, zone {}, tags [{}], revoked {}",
+            "name {}, zone {}, tags [{}], revoked {}, gateway {}",
             row.name,
             row.zone.as_deref().unwrap_or("-"),
             row.tags.join(", "),
-            row.revoked
+            row.revoked,
+            row.gateway
         ));
         let mut changes = vec![Change::PutTerminal(row.clone())];
         if row.revoked {
             changes.push(Change::DeleteSessionsOnTerminal(id));
+        } else if before.gateway && !row.gateway {
+            changes.push(Change::DeleteAssertedSessions(id));
         }
         self.change(&changing, changes, record).await?;
         if row.revoked {
             self.sessions.end_on_terminal(id);
+        } else if !row.gateway {
+            self.sessions.end_asserted_on(id);
         }
         Ok(self.terminal_record(&row))
     }

@@ -123,6 +123,7 @@ fn terminal(row: &SqliteRow) -> Result<TerminalRow, StoreError> {
         certificate_expires_at: micros(table, row.try_get("certificate_expires_at"))?,
         grant_key: column(table, row.try_get("grant_key"))?,
         enrolled_at: micros(table, row.try_get("enrolled_at"))?,
+        gateway: flag(table, row.try_get("gateway"))?,
     })
 }
 
@@ -134,6 +135,7 @@ pub(super) fn session(row: &SqliteRow) -> Result<SessionRow, StoreError> {
         person: id(table, row.try_get("person"))?,
         terminal: id(table, row.try_get("terminal"))?,
         second_factor: flag(table, row.try_get("second_factor"))?,
+        asserted: flag(table, row.try_get("asserted"))?,
         created_at: micros(table, row.try_get("created_at"))?,
         expires_at: micros(table, row.try_get("expires_at"))?,
         last_used_at: micros(table, row.try_get("last_used_at"))?,

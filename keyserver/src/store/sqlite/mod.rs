@@ -27,7 +27,7 @@ use tobari_core::ids::{PersonId, TerminalId};
 use tokio::sync::Mutex;
 
 /// Highest schema version that this program knows.
-const SCHEMA_VERSION: i64 = 1;
+const SCHEMA_VERSION: i64 = 2;
 /// Records of the audit log in one INSERT; SQLite allows 32,766 bound values.
 const AUDIT_ROWS: usize = 500;
 
@@ -85,14 +85,15 @@ impl SqliteStore {
 }
 
 async fn migrate(connection: &mut SqliteConnection) -> Result<(), StoreError> {
-    let initial = Migration::new(
-        1,
-        Cow::Borrowed("initial"),
-        MigrationType::Simple,
-        sqlx::SqlSafeStr::into_sql_str(include_str!("../../../migrations/0001_initial.sql")),
-        false,
-    );
-    match Migrator::with_migrations(vec![initial]).run(connection).await {
+    let migration = |version, name, sql: &'static str| {
+        let sql = sqlx::SqlSafeStr::into_sql_str(sql);
+        Migration::new(version, Cow::Borrowed(name), MigrationType::Simple, sql, false)
+    };
+    let migrations = vec![
+        migration(1, "initial", include_str!("../../../migrations/0001_initial.sql")),
+        migration(2, "gateway", include_str!("../../../migrations/0002_gateway.sql")),
+    ];
+    match Migrator::with_migrations(migrations).run(connection).await {
         Ok(()) => Ok(()),
         Err(sqlx::migrate::MigrateError::VersionMissing(found)) => {
             Err(StoreError::TooNew { found, known: SCHEMA_VERSION })

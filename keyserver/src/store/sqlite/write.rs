@@ -120,10 +120,10 @@ pub(super) async fn change(connection: &mut SqliteConnection, change: &Change) -
         }
         Change::PutTerminal(row) => sqlx::query(
             "INSERT INTO terminals (id, name, zone, tags, revoked, fingerprint, certificate_expires_at, grant_key, \
-             enrolled_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (id) DO UPDATE SET \
+             enrolled_at, gateway) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT (id) DO UPDATE SET \
              name = excluded.name, zone = excluded.zone, tags = excluded.tags, revoked = excluded.revoked, \
              fingerprint = excluded.fingerprint, certificate_expires_at = excluded.certificate_expires_at, \
-             grant_key = excluded.grant_key",
+             grant_key = excluded.grant_key, gateway = excluded.gateway",
         )
         .bind(row.id.to_string())
         .bind(&row.name)
@@ -133,7 +133,8 @@ pub(super) async fn change(connection: &mut SqliteConnection, change: &Change) -
         .bind(hex(&row.fingerprint))
         .bind(row.certificate_expires_at.as_microsecond())
         .bind(&row.grant_key)
-        .bind(row.enrolled_at.as_microsecond()),
+        .bind(row.enrolled_at.as_microsecond())
+        .bind(i64::from(row.gateway)),
         Change::TouchTerminals(contacts) => {
             let sql = "UPDATE terminals SET last_seen_at = $2 WHERE id = $1 AND (last_seen_at IS NULL OR last_seen_at < $2)";
             return touch(connection, sql, contacts).await;
@@ -163,7 +164,7 @@ pub(super) async fn change(connection: &mut SqliteConnection, change: &Change) -
         }
         Change::PutSession(row) => sqlx::query(
             "INSERT INTO sessions (id, token_hash, person, terminal, second_factor, created_at, expires_at, \
-             last_used_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+             last_used_at, asserted) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
         )
         .bind(row.id.to_string())
         .bind(hex(&row.token_hash))
@@ -172,13 +173,17 @@ pub(super) async fn change(connection: &mut SqliteConnection, change: &Change) -
         .bind(i64::from(row.second_factor))
         .bind(row.created_at.as_microsecond())
         .bind(row.expires_at.as_microsecond())
-        .bind(row.last_used_at.as_microsecond()),
+        .bind(row.last_used_at.as_microsecond())
+        .bind(i64::from(row.asserted)),
         Change::DeleteSession(id) => sqlx::query("DELETE FROM sessions WHERE id = $1").bind(id.to_string()),
         Change::DeleteSessionsOfPerson(id) => {
             sqlx::query("DELETE FROM sessions WHERE person = $1").bind(id.to_string())
         }
         Change::DeleteSessionsOnTerminal(id) => {
             sqlx::query("DELETE FROM sessions WHERE terminal = $1").bind(id.to_string())
+        }
+        Change::DeleteAssertedSessions(terminal) => {
+            sqlx::query("DELETE FROM sessions WHERE terminal = $1 AND asserted = 1").bind(terminal.to_string())
         }
         Change::TouchSessions(uses) => {
             let sql = "UPDATE sessions SET last_used_at = $2 WHERE id = $1 AND last_used_at < $2";
