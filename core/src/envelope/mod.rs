@@ -17,6 +17,7 @@ mod journal;
 mod layout;
 mod open;
 mod pipeline;
+mod plaintext;
 mod policy;
 mod read_back;
 mod reader;

@@ -5,10 +5,10 @@ use super::error::{OpenError, Reason};
 use super::header::Header;
 use super::layout::CHUNK_OVERHEAD;
 use super::pipeline::segment_chunks;
+use super::plaintext::{Plaintext, copy};
 use super::storage::ReadAt;
 use super::verify::{Tag, load_tags};
 use crate::crypto::Dek;
-use zeroize::Zeroizing;
 
 /// An open file. The end of the file is authentic before a byte is served, each chunk before any of its bytes is. In
 /// a file with a root of at most 1,024 chunks an old chunk put back is refused too; for longer ones that takes
@@ -61,12 +61,13 @@ impl<S: ReadAt> Reader<S> {
         let wanted = length.saturating_sub(offset).min(buffer.len() as u64) as usize;
         let mut rest = buffer.get_mut(..wanted).unwrap_or_default();
         let mut position = offset;
-        let mut stored = Zeroizing::new(Vec::new());
+        let mut stored = Plaintext::default();
         while !rest.is_empty() {
             let (first, mut within) = geometry.locate(position);
             let chunks = (within + rest.len()).div_ceil(geometry.chunk_size()).min(segment_chunks(geometry));
             let from = geometry.offset(first);
             let to = geometry.offset(first + chunks as u64).min(geometry.file_size(length)?);
+            // No later part is longer than the first.
             stored.resize((to - from) as usize, 0);
             self.storage.read_exact_at(&mut stored, from).map_err(OpenError::Storage)?;
             for (index, chunk) in (first..).zip(stored.chunks_mut(geometry.stored_chunk_size())) {
@@ -77,7 +78,7 @@ impl<S: ReadAt> Reader<S> {
                 }
                 let (place, left) = rest.split_at_mut(available.min(rest.len()));
                 let plaintext = opened.plaintext.get(within..).unwrap_or_default();
-                place.iter_mut().zip(plaintext).for_each(|(byte, plain)| *byte = *plain);
+                copy(plaintext, place);
                 position += place.len() as u64;
                 (rest, within) = (left, 0);
             }

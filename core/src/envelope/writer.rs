@@ -10,15 +10,15 @@ use super::body::Unlocked;
 use super::error::{Reason, WriteError};
 use super::header::Header;
 use super::journal::{Recovery, recover};
-use super::layout::{CHUNK_OVERHEAD, RESEAL_CHUNKS};
+use super::layout::{CHUNK_OVERHEAD, NONCE_SIZE, RESEAL_CHUNKS};
+use super::plaintext::{Plaintext, copy};
 use super::storage::Storage;
 use super::verify::{Tag, load_tags};
 use crate::crypto::Dek;
 use std::collections::BTreeMap;
-use zeroize::Zeroizing;
 
 /// Plaintext of one chunk that is to be written.
-type Chunk = Zeroizing<Vec<u8>>;
+type Chunk = Plaintext;
 
 /// An open file that can be changed. One at a time for each file, and no reader beside it. What was not synced
 /// when it is dropped may be lost, as in any file.
@@ -132,7 +132,7 @@ impl<S: Storage, J: Storage> Writer<S, J> {
             if place.is_empty() {
                 return Err(Reason::Chunk.into());
             }
-            place.iter_mut().zip(plaintext).for_each(|(byte, plain)| *byte = *plain);
+            copy(plaintext, place);
             position += place.len() as u64;
             rest = left;
         }
@@ -155,14 +155,23 @@ impl<S: Storage, J: Storage> Writer<S, J> {
         let (mut rest, mut position) = (data, offset);
         while !rest.is_empty() {
             let (index, within) = geometry.locate(position);
+            let whole = self.append(index, within, rest)?;
+            if whole > 0 {
+                position += whole as u64;
+                rest = rest.get(whole..).unwrap_or_default();
+                continue;
+            }
             let (part, left) = rest.split_at(rest.len().min(geometry.chunk_size() - within));
             let current = geometry.chunk_length(self.length, index);
-            let mut chunk =
-                if within == 0 && part.len() >= current { Chunk::default() } else { self.take(index)? };
+            let mut chunk = if within == 0 && part.len() >= current {
+                self.cache.remove(&index).unwrap_or_else(|| self.new_chunk())
+            } else {
+                self.take(index)?
+            };
             if chunk.len() < within + part.len() {
                 chunk.resize(within + part.len(), 0);
             }
-            chunk.iter_mut().skip(within).zip(part).for_each(|(byte, new)| *byte = *new);
+            copy(part, chunk.get_mut(within..).unwrap_or_default());
             position += part.len() as u64;
             self.put(index, chunk, position.max(self.length))?;
             rest = left;
@@ -228,12 +237,17 @@ impl<S: Storage, J: Storage> Writer<S, J> {
         let geometry = self.unlocked.geometry;
         while self.length < length {
             let (index, within) = geometry.locate(self.length);
-            let mut chunk = if within == 0 { Chunk::default() } else { self.take(index)? };
+            let mut chunk = if within == 0 { self.new_chunk() } else { self.take(index)? };
             chunk.resize(geometry.chunk_length(length, index), 0);
             let end = geometry.start(index) + chunk.len() as u64;
             self.put(index, chunk, end)?;
         }
         Ok(())
+    }
+
+    /// An empty chunk with room for all that it may get.
+    fn new_chunk(&self) -> Chunk {
+        Chunk::with_capacity(self.unlocked.geometry.chunk_size())
     }
 
     /// A chunk for changing it: out of the cache or from the disk. On an error nothing has changed.
@@ -263,12 +277,16 @@ impl<S: Storage, J: Storage> Writer<S, J> {
             None if index < self.live => self.tags.as_ref().and_then(|tags| tags.get(index as usize)),
             None => return Err(Reason::Chunk.into()),
         };
-        let mut stored = Zeroizing::new(vec![0; length + CHUNK_OVERHEAD]);
-        self.storage.read_exact_at(&mut stored, geometry.offset(index)).map_err(WriteError::Read)?;
-        let opened = self.unlocked.cipher.open(index, &mut stored)?;
+        let mut chunk = Chunk::with_capacity(length.max(geometry.chunk_size()) + CHUNK_OVERHEAD);
+        chunk.resize(length + CHUNK_OVERHEAD, 0);
+        self.storage.read_exact_at(&mut chunk, geometry.offset(index)).map_err(WriteError::Read)?;
+        let opened = self.unlocked.cipher.open(index, &mut chunk)?;
         if known.is_some_and(|tag| *tag != opened.tag) {
             return Err(Reason::Root.into());
         }
-        Ok(Zeroizing::new(opened.plaintext.to_vec()))
+        // What is left is the plaintext.
+        chunk.copy_within(NONCE_SIZE..NONCE_SIZE + length, 0);
+        chunk.truncate(length);
+        Ok(chunk)
     }
 }

@@ -4,7 +4,7 @@
 
 use super::super::error::WriteError;
 use super::super::journal::{Sync, apply, clear, encode_chunks, put_slot};
-use super::super::layout::{CHUNK_OVERHEAD, NONCE_SIZE, RESEAL_CHUNKS};
+use super::super::layout::{CHUNK_OVERHEAD, NONCE_SIZE, RESEAL_CHUNKS, TAG_SIZE};
 use super::super::pipeline::segment_chunks;
 use super::super::slot::State;
 use super::super::storage::Storage;
@@ -58,7 +58,8 @@ impl<S: Storage, J: Storage> Writer<S, J> {
         tags.extend(self.write_appended(&behind)?);
         let mut over = Vec::new();
         for (index, chunk) in self.cache.range(..committed) {
-            let mut stored = with_room(chunk);
+            let mut stored = Vec::with_capacity(chunk.len() + CHUNK_OVERHEAD);
+            add_with_room(&mut stored, chunk);
             let tag = self.unlocked.cipher.seal(*index, &mut stored)?;
             tags.extend(tag.as_chunks().0.first().map(|tag| (*index, *tag)));
             over.push((*index, stored));
@@ -148,15 +149,43 @@ impl<S: Storage, J: Storage> Writer<S, J> {
                 let Some(first) = part.first() else { continue };
                 let mut stored = Vec::with_capacity(part.len() * geometry.stored_chunk_size());
                 for chunk in part.iter().filter_map(|index| self.cache.get(index)) {
-                    stored.append(&mut with_room(chunk));
+                    add_with_room(&mut stored, chunk);
                 }
-                let new = self.unlocked.cipher.seal(*first, &mut stored)?;
-                tags.extend(part.iter().copied().zip(new.as_chunks().0.iter().copied()));
-                self.unsynced = true;
-                self.storage.write_all_at(&stored, geometry.offset(*first)).map_err(WriteError::Storage)?;
+                tags.extend(self.write_sealed(*first, &mut stored)?);
             }
         }
         Ok(tags)
+    }
+
+    /// Writes whole chunks that begin the file's next chunk and lie behind the committed end, straight from `data`. Returns how many
+    /// bytes it took: none if there is anything else to it.
+    pub(super) fn append(&mut self, index: u64, within: usize, data: &[u8]) -> Result<usize, WriteError> {
+        let geometry = self.unlocked.geometry;
+        let size = geometry.chunk_size();
+        let next = within == 0 && geometry.start(index) == self.length;
+        if !next || data.len() < size || index < self.committed_chunks() {
+            return Ok(0);
+        }
+        let chunks = (data.len() / size).min(segment_chunks(geometry));
+        self.allow(chunks as u64, self.next_budget)?;
+        self.next_budget = (2 * self.next_budget).min(LAST_BUDGET);
+        let mut stored = Vec::with_capacity(chunks * geometry.stored_chunk_size());
+        for chunk in data.chunks_exact(size).take(chunks) {
+            add_with_room(&mut stored, chunk);
+        }
+        let tags = self.write_sealed(index, &mut stored)?;
+        self.appended.extend(tags);
+        self.length += (chunks * size) as u64;
+        Ok(chunks * size)
+    }
+
+    /// Seals consecutive chunks, `first` being the first of them, and writes them.
+    fn write_sealed(&mut self, first: u64, stored: &mut [u8]) -> Result<Vec<(u64, Tag)>, WriteError> {
+        let tags = self.unlocked.cipher.seal(first, stored)?;
+        self.unsynced = true;
+        let offset = self.unlocked.geometry.offset(first);
+        self.storage.write_all_at(stored, offset).map_err(WriteError::Storage)?;
+        Ok((first..).zip(tags.as_chunks().0.iter().copied()).collect())
     }
 
     /// The tags of the contents after the commit, if all are known and few enough.
@@ -192,9 +221,9 @@ impl<S: Storage, J: Storage> Writer<S, J> {
     }
 }
 
-/// A chunk's plaintext at the place of its ciphertext.
-fn with_room(chunk: &[u8]) -> Vec<u8> {
-    let mut stored = vec![0; chunk.len() + CHUNK_OVERHEAD];
-    stored.iter_mut().skip(NONCE_SIZE).zip(chunk).for_each(|(byte, plain)| *byte = *plain);
-    stored
+/// Adds a chunk's plaintext at the place of its ciphertext.
+fn add_with_room(stored: &mut Vec<u8>, chunk: &[u8]) {
+    stored.extend_from_slice(&[0; NONCE_SIZE]);
+    stored.extend_from_slice(chunk);
+    stored.extend_from_slice(&[0; TAG_SIZE]);
 }
