@@ -103,6 +103,8 @@ id! {
     FolderId,
     /// A sealed file, for as long as its DEK lives.
     FileId,
+    /// A lease: files taken along by one person on one terminal.
+    LeaseId,
     /// A login session of a person on a terminal.
     SessionId,
     /// One request to the key server; also in its log and audit records.

@@ -9,6 +9,7 @@ pub mod clock;
 pub mod crypto;
 pub mod envelope;
 pub mod ids;
+pub mod lease;
 pub mod message;
 pub mod policy;
 pub mod proto;

@@ -2,7 +2,8 @@
 //! DHKEM(P-256, HKDF-SHA256), HKDF-SHA256, AES-256-GCM. One context carries all DEKs of a response,
 //! each under its own sequence number, so that they open only in the order in which they were sealed.
 
-use super::{CryptoError, Dek};
+use super::provider::bulk;
+use super::{CryptoError, Dek, RootKey};
 use rustls::crypto::aws_lc_rs::hpke::DH_KEM_P256_HKDF_SHA256_AES_256 as SUITE;
 use rustls::crypto::hpke::{EncapsulatedSecret, Hpke, HpkeOpener, HpkePrivateKey, HpkePublicKey, HpkeSealer};
 use zeroize::Zeroizing;
@@ -110,6 +111,18 @@ impl GrantOpener {
     }
 }
 
+impl GrantKeyPair {
+    /// A key that only who has this pair can derive, for what the terminal keeps for itself under `purpose`.
+    ///
+    /// # Errors
+    /// [`CryptoError::Library`] if the library fails.
+    pub fn local_key(&self, purpose: &str) -> Result<RootKey, CryptoError> {
+        let kdf = bulk().kdf(self.private.secret_bytes(), LOCAL_KEY);
+        RootKey::from_slice(kdf.expand(&[purpose.as_bytes()])?.as_slice())
+    }
+}
+
+const LOCAL_KEY: &[u8] = b"tobari/1 terminal";
 const PUBLIC_SIZE: usize = 65;
 const PRIVATE_SIZE: usize = 32;
 const PAIR_CHECK: &[u8] = b"tobari/1 key pair check";

@@ -1,7 +1,7 @@
 //! What the programs say to each other: types with serde, no logic.
 //!
 //! [`api`] is the key server's HTTP API, [`bulletin`] the signed document that sealing needs,
-//! [`control`] the daemon's local socket and [`frame`] its framing, [`problem`] the errors of all of them.
+//! [`lease`] what goes along without a network, [`control`] the daemon's local socket and [`frame`] its framing, [`problem`] the errors of all of them.
 //! `docs/spec/api.md` is normative.
 
 pub mod admin;
@@ -10,4 +10,5 @@ pub mod base64;
 pub mod bulletin;
 pub mod control;
 pub mod frame;
+pub mod lease;
 pub mod problem;
