@@ -64,11 +64,7 @@ def stopped(programs, folder, case, call, fault):
     process = subprocess.Popen(line, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     sealer = wait_for_stop(process, log)
     written = set()
-    threads = [
-        # Between two calls of a process that died nobody takes away the mode of what it removed.
-        threading.Thread(target=write_late, args=(name, path, written, sealer is not None))
-        for name, path in resolved.items()
-    ]
+    threads = [threading.Thread(target=write_late, args=(name, path, written)) for name, path in resolved.items()]
     for thread in threads:
         thread.start()
     if sealer:
@@ -96,15 +92,14 @@ def stopped(programs, folder, case, call, fault):
     return len(written)
 
 
-def write_late(name, path, written, unlinked):
-    """Opens what was resolved as the owner of the file, and writes; it may be refused. With `unlinked` not, what has no name."""
+def write_late(name, path, written):
+    """Opens what was resolved as the owner of the file, and writes; it may be refused."""
     # Of this thread alone.
     ctypes.CDLL(None).setfsuid(UID)
     try:
         with open(f"/proc/self/fd/{path}", "ab", buffering=0) as file:
-            if unlinked or os.fstat(file.fileno()).st_nlink:
-                file.write(LATE)
-                written.add(name)
+            file.write(LATE)
+            written.add(name)
     except OSError:
         pass
 

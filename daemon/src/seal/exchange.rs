@@ -167,8 +167,11 @@ impl Exchange {
             }
         }
         if !matches!(settled, Ok(Settled::Sealed | Settled::Restored) | Err(Stop::Died)) {
-            // It may take long: whoever waits for one of the files must not wait for us.
+            // It may take long: whoever waits for one of the files must not wait for us, or miss its mode.
             self.complete = false;
+            if let Err(error) = self.restore_mode(root) {
+                tracing::warn!(%error, "failed to give a displaced file its mode back; trying again later");
+            }
             for file in [self.plain.as_ref(), self.envelope.as_ref(), self.removed()].into_iter().flatten() {
                 let _ = set_lease(file, Lease::None);
             }
