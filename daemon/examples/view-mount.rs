@@ -111,6 +111,7 @@ fn login(expires_at: Timestamp) -> Login {
             memberships: Vec::new(),
             roles: Vec::new(),
             second_factor: false,
+            asserted: false,
             expires_at,
         },
     })
@@ -190,6 +191,7 @@ fn bulletin(
             exclude: Vec::new(),
         }],
         revocations: Revocations::default(),
+        gateways: Vec::new(),
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Each answer is taken apart strictly: one outcome for each item in order, each key sealed to our grant key and bound to
 //! file, person, rights and expiry. What an opening may do is decided in one place, [`Granted::key_for`].
-//! Grants to view are kept until they expire, so that reading a file twice asks once; those to release
+//! Grants to view or edit are kept until they expire, so that reading a file twice asks once; those to release
 //! or send are asked for each time, so that each release is in the audit log.
 
 use crate::failure::Failure;
@@ -90,13 +90,24 @@ impl Granted {
         Ok(&self.dek)
     }
 
+    /// What it allows.
+    pub fn rights(&self) -> Rights {
+        self.rights
+    }
+
     /// Whether it has not ended.
     pub fn is_current(&self, now: Timestamp) -> bool {
         now < self.expires_at
     }
 }
 
-type Kept = (SessionId, [u8; 32]);
+/// Session, header, and what it was asked for.
+type Kept = (SessionId, [u8; 32], Right);
+
+/// Whether grants for this right are kept. Each release and each sending is asked for, so that each is in the audit log.
+fn is_kept(right: Right) -> bool {
+    matches!(right, Right::View | Right::Edit)
+}
 
 /// All grants of this terminal.
 pub struct Grants {
@@ -167,25 +178,36 @@ impl Grants {
             .unwrap_or_else(|| Err(broken("no outcome").into()))
     }
 
+    /// Whether asking for this would not ask the key server.
+    pub fn has(&self, login: &Login, wanted: &Wanted, right: Right) -> bool {
+        self.find(login, wanted, right).is_some()
+    }
+
     /// Forgets the grants of a session.
     pub fn forget(&self, session: SessionId) {
         let mut kept = self.kept();
-        self.forgotten.fetch_add(1, Ordering::Relaxed);
-        kept.retain(|(owner, _), _| *owner != session);
+        self.forgotten.fetch_add(1, Ordering::AcqRel);
+        kept.retain(|(owner, ..), _| *owner != session);
     }
 
     /// Forgets all.
     pub fn clear(&self) {
         let mut kept = self.kept();
-        self.forgotten.fetch_add(1, Ordering::Relaxed);
+        self.forgotten.fetch_add(1, Ordering::AcqRel);
         kept.clear();
     }
 
+    /// Changes whenever something is forgotten: a grant that was given before may not be good any more, and is to be asked for
+    /// again.
+    pub fn epoch(&self) -> u64 {
+        self.forgotten.load(Ordering::Acquire)
+    }
+
     fn find(&self, login: &Login, wanted: &Wanted, right: Right) -> Option<Arc<Granted>> {
-        if right != Right::View {
+        if !is_kept(right) {
             return None;
         }
-        let key = (login.session.id, sha256(&[&wanted.header]));
+        let key = (login.session.id, sha256(&[&wanted.header]), right);
         let mut kept = self.kept();
         let granted = kept.get(&key)?;
         if granted.is_current(self.clock.now()) {
@@ -197,7 +219,7 @@ impl Grants {
 
     /// Keeps a grant, unless something was forgotten since it was asked for: it may be of before the change that was
     /// the reason.
-    fn keep(&self, login: &Login, wanted: &Wanted, granted: &Arc<Granted>, forgotten: u64) {
+    fn keep(&self, login: &Login, wanted: &Wanted, right: Right, granted: &Arc<Granted>, forgotten: u64) {
         let mut kept = self.kept();
         if self.forgotten.load(Ordering::Relaxed) != forgotten {
             return;
@@ -207,7 +229,7 @@ impl Grants {
             kept.retain(|_, granted| granted.is_current(now));
         }
         if kept.len() < MAX_KEPT {
-            kept.insert((login.session.id, sha256(&[&wanted.header])), Arc::clone(granted));
+            kept.insert((login.session.id, sha256(&[&wanted.header]), right), Arc::clone(granted));
         }
     }
 
@@ -245,8 +267,8 @@ impl Grants {
                         ),
                     };
                     let granted = Arc::new(unseal(opener, login.session.person, wanted, &grant)?);
-                    if right == Right::View {
-                        self.keep(login, wanted, &granted, forgotten);
+                    if is_kept(right) {
+                        self.keep(login, wanted, right, &granted, forgotten);
                     }
                     Ok(granted)
                 }

@@ -94,3 +94,14 @@ pub(crate) fn raise_descriptors() -> usize {
 fn check(result: libc::c_int) -> io::Result<libc::c_int> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
+
+/// Takes what is mounted at `path` out of sight; it ends when the last user is gone.
+///
+/// # Errors
+/// As `umount2(2)`.
+pub(crate) fn detach(path: &std::path::Path) -> io::Result<()> {
+    let path = std::ffi::CString::new(std::os::unix::ffi::OsStrExt::as_bytes(path.as_os_str()))?;
+    // SAFETY: `path` is a string that ends in zero and outlives the call.
+    check(unsafe { libc::umount2(path.as_ptr(), libc::MNT_DETACH | libc::UMOUNT_NOFOLLOW) })?;
+    Ok(())
+}

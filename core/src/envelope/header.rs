@@ -7,7 +7,8 @@ use super::cbor::encode_stanzas;
 use super::epoch::Epoch;
 use super::error::{OpenError, Reason, Refused, SealError};
 use super::layout::{
-    BOUND_SIZE, FIXED_SIZE, Geometry, HEADER_UNIT, MAC_SIZE, MAGIC, MAX_HEADER_SIZE, SLOTS_SIZE, field, span,
+    BOUND_SIZE, CHUNK_OVERHEAD, FIXED_SIZE, Geometry, HEADER_UNIT, MAC_SIZE, MAGIC, MAX_HEADER_SIZE,
+    SLOTS_SIZE, field, span,
 };
 use super::policy::FilePolicy;
 use super::spare::{self, SPARE_FIXED};
@@ -200,6 +201,20 @@ impl Header {
         Self::parse_wire(&wire).map_err(|_| SealError::Policy)
     }
 }
+
+/// Plaintext bytes of a file of `stored` bytes that begins with `prefix` ("Layout"): by its size alone, which takes no key. None if
+/// it does not begin like an envelope. [`PREFIX_SIZE`] bytes are enough. Not authentic, and too much where a writer was
+/// interrupted; opening finds the true length.
+pub fn plaintext_length(prefix: &[u8], stored: u64) -> Option<u64> {
+    let geometry = Fixed::geometry(prefix).ok()?;
+    let body = stored.checked_sub(geometry.header_size() as u64)?;
+    let chunk = geometry.stored_chunk_size() as u64;
+    let rest = (body % chunk).saturating_sub(CHUNK_OVERHEAD as u64);
+    Some(body / chunk * geometry.chunk_size() as u64 + rest)
+}
+
+/// Bytes that [`plaintext_length`] looks at.
+pub const PREFIX_SIZE: usize = 24;
 
 /// What has to be zero behind a header in its region: up to the place of the copy, where the rest of a torn copy may
 /// lie; up to the slots when the header leaves no such place.

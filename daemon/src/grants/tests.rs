@@ -19,6 +19,10 @@ pub(crate) struct FakeSource {
     pub(crate) asked: AtomicUsize,
     /// What the items said of the labels to come.
     pub(crate) new_labels: Arc<Mutex<Vec<Option<LabelId>>>>,
+    /// Finds the key of a file that is none of [`FakeSource::keys`].
+    pub(crate) find: fn(&Header) -> Option<Dek>,
+    /// What it grants from now on, if it is something else.
+    pub(crate) changed: Mutex<Option<Rights>>,
     /// Spoils the answer.
     pub(crate) spoil: fn(&mut GrantResponse),
 }
@@ -33,6 +37,8 @@ impl FakeSource {
             expires_at: expires_at.parse().unwrap(),
             asked: AtomicUsize::new(0),
             new_labels: Arc::default(),
+            find: |_| None,
+            changed: Mutex::default(),
             spoil: |_| (),
         }
     }
@@ -44,6 +50,7 @@ impl GrantSource for FakeSource {
         assert!(request.items.len() <= MAX_BATCH);
         let (encapsulated, mut sealer) =
             GrantSealer::new(&self.public, &grant_info(ORGANISATION, TERMINAL)).unwrap();
+        let rights = self.changed.lock().unwrap().unwrap_or(self.rights);
         let outcomes = request
             .items
             .iter()
@@ -58,14 +65,18 @@ impl GrantSource for FakeSource {
                     .iter()
                     .find(|(header, file, dek)| *header == item.header.0 || of_file(file, dek));
                 self.new_labels.lock().unwrap().push(item.new_label);
+                let found = found.map(|(_, file, dek)| (*file, dek.duplicate())).or_else(|| {
+                    let header = Header::parse(item.header.as_ref()).ok()?;
+                    Some((header.file_id(), (self.find)(&header)?))
+                });
                 match found {
-                    Some((_, file, dek)) if self.rights.contains(item.right) => {
-                        let aad = grant_aad(*file, self.person, self.rights, self.expires_at);
+                    Some((file, dek)) if rights.contains(item.right) => {
+                        let aad = grant_aad(file, self.person, rights, self.expires_at);
                         GrantOutcome::Granted(Grant {
-                            file: *file,
-                            rights: self.rights,
+                            file,
+                            rights,
                             expires_at: self.expires_at,
-                            sealed_dek: Base64(sealer.seal(&aad, dek).unwrap()),
+                            sealed_dek: Base64(sealer.seal(&aad, &dek).unwrap()),
                             audit: 1,
                         })
                     }
@@ -74,7 +85,7 @@ impl GrantSource for FakeSource {
                         detail: format!("the policy does not give '{}'", item.right),
                         right: Some(item.right),
                         label_name: Some(String::from("社外秘")),
-                        rights: self.rights,
+                        rights,
                         reasons: Vec::new(),
                     }),
                 }

@@ -6,4 +6,4 @@ mod site;
 
 pub(crate) use authority::Authority;
 pub(crate) use key_server::{Asked, FakeKeyServer, Said};
-pub(crate) use site::{Differs, LABEL, LOWER, Sample, Site, bulletin, sealed_file};
+pub(crate) use site::{Differs, LABEL, LOWER, Sample, Site, bulletin, key_of, sealed_file};

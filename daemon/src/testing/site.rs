@@ -30,6 +30,12 @@ static RECOVERY: LazyLock<RecipientPrivateKey> =
 static KEY: LazyLock<RecipientPrivateKey> =
     LazyLock::new(|| RecipientPrivateKey::generate(RecipientKind::RsaOaep).unwrap());
 
+/// The key of a file that was sealed for the labels of [`bulletin`].
+pub(crate) fn key_of(header: &Header) -> Option<Dek> {
+    let stanza = header.stanzas().iter().find(|stanza| stanza.key_id == KEY.public().key_id())?;
+    header.unwrap(stanza, &KEY.decapsulate(&stanza.encapsulation).ok()?).ok()
+}
+
 /// A sealed file and its key.
 pub(crate) struct Sample {
     pub(crate) header: Header,
@@ -76,6 +82,8 @@ pub(crate) struct Site {
     pub(crate) clock: Arc<FixedClock>,
     pub(crate) directory: tempfile::TempDir,
     pub(crate) signing: Arc<SigningKey>,
+    /// Who grants.
+    pub(crate) source: Arc<FakeSource>,
     /// What the grants that were asked for said of labels to come.
     pub(crate) new_labels: Arc<Mutex<Vec<Option<LabelId>>>>,
     _server: FakeKeyServer,
@@ -134,19 +142,21 @@ impl Site {
             })
             .collect();
         let new_labels = Arc::clone(&source.new_labels);
-        let source: Arc<dyn GrantSource> = Arc::new(source);
+        source.find = key_of;
+        let source = Arc::new(source);
+        let asked: Arc<dyn GrantSource> = Arc::clone(&source) as _;
         let service = Service::new(Parts {
             roles: differs.roles,
             terminal: TERMINAL,
             certificate_expires_at,
             server: key_server,
             bulletins,
-            grants: Grants::new(source, grant_key, ORGANISATION, TERMINAL, Arc::clone(&clock) as _),
+            grants: Grants::new(asked, grant_key, ORGANISATION, TERMINAL, Arc::clone(&clock) as _),
             engine: None,
             clock: Arc::clone(&clock) as _,
         });
         let service = Arc::new(service);
-        Self { service, clock, directory, signing, new_labels, _server: server, _runtime: runtime }
+        Self { service, clock, directory, signing, source, new_labels, _server: server, _runtime: runtime }
     }
 }
 

@@ -1,10 +1,15 @@
 //! One mounted view.
 
+use super::filesystem::Fuse;
+use super::handle::Handle;
+use super::state::View;
 use super::{Access, Folder};
 use crate::service::Service;
+use fuser::{BackgroundSession, Config, INodeNo, MountOption, Session, SessionACL};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// How a view is mounted.
@@ -23,8 +28,17 @@ impl Default for Options {
 }
 
 /// A mounted view. Ends when dropped.
-#[derive(Debug)]
-pub struct Mount {}
+pub struct Mount {
+    view: Arc<View>,
+    mount_point: PathBuf,
+    session: Option<BackgroundSession>,
+}
+
+impl std::fmt::Debug for Mount {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Mount").field("mount_point", &self.mount_point).finish_non_exhaustive()
+    }
+}
 
 impl Mount {
     /// Mounts a view of `folder` at `mount_point`, a directory that nobody but root can reach. It is visible there for all
@@ -39,16 +53,77 @@ impl Mount {
         access: Arc<dyn Access>,
         options: &Options,
     ) -> io::Result<Self> {
-        let Folder { top, control, rule, .. } = folder;
-        let _ = (service, top, control, rule, mount_point, access, options);
-        Err(io::ErrorKind::Unsupported.into())
+        let view = Arc::new(View::new(service, folder, access, options)?);
+        let mut config = Config::default();
+        config.mount_options = vec![
+            MountOption::FSName(String::from("tobari")),
+            MountOption::Subtype(String::from("tobari")),
+            MountOption::DefaultPermissions,
+            MountOption::NoDev,
+            MountOption::NoSuid,
+        ];
+        config.acl = SessionACL::All;
+        config.n_threads = Some(options.threads.max(1));
+        config.clone_fd = true;
+        let session = Session::new(Fuse(Arc::clone(&view)), mount_point, &config)?.spawn()?;
+        // Set once, here.
+        let _ = view.notifier.set(session.notifier());
+        view.registry.add(&view)?;
+        read_ahead(mount_point);
+        Ok(Self { view, mount_point: mount_point.to_owned(), session: Some(session) })
     }
 
     /// Seals what is not sealed yet and unmounts; what is still in use is detached and served no more.
     ///
     /// # Errors
     /// When something could not be written, or the kernel refuses.
-    pub fn end(self) -> io::Result<()> {
-        Ok(())
+    pub fn end(mut self) -> io::Result<()> {
+        self.finish()
+    }
+
+    fn finish(&mut self) -> io::Result<()> {
+        let Some(session) = self.session.take() else { return Ok(()) };
+        let mut result = Ok(());
+        // From now on nothing is read or written; what was written is sealed.
+        self.view.ended.store(true, Ordering::Relaxed);
+        for (_, handle) in self.view.handles.all() {
+            if let Handle::Sealed(sealed) = handle.as_ref()
+                && sealed.writes
+                && let Err(errno) = sealed.contents.commit()
+            {
+                tracing::error!(name = %sealed.ticket.name.display(), %errno, "what was written last could not be sealed");
+                result = Err(errno.into());
+            }
+        }
+        let unmounted = crate::sys::detach(&self.mount_point);
+        if let Some(notifier) = self.view.notifier.get() {
+            // Where it is still in use, the kernel keeps no plaintext either.
+            for node in self.view.nodes.all() {
+                let _ = notifier.inval_inode(INodeNo(node.number), 0, 0);
+            }
+        }
+        // Its threads end when the last user is gone.
+        drop(session);
+        result.and(unmounted)
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        if let Err(error) = self.finish() {
+            tracing::warn!(mount_point = %self.mount_point.display(), %error, "a view did not end as it should");
+        }
+    }
+}
+
+/// Lets the kernel read ahead as much as one request holds.
+fn read_ahead(mount_point: &Path) {
+    let set = || -> io::Result<()> {
+        let stat = rustix::fs::stat(mount_point)?;
+        let (major, minor) = (rustix::fs::major(stat.st_dev), rustix::fs::minor(stat.st_dev));
+        std::fs::write(format!("/sys/class/bdi/{major}:{minor}/read_ahead_kb"), "1024")
+    };
+    if let Err(error) = set() {
+        tracing::debug!(%error, "the kernel reads ahead less than it could");
     }
 }

@@ -1,17 +1,146 @@
-//! What all views of the daemon share.
+//! What all views of the daemon share: the contents of open files, one owner for each inode, and the encapsulations of the
+//! moment. Notices when grants end, so that what is open fails and the kernel drops what it keeps.
 
-use tobari_core::ids::SessionId;
+use super::contents::Contents;
+use super::nodes::Identity;
+use super::state::View;
+use crate::seal::Epochs;
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+use tobari_core::ids::{FileId, SessionId};
+
+/// How often grants are looked at that nobody uses: what ended is dropped from the kernel's memory after at most so long.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// The views of the daemon and the files that are open in them.
-#[derive(Debug, Default)]
-pub struct Registry;
+#[derive(Default)]
+pub struct Registry {
+    open: Mutex<HashMap<Identity, Open>>,
+    views: Mutex<Views>,
+    changed: Condvar,
+    pub(super) epochs: Epochs,
+}
+
+struct Open {
+    contents: Arc<Contents>,
+    handles: usize,
+}
+
+#[derive(Default)]
+struct Views {
+    all: Vec<Weak<View>>,
+    /// Something was forgotten since the keeper looked.
+    forgotten: bool,
+    has_keeper: bool,
+}
+
+impl std::fmt::Debug for Registry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Registry").field("open", &self.open().len()).finish_non_exhaustive()
+    }
+}
 
 impl Registry {
     /// A login has ended: what is open under it fails at the next read, and what the kernel keeps of it is dropped.
     pub fn revoked(&self, session: SessionId) {
         let _ = session;
+        self.forgotten();
     }
 
-    /// Grants were forgotten: whatever is open is asked for again at the next read.
-    pub fn forgotten(&self) {}
+    /// Grants were forgotten: whatever is open is asked for again at the next read, and what is refused then is dropped by the
+    /// kernel.
+    pub fn forgotten(&self) {
+        self.views().forgotten = true;
+        self.changed.notify_all();
+    }
+
+    /// The contents of the file `identity`; counts one more handle.
+    pub(super) fn contents(
+        &self,
+        identity: Identity,
+        file: FileId,
+        journals: &Arc<OwnedFd>,
+    ) -> Arc<Contents> {
+        let mut open = self.open();
+        let entry = open.entry(identity).or_insert_with(|| Open {
+            contents: Arc::new(Contents::new(identity, file, journals)),
+            handles: 0,
+        });
+        // The inode holds another file by now: somebody wrote another envelope into it.
+        if entry.contents.file_id != file {
+            *entry = Open { contents: Arc::new(Contents::new(identity, file, journals)), handles: 0 };
+        }
+        entry.handles += 1;
+        Arc::clone(&entry.contents)
+    }
+
+    /// The contents of a file, if it is open.
+    pub(super) fn find(&self, identity: Identity) -> Option<Arc<Contents>> {
+        self.open().get(&identity).map(|open| Arc::clone(&open.contents))
+    }
+
+    /// One handle less.
+    pub(super) fn release(&self, contents: &Arc<Contents>) {
+        let mut open = self.open();
+        let Some(entry) = open.get_mut(&contents.identity) else { return };
+        if !Arc::ptr_eq(&entry.contents, contents) {
+            return;
+        }
+        entry.handles = entry.handles.saturating_sub(1);
+        if entry.handles == 0 {
+            // Nobody can open it meanwhile.
+            contents.close();
+            open.remove(&contents.identity);
+        }
+    }
+
+    /// Looks after the grants of `view` from now on.
+    pub(super) fn add(self: &Arc<Self>, view: &Arc<View>) -> std::io::Result<()> {
+        let mut views = self.views();
+        views.all.retain(|view| view.strong_count() > 0);
+        views.all.push(Arc::downgrade(view));
+        if !views.has_keeper {
+            let registry = Arc::downgrade(self);
+            std::thread::Builder::new().name(String::from("view-grants")).spawn(move || keep(&registry))?;
+            views.has_keeper = true;
+        }
+        Ok(())
+    }
+
+    /// Waits until something was forgotten or it is time; the views to look at, or none when the last one is gone.
+    fn wait(&self) -> Option<Vec<Arc<View>>> {
+        let views = self.views();
+        let (mut views, _) = self
+            .changed
+            .wait_timeout_while(views, LOOK, |views| !views.forgotten)
+            .unwrap_or_else(PoisonError::into_inner);
+        views.forgotten = false;
+        views.all.retain(|view| view.strong_count() > 0);
+        if views.all.is_empty() {
+            views.has_keeper = false;
+            return None;
+        }
+        Some(views.all.iter().filter_map(Weak::upgrade).collect())
+    }
+
+    fn open(&self) -> MutexGuard<'_, HashMap<Identity, Open>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn views(&self) -> MutexGuard<'_, Views> {
+        self.views.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The keeper's thread: until the last view is gone.
+fn keep(registry: &Weak<Registry>) {
+    while let Some(registry) = registry.upgrade() {
+        let Some(views) = registry.wait() else { return };
+        registry.epochs.expire();
+        for view in views {
+            view.drop_what_ended();
+        }
+    }
 }

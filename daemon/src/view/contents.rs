@@ -1,0 +1,232 @@
+//! The contents of a sealed file that is open in a view: read by many, changed by one at a time, whichever view it comes
+//! from. Knows keys and bytes, but no names and nobody's rights: who gets here has shown a grant.
+
+use super::nodes::Identity;
+use super::storage::{Backing, Journal, Promise};
+use super::{Answer, trouble};
+use rustix::fs::{Timespec, Timestamps, UTIME_OMIT, futimens};
+use rustix::io::Errno;
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use tobari_core::crypto::Dek;
+use tobari_core::envelope::{Header, Reader, WriteError, Writer, recover};
+use tobari_core::ids::FileId;
+
+/// The contents of one inode.
+pub(super) struct Contents {
+    pub(super) identity: Identity,
+    pub(super) file_id: FileId,
+    journals: Arc<OwnedFd>,
+    inner: RwLock<Inner>,
+}
+
+struct Inner {
+    state: State,
+    /// When the contents were last changed, if that is not on the disk yet.
+    modified: Option<Timespec>,
+    /// Handles that may write.
+    writers: u32,
+}
+
+enum State {
+    Closed,
+    Reading(Box<Reader<File>>),
+    Writing(Box<Writing>),
+}
+
+struct Writing {
+    writer: Writer<Arc<Backing>, Journal>,
+    backing: Arc<Backing>,
+}
+
+impl Contents {
+    /// Contents that are not open yet.
+    pub(super) fn new(identity: Identity, file_id: FileId, journals: &Arc<OwnedFd>) -> Self {
+        let inner = Inner { state: State::Closed, modified: None, writers: 0 };
+        Self { identity, file_id, journals: Arc::clone(journals), inner: RwLock::new(inner) }
+    }
+
+    /// Opens the file for reading, unless it is open. What a crash interrupted is completed first; `writable` opens the
+    /// same file for that.
+    pub(super) fn open_to_read(
+        &self,
+        file: &File,
+        writable: impl FnOnce() -> Answer<File>,
+        header: &Header,
+        dek: &Dek,
+    ) -> Result<(), WriteError> {
+        let mut inner = self.write_lock();
+        if !matches!(inner.state, State::Closed) {
+            return Ok(());
+        }
+        let interrupted = Journal::is_needed(&self.journals, self.identity, self.file_id);
+        if interrupted.map_err(WriteError::Journal)? {
+            let storage = writable().map_err(|errno| WriteError::Storage(errno.into()))?;
+            let journal = self.journal(Promise::given())?;
+            let outcome = recover(&storage, &journal, dek)?;
+            tracing::info!(file = %self.file_id, ?outcome, "an interrupted save was completed");
+        }
+        let reader = Reader::open(file.try_clone().map_err(WriteError::Read)?, header, dek)?;
+        inner.state = State::Reading(Box::new(reader));
+        Ok(())
+    }
+
+    /// Opens the file for writing, unless it is; counts one more writer.
+    pub(super) fn open_to_write(
+        &self,
+        writable: impl FnOnce() -> Answer<File>,
+        promise: Promise,
+        header: &Header,
+        dek: &Dek,
+    ) -> Result<(), WriteError> {
+        let mut inner = self.write_lock();
+        if !matches!(inner.state, State::Writing(_)) {
+            let file = writable().map_err(|errno| WriteError::Storage(errno.into()))?;
+            let backing = Arc::new(Backing { file, promise: promise.clone() });
+            let writer = Writer::open(Arc::clone(&backing), self.journal(promise)?, header, dek)?;
+            inner.state = State::Writing(Box::new(Writing { writer, backing }));
+        }
+        inner.writers += 1;
+        Ok(())
+    }
+
+    fn journal(&self, promise: Promise) -> Result<Journal, WriteError> {
+        Journal::open(&self.journals, self.identity, self.file_id, promise).map_err(WriteError::Journal)
+    }
+
+    /// Plaintext bytes, and when they were last changed if the file does not say so yet.
+    pub(super) fn length(&self) -> Option<(u64, Option<Timespec>)> {
+        let inner = self.read_lock();
+        match &inner.state {
+            State::Closed => None,
+            State::Reading(reader) => Some((reader.len(), inner.modified)),
+            State::Writing(writing) => Some((writing.writer.len(), inner.modified)),
+        }
+    }
+
+    /// Whether something is in memory that is not sealed.
+    pub(super) fn is_changed(&self) -> bool {
+        self.read_lock().modified.is_some()
+    }
+
+    /// Reads from `offset` until `buffer` is full or the file ends.
+    pub(super) fn read(&self, buffer: &mut [u8], offset: u64) -> Answer<usize> {
+        match &self.read_lock().state {
+            State::Closed => Err(Errno::BADF),
+            State::Reading(reader) => reader.read_at(buffer, offset).map_err(|error| trouble(error.into())),
+            State::Writing(writing) => writing.writer.read_at(buffer, offset).map_err(trouble),
+        }
+    }
+
+    /// Writes at `offset`, or at the end.
+    pub(super) fn write(&self, data: &[u8], offset: Option<u64>) -> Answer<()> {
+        self.change(|writer| {
+            let offset = offset.unwrap_or_else(|| writer.len());
+            writer.write_at(data, offset)
+        })
+    }
+
+    /// Cuts or extends.
+    pub(super) fn set_length(&self, length: u64) -> Answer<()> {
+        self.change(|writer| writer.set_len(length))
+    }
+
+    /// Overwrites a range, as far as it lies in the file, with zeros.
+    pub(super) fn zero(&self, offset: u64, length: u64) -> Answer<()> {
+        self.change(|writer| {
+            let zeros = [0; 16384];
+            let end = offset.saturating_add(length).min(writer.len());
+            let mut position = offset;
+            while position < end {
+                let step = (end - position).min(zeros.len() as u64);
+                #[expect(clippy::cast_possible_truncation, reason = "at most the length of the array")]
+                writer.write_at(zeros.get(..step as usize).unwrap_or_default(), position)?;
+                position += step;
+            }
+            Ok(())
+        })
+    }
+
+    fn change(
+        &self,
+        change: impl FnOnce(&mut Writer<Arc<Backing>, Journal>) -> Result<(), WriteError>,
+    ) -> Answer<()> {
+        let mut inner = self.write_lock();
+        let State::Writing(writing) = &mut inner.state else { return Err(Errno::BADF) };
+        let result = change(&mut writing.writer).map_err(trouble);
+        inner.modified = Some(now());
+        result
+    }
+
+    /// Seals what is in memory. The file then says itself when it was changed.
+    pub(super) fn commit(&self) -> Answer<()> {
+        let mut inner = self.write_lock();
+        inner.commit()
+    }
+
+    /// The same, and it survives a power cut.
+    pub(super) fn sync(&self) -> Answer<()> {
+        let mut inner = self.write_lock();
+        inner.commit()?;
+        if let State::Writing(writing) = &inner.state
+            && !writing.backing.promise.is_given()
+        {
+            writing.backing.file.sync_all().map_err(|error| errno(&error))?;
+            writing.backing.promise.give();
+        }
+        Ok(())
+    }
+
+    /// One writer less. The last one leaves nothing unsealed.
+    pub(super) fn writer_gone(&self) -> Answer<()> {
+        let mut inner = self.write_lock();
+        inner.writers = inner.writers.saturating_sub(1);
+        if inner.writers == 0 { inner.commit() } else { Ok(()) }
+    }
+
+    /// To be called when nobody has it open and nobody can open it: removes the journal if it is not needed.
+    pub(super) fn close(&self) {
+        let mut inner = self.write_lock();
+        let was_writing = matches!(inner.state, State::Writing(_));
+        inner.state = State::Closed;
+        if was_writing && matches!(Journal::is_needed(&self.journals, self.identity, self.file_id), Ok(false))
+        {
+            Journal::remove(&self.journals, self.identity, self.file_id);
+        }
+    }
+
+    fn read_lock(&self) -> RwLockReadGuard<'_, Inner> {
+        self.inner.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write_lock(&self) -> RwLockWriteGuard<'_, Inner> {
+        self.inner.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn commit(&mut self) -> Answer<()> {
+        let State::Writing(writing) = &mut self.state else { return Ok(()) };
+        writing.writer.sync().map_err(trouble)?;
+        if let Some(modified) = self.modified.take() {
+            // When it was sealed says nothing; when it was written does.
+            let omitted = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT };
+            let times = Timestamps { last_access: omitted, last_modification: modified };
+            if let Err(error) = futimens(&writing.backing.file, &times) {
+                tracing::debug!(%error, "the modification time of a file cannot be set");
+            }
+        }
+        Ok(())
+    }
+}
+
+fn errno(error: &io::Error) -> Errno {
+    Errno::from_io_error(error).unwrap_or(Errno::IO)
+}
+
+/// The time that the file system itself would take.
+fn now() -> Timespec {
+    rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse)
+}

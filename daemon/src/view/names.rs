@@ -1,0 +1,258 @@
+//! Names: finding, making, moving and removing them. The names of the view are those of the folder; only its control
+//! directory is not shown, at any depth, and cannot be made.
+
+use super::Answer;
+use super::nodes::{Node, ROOT, through};
+use super::state::{Caller, View};
+use fuser::FileAttr;
+use rustix::fs::{
+    AtFlags, CWD, FileType, Gid, Mode, OFlags, RenameFlags, Statx, Uid, chmodat, chownat, linkat, mkdirat,
+    mknodat, openat, readlinkat, renameat_with, symlinkat, unlinkat,
+};
+use rustix::io::Errno;
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::sync::Arc;
+
+/// What is to be made, and with which permissions.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Making {
+    /// Permissions and kind, as asked for.
+    pub(super) mode: u32,
+    pub(super) umask: u32,
+    /// Of a device.
+    pub(super) device: u32,
+}
+
+impl View {
+    /// Finds a name.
+    pub(super) fn lookup(&self, caller: Caller, parent: u64, name: &OsStr) -> Answer<FileAttr> {
+        self.admit(caller)?;
+        Self::usable(name).map_err(|_| Errno::NOENT)?;
+        let directory = self.nodes.node(parent)?;
+        Ok(self.find(&directory, name)?.1)
+    }
+
+    /// Finds a name; the kernel is told of it.
+    pub(super) fn find(&self, directory: &Node, name: &OsStr) -> Answer<(Arc<Node>, FileAttr)> {
+        let descriptor = Self::entry(directory, name)?;
+        let stat = super::nodes::stat(&descriptor)?;
+        let node = self.nodes.tell(directory.number, name, descriptor, &stat);
+        match self.attributes_from(&node, &stat) {
+            Ok(attributes) => Ok((node, attributes)),
+            Err(errno) => {
+                self.nodes.forget(node.number, 1);
+                Err(errno)
+            }
+        }
+    }
+
+    /// Makes a directory.
+    pub(super) fn make_directory(
+        &self,
+        caller: Caller,
+        parent: u64,
+        name: &OsStr,
+        making: Making,
+    ) -> Answer<FileAttr> {
+        self.admit(caller)?;
+        Self::usable(name)?;
+        let directory = self.nodes.node(parent)?;
+        let birth = Birth::of(self, &directory, caller, making)?;
+        mkdirat(&directory, name, birth.mode)?;
+        let made = Self::entry(&directory, name)?;
+        let finished = birth.finish(&made, FileType::Directory);
+        if let Err(errno) = finished {
+            let _ = unlinkat(&directory, name, AtFlags::REMOVEDIR);
+            return Err(errno);
+        }
+        Ok(self.find(&directory, name)?.1)
+    }
+
+    /// Makes what is neither a regular file nor a directory nor a link.
+    pub(super) fn make_special(
+        &self,
+        caller: Caller,
+        parent: u64,
+        name: &OsStr,
+        making: Making,
+    ) -> Answer<FileAttr> {
+        self.admit(caller)?;
+        Self::usable(name)?;
+        let directory = self.nodes.node(parent)?;
+        let kind = FileType::from_raw_mode(making.mode);
+        if matches!(kind, FileType::CharacterDevice | FileType::BlockDevice) && self.ids != super::Ids::Same {
+            return Err(Errno::PERM);
+        }
+        let birth = Birth::of(self, &directory, caller, making)?;
+        let device = rustix::fs::makedev(
+            (making.device >> 8) & 0xfff,
+            (making.device & 0xff) | ((making.device >> 12) & 0xfff00),
+        );
+        mknodat(&directory, name, kind, birth.mode, device)?;
+        let made = Self::entry(&directory, name)?;
+        if let Err(errno) = birth.finish(&made, kind) {
+            let _ = unlinkat(&directory, name, AtFlags::empty());
+            return Err(errno);
+        }
+        Ok(self.find(&directory, name)?.1)
+    }
+
+    /// Makes a symbolic link.
+    pub(super) fn make_link(
+        &self,
+        caller: Caller,
+        parent: u64,
+        name: &OsStr,
+        target: &Path,
+    ) -> Answer<FileAttr> {
+        self.admit(caller)?;
+        Self::usable(name)?;
+        let directory = self.nodes.node(parent)?;
+        let making = Making { mode: 0o777, umask: 0, device: 0 };
+        let birth = Birth::of(self, &directory, caller, making)?;
+        symlinkat(target, &directory, name)?;
+        let made = Self::entry(&directory, name)?;
+        if let Err(errno) = birth.finish(&made, FileType::Symlink) {
+            let _ = unlinkat(&directory, name, AtFlags::empty());
+            return Err(errno);
+        }
+        Ok(self.find(&directory, name)?.1)
+    }
+
+    /// Reads a symbolic link.
+    pub(super) fn read_link(&self, caller: Caller, number: u64) -> Answer<Vec<u8>> {
+        self.admit(caller)?;
+        let node = self.nodes.node(number)?;
+        Ok(readlinkat(&node, c"", Vec::new())?.into_bytes())
+    }
+
+    /// Removes a file's name.
+    pub(super) fn remove_file(&self, caller: Caller, parent: u64, name: &OsStr) -> Answer<()> {
+        self.admit(caller)?;
+        Self::usable(name)?;
+        let directory = self.nodes.node(parent)?;
+        unlinkat(&directory, name, AtFlags::empty())
+    }
+
+    /// Removes a directory.
+    pub(super) fn remove_directory(&self, caller: Caller, parent: u64, name: &OsStr) -> Answer<()> {
+        self.admit(caller)?;
+        Self::usable(name)?;
+        let directory = self.nodes.node(parent)?;
+        unlinkat(&directory, name, AtFlags::REMOVEDIR)
+    }
+
+    /// Renames.
+    pub(super) fn rename(
+        &self,
+        caller: Caller,
+        from: (u64, &OsStr),
+        to: (u64, &OsStr),
+        flags: u32,
+    ) -> Answer<()> {
+        self.admit(caller)?;
+        Self::usable(from.1)?;
+        Self::usable(to.1)?;
+        let (source, target) = (self.nodes.node(from.0)?, self.nodes.node(to.0)?);
+        let flags = RenameFlags::from_bits_retain(flags);
+        renameat_with(&source, from.1, &target, to.1, flags)?;
+        self.seen_at(&target, to.1);
+        if flags.contains(RenameFlags::EXCHANGE) {
+            self.seen_at(&source, from.1);
+        }
+        Ok(())
+    }
+
+    /// Makes another name for a file.
+    pub(super) fn link(&self, caller: Caller, number: u64, parent: u64, name: &OsStr) -> Answer<FileAttr> {
+        self.admit(caller)?;
+        Self::usable(name)?;
+        let (node, directory) = (self.nodes.node(number)?, self.nodes.node(parent)?);
+        linkat(CWD, node.through(), &directory, name, AtFlags::SYMLINK_FOLLOW)?;
+        Ok(self.find(&directory, name)?.1)
+    }
+
+    /// Makes a directory's entries durable.
+    pub(super) fn sync_directory(&self, number: u64) -> Answer<()> {
+        let node = self.nodes.node(number)?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        rustix::fs::fsync(openat(&node, c".", flags, Mode::empty())?)
+    }
+
+    /// Notes where a node is now, if the kernel knows it.
+    fn seen_at(&self, directory: &Node, name: &OsStr) {
+        if let Ok(entry) = Self::entry(directory, name)
+            && let Ok(stat) = super::nodes::stat(&entry)
+            && let Ok(node) = self.nodes.node(stat.stx_ino)
+            && node.number != ROOT
+        {
+            self.nodes.moved(&node, directory.number, name);
+        }
+    }
+}
+
+/// Owner and permissions of something new.
+pub(super) struct Birth {
+    user: Uid,
+    group: Gid,
+    /// For the call that makes it. Nobody else can reach it before it has its owner, unless an ACL of the directory lets them.
+    pub(super) mode: Mode,
+    /// To be set afterwards, unless an ACL of the directory decided.
+    finally: Option<Mode>,
+    /// A directory in one that gives its group on does so too.
+    gives_group: bool,
+}
+
+impl Birth {
+    /// What the directory and who asks make of it.
+    pub(super) fn of(view: &View, directory: &Node, caller: Caller, making: Making) -> Answer<Self> {
+        const GIVES_GROUP: u16 = 0o2000;
+        let parent: Statx = directory.stat()?;
+        let gives_group = parent.stx_mode & GIVES_GROUP != 0;
+        let group = if gives_group { parent.stx_gid } else { view.ids.real_group(caller.gid) };
+        let wanted = making.mode & 0o7777;
+        let (mode, finally) = if has_default_acl(directory)? {
+            (wanted, None)
+        } else {
+            (wanted & 0o700, Some(Mode::from_raw_mode(wanted & !making.umask)))
+        };
+        Ok(Self {
+            user: Uid::from_raw(view.ids.real_user(caller.uid)),
+            group: Gid::from_raw(group),
+            mode: Mode::from_raw_mode(mode),
+            finally,
+            gives_group,
+        })
+    }
+
+    /// Gives it owner and permissions.
+    pub(super) fn finish(&self, made: &OwnedFd, kind: FileType) -> Answer<()> {
+        chownat(made, c"", Some(self.user), Some(self.group), AtFlags::EMPTY_PATH)?;
+        if kind == FileType::Symlink {
+            return Ok(());
+        }
+        let path = through(made);
+        let mode = match self.finally {
+            Some(mode) => mode,
+            // Changing the owner takes the set-id bits away.
+            None if kind == FileType::Directory && self.gives_group => {
+                Mode::from_raw_mode((super::nodes::stat(made.as_fd())?.stx_mode & 0o7777).into())
+            }
+            None => return Ok(()),
+        };
+        let inherited =
+            if kind == FileType::Directory && self.gives_group { Mode::SGID } else { Mode::empty() };
+        chmodat(CWD, path, mode | inherited, AtFlags::empty())
+    }
+}
+
+fn has_default_acl(directory: &Node) -> Answer<bool> {
+    match rustix::fs::getxattr(directory.through(), c"system.posix_acl_default", &mut [0_u8; 0]) {
+        Ok(size) => Ok(size > 0),
+        Err(Errno::RANGE) => Ok(true),
+        Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(false),
+        Err(errno) => Err(errno),
+    }
+}

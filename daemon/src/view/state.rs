@@ -1,0 +1,166 @@
+//! What one view consists of, and small questions that all parts of it ask.
+
+use super::ahead::Ahead;
+use super::handle::{Handle, Handles};
+use super::nodes::{Node, Nodes};
+use super::registry::Registry;
+use super::{Access, Answer, Folder, Ids, Options};
+use crate::failure::Failure;
+use crate::seal::{CONTROL, FolderRule, LabelRecipients};
+use crate::service::Service;
+use rustix::fs::{Mode, OFlags, ResolveFlags, mkdirat, openat2};
+use rustix::io::Errno;
+use std::ffi::OsStr;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use tobari_core::ids::LabelId;
+use tobari_core::proto::problem::ProblemCode;
+
+/// Where the journals of the folder's files lie, in its control directory.
+const JOURNALS: &str = "view";
+
+/// Who asks.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Caller {
+    pub(super) uid: u32,
+    pub(super) gid: u32,
+    pub(super) pid: u32,
+}
+
+/// One view.
+pub(super) struct View {
+    pub(super) service: Arc<Service>,
+    pub(super) registry: Arc<Registry>,
+    pub(super) access: Arc<dyn Access>,
+    pub(super) ids: Ids,
+    pub(super) folder: Folder,
+    pub(super) options: Options,
+    pub(super) journals: Arc<OwnedFd>,
+    pub(super) nodes: Nodes,
+    pub(super) handles: Handles,
+    pub(super) ahead: Ahead,
+    pub(super) notifier: OnceLock<fuser::Notifier>,
+    /// Nothing is served any more.
+    pub(super) ended: AtomicBool,
+    rules: Mutex<Rules>,
+}
+
+/// The rules of the bulletin with this number.
+struct Rules {
+    bulletin: u64,
+    all: Vec<FolderRule>,
+}
+
+impl View {
+    pub(super) fn new(
+        service: &Arc<Service>,
+        folder: Folder,
+        access: Arc<dyn Access>,
+        options: &Options,
+    ) -> std::io::Result<Self> {
+        let nodes = Nodes::new(&folder.top)?;
+        let journals = Arc::new(open_journals(&folder.control)?);
+        let bulletin = service.bulletin();
+        let rules =
+            Rules { bulletin: bulletin.number, all: FolderRule::of_terminal(&bulletin, service.terminal()) };
+        Ok(Self {
+            service: Arc::clone(service),
+            registry: Arc::clone(service.views()),
+            ids: access.ids(),
+            access,
+            folder,
+            options: options.clone(),
+            journals,
+            nodes,
+            handles: Handles::default(),
+            ahead: Ahead::default(),
+            notifier: OnceLock::new(),
+            ended: AtomicBool::new(false),
+            rules: Mutex::new(rules),
+        })
+    }
+
+    /// Fails for users whom this view does not serve.
+    pub(super) fn admit(&self, caller: Caller) -> Answer<()> {
+        if self.ended.load(Ordering::Relaxed) {
+            return Err(Errno::NOTCONN);
+        }
+        if self.ids.admits(caller.uid) { Ok(()) } else { Err(Errno::ACCESS) }
+    }
+
+    /// Fails for the name of the control directory, which nobody sees.
+    pub(super) fn usable(name: &OsStr) -> Answer<()> {
+        if name == CONTROL { Err(Errno::PERM) } else { Ok(()) }
+    }
+
+    /// Opens an entry of a directory without opening what it is (`O_PATH`).
+    pub(super) fn entry(directory: &Node, name: &OsStr) -> Answer<OwnedFd> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_MAGICLINKS;
+        openat2(directory, name, flags, Mode::empty(), resolve)
+    }
+
+    /// The rule for what lies at a path, relative to the folder: that of the innermost designated folder around it.
+    pub(super) fn rule(&self, path: &Path) -> FolderRule {
+        let bulletin = self.service.bulletin();
+        let mut rules = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
+        if rules.bulletin != bulletin.number {
+            let all = FolderRule::of_terminal(&bulletin, self.service.terminal());
+            *rules = Rules { bulletin: bulletin.number, all };
+        }
+        let path = self.folder.path.join(path);
+        let around = |rule: &&FolderRule| path.starts_with(&rule.folder.path);
+        let inner = rules.all.iter().filter(around).max_by_key(|rule| rule.folder.path.len());
+        inner.unwrap_or(&self.folder.rule).clone()
+    }
+
+    /// The keys of a label.
+    pub(super) fn keys(&self, label: LabelId) -> Result<Arc<LabelRecipients>, Failure> {
+        let bulletin = self.service.bulletin();
+        let keys = bulletin.labels.iter().find(|keys| keys.label.id == label).ok_or_else(|| {
+            Failure::new(ProblemCode::NotFound, format!("there is no label {label} in the bulletin"))
+        })?;
+        Ok(Arc::new(LabelRecipients {
+            label: keys.label.clone(),
+            generation: keys.generation,
+            recipients: vec![keys.key.clone(), bulletin.recovery.clone()],
+        }))
+    }
+
+    /// Notes that something was refused, and says what the program is told.
+    pub(super) fn refuse(&self, name: &Path, caller: Caller, failure: &Failure) -> Errno {
+        let (code, why) = (failure.problem.code, &failure.problem.detail);
+        tracing::info!(name = %name.display(), uid = caller.uid, pid = caller.pid, ?code, why, "not opened");
+        self.access.refused(name, failure);
+        match code {
+            ProblemCode::CorruptEnvelope | ProblemCode::LocalIo => Errno::IO,
+            ProblemCode::KeyServerUnreachable => Errno::HOSTUNREACH,
+            _ => Errno::ACCESS,
+        }
+    }
+
+    /// Tries the grants of what is open; what the kernel keeps of files that are closed to their readers now is dropped.
+    pub(super) fn drop_what_ended(&self) {
+        for (_, handle) in self.handles.all() {
+            if let Handle::Sealed(sealed) = handle.as_ref()
+                && self.recheck(sealed)
+                && let Some(notifier) = self.notifier.get()
+                && let Err(error) = notifier.inval_inode(fuser::INodeNo(sealed.node.number), 0, 0)
+            {
+                tracing::debug!(%error, "the kernel cannot be told to drop a file");
+            }
+        }
+    }
+}
+
+fn open_journals(control: &OwnedFd) -> Answer<OwnedFd> {
+    match mkdirat(control, JOURNALS, Mode::RWXU) {
+        Ok(()) => rustix::fs::fsync(control)?,
+        Err(Errno::EXIST) => {}
+        Err(errno) => return Err(errno),
+    }
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    openat2(control, JOURNALS, flags, Mode::empty(), ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS)
+}

@@ -1,0 +1,99 @@
+use super::*;
+use rustix::fs::{CWD, RenameFlags, XattrFlags, renameat_with};
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _, symlink};
+
+#[test]
+fn names_are_moved_and_removed_as_anywhere() {
+    let Some(shown) = Shown::start(Rights::ALL, &[("a", b"contents of a"), ("b", b"contents of b")]) else {
+        return;
+    };
+    let rename = |from: &str, to: &str, flags| renameat_with(CWD, shown.at(from), CWD, shown.at(to), flags);
+    assert_eq!(rename("a", "b", RenameFlags::NOREPLACE).unwrap_err(), rustix::io::Errno::EXIST);
+    rename("a", "b", RenameFlags::EXCHANGE).unwrap();
+    assert_eq!(std::fs::read(shown.at("a")).unwrap(), b"contents of b");
+    std::fs::create_dir(shown.at("d")).unwrap();
+    rename("a", "d/a", RenameFlags::empty()).unwrap();
+    assert_eq!(std::fs::read(shown.at("d/a")).unwrap(), b"contents of b");
+    assert_eq!(number(&std::fs::remove_dir(shown.at("d")).unwrap_err()), libc::ENOTEMPTY);
+    rename("d", "e", RenameFlags::empty()).unwrap();
+    // What is refused is named by where it is now.
+    *shown.site.source.changed.lock().unwrap() = Some(Rights::NONE);
+    shown.site.service.grants().clear();
+    assert!(File::open(shown.at("e/a")).is_err());
+    assert_eq!(shown.refused(), [(PathBuf::from("e/a"), ProblemCode::RightRefused)]);
+    std::fs::remove_file(shown.at("e/a")).unwrap();
+    std::fs::remove_dir(shown.at("e")).unwrap();
+    assert!(!shown.beneath("e").exists());
+}
+
+#[test]
+fn an_editor_replaces_a_file_while_another_reads_the_old_one() {
+    let Some(shown) = Shown::start(Rights::ALL, &[("file", b"old contents")]) else { return };
+    let reader = File::open(shown.at("file")).unwrap();
+    let mut new = File::create(shown.at("file.tmp")).unwrap();
+    new.write_all(b"new contents!").unwrap();
+    new.sync_all().unwrap();
+    drop(new);
+    std::fs::rename(shown.at("file.tmp"), shown.at("file")).unwrap();
+    let mut old = [0; 12];
+    reader.read_exact_at(&mut old, 0).unwrap();
+    assert_eq!(&old, b"old contents");
+    assert_eq!(std::fs::read(shown.at("file")).unwrap(), b"new contents!");
+    assert_eq!(shown.opened("file"), b"new contents!");
+}
+
+#[test]
+fn links_attributes_and_permissions_are_those_beneath() {
+    let Some(shown) = Shown::start(Rights::ALL, &[("file", b"contents")]) else { return };
+    std::fs::hard_link(shown.at("file"), shown.at("second")).unwrap();
+    let metadata = std::fs::metadata(shown.at("second")).unwrap();
+    assert_eq!((metadata.nlink(), metadata.ino()), (2, std::fs::metadata(shown.at("file")).unwrap().ino()));
+    OpenOptions::new().append(true).open(shown.at("second")).unwrap().write_all(b" and more").unwrap();
+    assert_eq!(std::fs::read(shown.at("file")).unwrap(), b"contents and more");
+    symlink("file", shown.at("link")).unwrap();
+    assert_eq!(std::fs::read_link(shown.at("link")).unwrap(), Path::new("file"));
+    assert_eq!(std::fs::read(shown.at("link")).unwrap(), b"contents and more");
+    std::fs::set_permissions(shown.at("file"), std::fs::Permissions::from_mode(0o640)).unwrap();
+    assert_eq!(std::fs::metadata(shown.beneath("file")).unwrap().mode() & 0o7777, 0o640);
+    match rustix::fs::setxattr(shown.at("file"), "user.note", b"value", XattrFlags::empty()) {
+        Err(rustix::io::Errno::OPNOTSUPP) => eprintln!("SKIPPED: no extended attributes here"),
+        other => {
+            other.unwrap();
+            let mut value = [0; 16];
+            let length = rustix::fs::getxattr(shown.at("file"), "user.note", &mut value[..]).unwrap();
+            assert_eq!(&value[..length], b"value");
+            let length = rustix::fs::getxattr(shown.beneath("file"), "user.note", &mut value[..]).unwrap();
+            assert_eq!(&value[..length], b"value");
+        }
+    }
+    rustix::fs::mknodat(
+        CWD,
+        shown.at("fifo"),
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::from_raw_mode(0o600),
+        0,
+    )
+    .unwrap();
+    assert!(std::fs::metadata(shown.at("fifo")).is_ok());
+    let disk = rustix::fs::statvfs(&shown.view).unwrap();
+    assert_eq!(disk.f_blocks, rustix::fs::statvfs(&shown.folder).unwrap().f_blocks);
+}
+
+#[test]
+fn a_large_directory_is_listed_whole() {
+    let Some(shown) = Shown::start(Rights::ALL, &[]) else { return };
+    for number in 0..1500 {
+        std::fs::write(shown.beneath(&format!("file number {number}")), b"x").unwrap();
+    }
+    let mut names: Vec<_> =
+        std::fs::read_dir(&shown.view).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
+    names.dedup();
+    assert_eq!(names.len(), 1500);
+    for entry in std::fs::read_dir(&shown.view).unwrap() {
+        std::fs::remove_file(entry.unwrap().path()).unwrap();
+    }
+    assert_eq!(std::fs::read_dir(&shown.view).unwrap().count(), 0);
+}

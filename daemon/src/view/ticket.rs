@@ -1,0 +1,142 @@
+//! What shows, at each read and each write, that an open file may still be read and written: a grant, which ends in time
+//! and may be forgotten earlier, or that the file was created here by who asks.
+
+use super::handle::Sealed;
+use super::state::{Caller, View};
+use crate::failure::Failure;
+use crate::grants::Granted;
+use crate::open::wanted;
+use crate::sessions::Login;
+use jiff::{SignedDuration, Timestamp};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use tobari_core::envelope::Header;
+use tobari_core::ids::{FileId, PersonId};
+use tobari_core::policy::Right;
+use tobari_core::proto::problem::ProblemCode;
+
+/// How long the login of who created a file is not looked at again while they have it open.
+const LOGIN: SignedDuration = SignedDuration::from_secs(60);
+
+/// See the module.
+pub(super) struct Ticket {
+    pub(super) caller: Caller,
+    pub(super) name: PathBuf,
+    /// What the file was opened for; with [`Right::Edit`] it may be readable too.
+    right: Right,
+    reads: bool,
+    proof: Mutex<Proof>,
+}
+
+struct Proof {
+    basis: Basis,
+    /// [`crate::grants::Grants::epoch`] from before it was looked at.
+    epoch: u64,
+    /// It was refused, and the kernel was told.
+    dropped: bool,
+}
+
+enum Basis {
+    Granted(Arc<Granted>),
+    /// Created here; good while the same person is logged in, and not looked at until then.
+    Born(PersonId, Timestamp),
+}
+
+impl Ticket {
+    /// For a file that was opened with a grant, which was asked for in the `epoch`.
+    pub(super) fn granted(
+        caller: Caller,
+        name: PathBuf,
+        right: Right,
+        reads: bool,
+        granted: Arc<Granted>,
+        epoch: u64,
+    ) -> Self {
+        let proof = Proof { basis: Basis::Granted(granted), epoch, dropped: false };
+        Self { caller, name, right, reads, proof: Mutex::new(proof) }
+    }
+
+    /// For a file that was just created.
+    pub(super) fn born(caller: Caller, name: PathBuf, login: &Login, now: Timestamp, epoch: u64) -> Self {
+        let basis = Basis::Born(login.session.person, until(now));
+        let proof = Proof { basis, epoch, dropped: false };
+        Self { caller, name, right: Right::Edit, reads: true, proof: Mutex::new(proof) }
+    }
+}
+
+fn until(now: Timestamp) -> Timestamp {
+    now.checked_add(LOGIN).unwrap_or(now)
+}
+
+impl View {
+    /// Fails unless the file may still be used for `right`.
+    pub(super) fn check(&self, sealed: &Sealed, right: Right) -> Result<(), Failure> {
+        let ticket = &sealed.ticket;
+        let file = sealed.contents.file_id;
+        if right == Right::Edit && ticket.right != Right::Edit {
+            return Err(Failure::new(ProblemCode::RightRefused, "the file was opened for reading"));
+        }
+        let now = self.service.now();
+        let epoch = self.service.grants().epoch();
+        let mut proof = ticket.proof.lock().unwrap_or_else(PoisonError::into_inner);
+        if proof.epoch == epoch {
+            match &proof.basis {
+                Basis::Granted(granted) if granted.is_current(now) => {
+                    return granted.key_for(file, right, now).map(drop);
+                }
+                Basis::Born(_, until) if now < *until => return Ok(()),
+                Basis::Granted(_) | Basis::Born(..) => {}
+            }
+        }
+        let login = self.access.person(ticket.caller.uid, ticket.caller.pid)?;
+        let basis = match &proof.basis {
+            Basis::Born(person, _) if login.session.person == *person => Basis::Born(*person, until(now)),
+            Basis::Born(..) => {
+                return Err(Failure::new(ProblemCode::NotLoggedIn, "who created the file is logged out"));
+            }
+            Basis::Granted(_) => Basis::Granted(self.ask_again(sealed, &login, right, now)?),
+        };
+        *proof = Proof { basis, epoch, dropped: false };
+        Ok(())
+    }
+
+    fn ask_again(
+        &self,
+        sealed: &Sealed,
+        login: &Login,
+        right: Right,
+        now: Timestamp,
+    ) -> Result<Arc<Granted>, Failure> {
+        let ticket = &sealed.ticket;
+        let header = read_header(sealed, sealed.contents.file_id)?;
+        let name = ticket.name.to_string_lossy();
+        let granted = self
+            .service
+            .grants()
+            .obtain_one(login, &wanted(&header, &name), ticket.right)
+            .map_err(|failure| self.service.heard_failure(login, failure))?;
+        granted.key_for(header.file_id(), right, now)?;
+        if ticket.reads {
+            granted.key_for(header.file_id(), Right::View, now)?;
+        }
+        self.access.may_open(header.policy(), granted.rights(), ticket.right)?;
+        Ok(granted)
+    }
+
+    /// Whether the file is closed to its readers since it was last looked at.
+    pub(super) fn recheck(&self, sealed: &Sealed) -> bool {
+        let ended = self.check(sealed, sealed.ticket.right).is_err();
+        let mut proof = sealed.ticket.proof.lock().unwrap_or_else(PoisonError::into_inner);
+        let news = ended && !proof.dropped;
+        proof.dropped = ended;
+        news
+    }
+}
+
+fn read_header(sealed: &Sealed, file: FileId) -> Result<Header, Failure> {
+    let header = Header::read(&sealed.file).map_err(|error| crate::open::failure(error, 0))?;
+    if header.file_id() == file {
+        return Ok(header);
+    }
+    Err(Failure::new(ProblemCode::CorruptEnvelope, "the file was replaced by another one"))
+}
