@@ -1,6 +1,6 @@
 //! Others at work on the same name at the worst moment.
 
-use super::fixture::{Place, open};
+use super::fixture::{PATIENCE, Place, open};
 use super::late::{AGAIN, Opener};
 use crate::seal::step::{Fault, Faults, Safeguard, Step};
 use crate::seal::{Gate, Outcome};
@@ -10,7 +10,8 @@ use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+use tobari_core::proto::control::UnsealedReason;
 
 type Act = Box<dyn FnOnce() + Send>;
 
@@ -86,26 +87,23 @@ fn late_writer(fd: OwnedFd, parts: &'static [&'static str]) -> JoinHandle<()> {
         }
     });
     let place = format!("/proc/self/task/{}/wchan", told.recv().unwrap().as_raw_nonzero());
-    for _ in 0..2000 {
-        if thread.is_finished() || fs::read_to_string(&place).is_ok_and(|place| place.contains("lease")) {
-            return thread;
-        }
+    wait_for_lease(&thread, &place);
+    thread
+}
+
+/// Until the thread is done, or waits in `open` for our lease.
+fn wait_for_lease<T>(thread: &JoinHandle<T>, wchan: &str) {
+    let begin = Instant::now();
+    while !thread.is_finished() && !fs::read_to_string(wchan).is_ok_and(|place| place.contains("lease")) {
+        assert!(begin.elapsed() < PATIENCE, "it does not wait for the lease");
         std::thread::sleep(Duration::from_millis(1));
     }
-    panic!("the late writer does not wait for the lease");
 }
 
 /// Seals until it works, as the engine does, and returns the plaintext of the result.
 fn seal_in_the_end(place: &Place, name: &str) -> Vec<u8> {
-    for _ in 0..500 {
-        place.sealer.settle_pending(place.root());
-        if place.seal(name).is_ok() && place.root().pending().is_empty() {
-            assert_eq!(place.journal(), [""; 0]);
-            return open(&place.path(name)).unwrap();
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    panic!("never sealed");
+    super::late::seal_in_the_end(place, &[name]);
+    open(&place.path(name)).unwrap()
 }
 
 /// A late opener resolved the name (`O_PATH`) before the exchange and writes to the displaced file after it, at each
@@ -152,7 +150,6 @@ fn what_a_fast_late_opener_writes_is_kept() {
     set(&place.write("a.txt", "text"));
     *resolved.lock().unwrap() = Some(o_path(&path.lock().unwrap()));
     let _ = place.seal("a.txt");
-    std::thread::sleep(Duration::from_millis(50));
     assert_eq!(seal_in_the_end(&place, "a.txt"), b"text + late");
 }
 
@@ -169,7 +166,6 @@ fn what_is_written_to_the_removed_plaintext_is_kept() {
     set(&place.write("a.txt", "text"));
     *resolved.lock().unwrap() = Some(o_path(&path.lock().unwrap()));
     assert!(place.seal("a.txt").is_err());
-    std::thread::sleep(Duration::from_millis(50));
     assert_eq!(seal_in_the_end(&place, "a.txt"), b"text + late");
     assert_eq!(place.names(), ["a.txt"]);
 }
@@ -251,23 +247,24 @@ fn a_changed_mode_is_not_lost() {
 fn an_opener_does_not_wait_for_the_sealing_of_a_large_file() {
     let (path, set) = shared();
     let at = Arc::clone(&path);
-    let opener: Arc<Mutex<Option<JoinHandle<Duration>>>> = Arc::default();
+    let opener: Arc<Mutex<Option<JoinHandle<()>>>> = Arc::default();
     let slot = Arc::clone(&opener);
     let faults = At::before(Step::WriteEnvelope, move || {
         let path = at.lock().unwrap().clone();
-        *slot.lock().unwrap() = Some(std::thread::spawn(move || {
-            let begin = std::time::Instant::now();
+        let (tell, told) = std::sync::mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            tell.send(rustix::thread::gettid()).unwrap();
             File::options().append(true).open(path).unwrap().write_all(b"+").unwrap();
-            begin.elapsed()
-        }));
-        std::thread::sleep(Duration::from_millis(20));
+        });
+        wait_for_lease(&thread, &format!("/proc/self/task/{}/wchan", told.recv().unwrap().as_raw_nonzero()));
+        *slot.lock().unwrap() = Some(thread);
     });
     let place = Place::with(faults);
     set(&place.write("a.bin", vec![1; 32 << 20]));
-    let result = place.seal("a.bin");
-    assert!(result.is_err());
-    let waited = opener.lock().unwrap().take().unwrap().join().unwrap();
-    assert!(waited < Duration::from_secs(2), "{waited:?}");
+    let (reason, detail) = place.seal("a.bin").unwrap_err().report().unwrap();
+    // While the plaintext was read, and not at the exchange.
+    assert_eq!((reason, detail.as_str()), (UnsealedReason::InUse, "another process came to open it"));
+    opener.lock().unwrap().take().unwrap().join().unwrap();
     assert_eq!(seal_in_the_end(&place, "a.bin").len(), (32 << 20) + 1);
 }
 

@@ -367,7 +367,7 @@ fn run(swaps: u64, by_path: bool) -> Option<(u64, Vec<String>)> {
     if !by_path {
         let peace = Instant::now();
         while let Some(plain) = first_plain(&top) {
-            if peace.elapsed() > Duration::from_secs(60) {
+            if peace.elapsed() > 3 * PATIENCE {
                 violations.push(format!("{plain:?} is not sealed: {:?}", engine.status()));
                 break;
             }
