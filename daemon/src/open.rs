@@ -92,6 +92,7 @@ impl Opening<'_> {
                 .obtain_one(&login, &wanted, right)
                 .map_err(|failure| service.heard_failure(&login, failure))?;
             let dek = granted.key_for(header.file_id(), right, service.now())?;
+            crate::view::settle(service, &self.source.file, &header, dek)?;
             let total = plaintext_size(&header, self.source.size);
             let mut report = |done| progress(done, Some(total));
             let result = open_stream(&self.source.file, &header, dek, &mut Through(sink), &mut report);
@@ -99,6 +100,10 @@ impl Opening<'_> {
                 // Relabelled since its header was read: the new label decides.
                 Err(OpenError::Refused(refused)) if refused.is_header_changed() && tries < RETRIES => {
                     tries += 1
+                }
+                Err(OpenError::Refused(_)) if crate::view::is_open(service, &self.source.file) => {
+                    let why = "the file is being changed in a view at this moment; try again";
+                    return Err(Failure::new(ProblemCode::Conflict, why).into());
                 }
                 result => return result.map_err(|error| broken(error, sink.count())),
             }

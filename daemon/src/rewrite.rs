@@ -298,6 +298,7 @@ pub fn reseal(
         .obtain_one(&login, &asked, Right::Relabel)
         .map_err(|failure| service.heard_failure(&login, failure))?;
     let dek = granted.key_for(header.file_id(), Right::Relabel, service.now())?;
+    crate::view::settle(service, &source.file, &header, dek)?;
     let keys = recipients(&bulletin, header.policy().label)?;
     let epoch = epoch(&Epochs::default(), &keys)?;
     let policy = FilePolicy {

@@ -22,12 +22,13 @@ mod step;
 mod stop;
 mod wipe;
 
+pub(crate) use durable::sync;
 pub(crate) use epochs::Epochs;
 pub(crate) use facts::{Facts, Stamp};
 pub(crate) use gate::Gate;
 pub(crate) use inspect::{Content, inspect};
 pub use root::{CONTROL, FolderError, FolderRoot};
-pub(crate) use root::{Parent, is_control, open_probed, open_shared, probe};
+pub(crate) use root::{JOURNALS, Parent, is_control, open_probed, open_shared, probe};
 pub(crate) use rule::compile as compile_patterns;
 pub use rule::{FolderRule, LabelRecipients, SealContext};
 pub use sealer::{Outcome, Sealer};

@@ -26,6 +26,9 @@ use tobari_core::proto::control::UnsealedReason;
 /// Name of the control directory at the top of each designated folder.
 pub const CONTROL: &str = ".tobari";
 
+/// Name of the directory in it where the journals of files that are open in views lie (docs/spec/envelope.md, "Journal").
+pub(crate) const JOURNALS: &str = "view";
+
 /// How former control directories are called while their content is taken in.
 const STRAY: &str = "stray-";
 
@@ -444,7 +447,8 @@ fn open_stray(top: &OwnedFd, name: &OsStr) -> Option<(OwnedFd, Facts)> {
     let stray = openat2(top, name, flags, Mode::empty(), BENEATH).ok()?;
     let facts = Facts::of(&stray).ok()?;
     let names = names(&stray).ok()?;
-    let is_journal = !names.is_empty() && names.iter().all(|(name, _)| journal::is_entry(name));
+    let is_ours = |name: &OsStr| journal::is_entry(name) || name == JOURNALS;
+    let is_journal = !names.is_empty() && names.iter().all(|(name, _)| is_ours(name));
     (facts.same_file(&found) && is_journal).then_some((stray, facts))
 }
 
@@ -452,7 +456,18 @@ fn empty_stray(control: &OwnedFd, name: &OsStr) -> Result<(), Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let stray = openat2(control, name, flags, Mode::empty(), BENEATH)?;
     for (entry, _) in names(&stray)? {
-        renameat_with(&stray, &entry, control, &entry, RenameFlags::NOREPLACE)?;
+        match renameat_with(&stray, &entry, control, &entry, RenameFlags::NOREPLACE) {
+            Err(Errno::EXIST) if entry == JOURNALS => {
+                let from = openat2(&stray, JOURNALS, flags, Mode::empty(), BENEATH)?;
+                let to = openat2(control, JOURNALS, flags, Mode::empty(), BENEATH)?;
+                for (journal, _) in names(&from)? {
+                    renameat_with(&from, &journal, &to, &journal, RenameFlags::NOREPLACE)?;
+                }
+                sync(&to)?;
+                unlinkat(&stray, JOURNALS, AtFlags::REMOVEDIR)?;
+            }
+            moved => moved?,
+        }
     }
     sync(&stray)?;
     unlinkat(control, name, AtFlags::REMOVEDIR)?;

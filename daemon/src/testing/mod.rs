@@ -6,4 +6,6 @@ mod site;
 
 pub(crate) use authority::Authority;
 pub(crate) use key_server::{Asked, FakeKeyServer, Said};
-pub(crate) use site::{Differs, LABEL, LOWER, Sample, Site, bulletin, key_of, sealed_file};
+pub(crate) use site::{
+    Differs, KEY_FILE, LABEL, LOWER, Sample, Site, bulletin, export_key, key_of, sealed_file,
+};

@@ -16,7 +16,7 @@ use tobari_core::envelope::{Epoch, FilePolicy, Header, SealOptions, seal};
 use tobari_core::ids::LabelId;
 use tobari_core::policy::{Label, Rights};
 use tobari_core::proto::api::LoginResponse;
-use tobari_core::proto::bulletin::{Bulletin, LabelKeys, PublicKey};
+use tobari_core::proto::bulletin::{Bulletin, Folder, LabelKeys, PublicKey};
 use tobari_core::proto::problem::{Problem, ProblemCode};
 
 pub(crate) const LABEL: LabelId = LabelId::from_bytes([5; 16]);
@@ -27,8 +27,18 @@ pub(crate) const LOWER: LabelId = LabelId::from_bytes([6; 16]);
 static RECOVERY: LazyLock<RecipientPrivateKey> =
     LazyLock::new(|| RecipientPrivateKey::generate(RecipientKind::RsaOaep).unwrap());
 
-static KEY: LazyLock<RecipientPrivateKey> =
-    LazyLock::new(|| RecipientPrivateKey::generate(RecipientKind::RsaOaep).unwrap());
+static KEY: LazyLock<RecipientPrivateKey> = LazyLock::new(|| match std::env::var_os(KEY_FILE) {
+    Some(path) => RecipientPrivateKey::import(&std::fs::read(path).unwrap()).unwrap(),
+    None => RecipientPrivateKey::generate(RecipientKind::RsaOaep).unwrap(),
+});
+
+/// Where a process that a test starts finds the key of the labels.
+pub(crate) const KEY_FILE: &str = "TOBARI_TEST_KEY";
+
+/// Writes the key of the labels for another process.
+pub(crate) fn export_key(path: &Path) {
+    std::fs::write(path, KEY.export()).unwrap();
+}
 
 /// The key of a file that was sealed for the labels of [`bulletin`].
 pub(crate) fn key_of(header: &Header) -> Option<Dek> {
@@ -95,11 +105,21 @@ pub(crate) struct Differs {
     pub(crate) rights: Rights,
     pub(crate) roles: BTreeSet<Role>,
     pub(crate) allow_legacy_zip: bool,
+    /// The key server knows the key of every file that was sealed for its labels.
+    pub(crate) knows_all: bool,
+    /// Designated folders.
+    pub(crate) folders: Vec<Folder>,
 }
 
 impl Default for Differs {
     fn default() -> Self {
-        Self { rights: Rights::ALL, roles: BTreeSet::from([Role::View]), allow_legacy_zip: false }
+        Self {
+            rights: Rights::ALL,
+            roles: BTreeSet::from([Role::View]),
+            allow_legacy_zip: false,
+            knows_all: false,
+            folders: Vec::new(),
+        }
     }
 }
 
@@ -128,7 +148,8 @@ impl Site {
         );
 
         let signing = Arc::new(SigningKey::generate().unwrap());
-        let signed = bulletins::signed(&signing, &bulletin(1, differs.allow_legacy_zip));
+        let bulletin = Bulletin { folders: differs.folders, ..bulletin(1, differs.allow_legacy_zip) };
+        let signed = bulletins::signed(&signing, &bulletin);
         std::fs::write(directory.path().join("bulletin"), serde_json::to_vec(&signed).unwrap()).unwrap();
         let cache = (directory.path().to_owned(), "bulletin");
         let bulletins = Bulletins::load(signing.verifying_key(), ORGANISATION, cache).unwrap();
@@ -142,7 +163,9 @@ impl Site {
             })
             .collect();
         let new_labels = Arc::clone(&source.new_labels);
-        source.find = key_of;
+        if differs.knows_all {
+            source.find = key_of;
+        }
         let source = Arc::new(source);
         let asked: Arc<dyn GrantSource> = Arc::clone(&source) as _;
         let service = Service::new(Parts {

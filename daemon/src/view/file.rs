@@ -3,6 +3,7 @@
 use super::Answer;
 use super::handle::{Handle, Sealed};
 use super::state::View;
+use crate::seal::sync;
 use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::{Errno, pread, pwrite};
 use std::cell::RefCell;
@@ -114,7 +115,14 @@ impl View {
     /// A descriptor is closed: what was written is sealed, so that an error can be told.
     pub(super) fn flush(&self, handle: &Handle) -> Answer<()> {
         match handle {
-            Handle::Sealed(sealed) if sealed.writes => sealed.contents.commit(),
+            Handle::Sealed(sealed) if sealed.writes => {
+                if !sealed.contents.is_changed() {
+                    return Ok(());
+                }
+                let sealed_now = sealed.contents.commit();
+                self.registry.written(sealed.contents.identity, self);
+                sealed_now
+            }
             _ => Ok(()),
         }
     }
@@ -123,10 +131,15 @@ impl View {
     pub(super) fn sync(&self, handle: &Handle, data_only: bool) -> Answer<()> {
         match handle {
             Handle::Plain(file) if data_only => rustix::fs::fdatasync(file),
-            Handle::Plain(file) => rustix::fs::fsync(file),
+            Handle::Plain(file) => sync(file),
             Handle::Sealed(sealed) => {
-                sealed.contents.sync()?;
-                if data_only { Ok(()) } else { rustix::fs::fsync(&sealed.file) }
+                let changed = sealed.contents.is_changed();
+                let synced = sealed.contents.sync();
+                if changed {
+                    self.registry.written(sealed.contents.identity, self);
+                }
+                synced?;
+                if data_only { Ok(()) } else { sync(&sealed.file) }
             }
             Handle::Directory(_) => Err(Errno::ISDIR),
         }

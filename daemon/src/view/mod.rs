@@ -21,6 +21,7 @@ mod mount;
 mod names;
 mod nodes;
 mod opening;
+mod recovery;
 mod registry;
 mod state;
 mod storage;
@@ -32,6 +33,7 @@ mod xattr;
 pub use access::{Access, Ids};
 pub use folder::Folder;
 pub use mount::{Mount, Options};
+pub(crate) use recovery::{is_open, settle};
 pub use registry::Registry;
 
 use rustix::io::Errno;

@@ -86,13 +86,17 @@ impl Mount {
         let mut result = Ok(());
         // From now on nothing is read or written; what was written is sealed.
         self.view.ended.store(true, Ordering::Relaxed);
-        for (_, handle) in self.view.handles.all() {
+        for (number, handle) in self.view.handles.all() {
             if let Handle::Sealed(sealed) = handle.as_ref()
                 && sealed.writes
                 && let Err(errno) = sealed.contents.commit()
             {
                 tracing::error!(name = %sealed.ticket.name.display(), %errno, "what was written last could not be sealed");
                 result = Err(errno.into());
+            }
+            // The kernel does not always say that it is closed when nothing is mounted any more.
+            if self.view.handles.remove(number).is_some() {
+                self.view.close(&handle);
             }
         }
         let unmounted = crate::sys::detach(&self.mount_point);

@@ -178,7 +178,7 @@ impl View {
     pub(super) fn sync_directory(&self, number: u64) -> Answer<()> {
         let node = self.nodes.node(number)?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        rustix::fs::fsync(openat(&node, c".", flags, Mode::empty())?)
+        crate::seal::sync(openat(&node, c".", flags, Mode::empty())?)
     }
 
     /// Notes where a node is now, if the kernel knows it.

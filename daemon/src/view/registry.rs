@@ -5,7 +5,7 @@ use super::contents::Contents;
 use super::nodes::Identity;
 use super::state::View;
 use crate::seal::Epochs;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -33,6 +33,8 @@ struct Views {
     all: Vec<Weak<View>>,
     /// Something was forgotten since the keeper looked.
     forgotten: bool,
+    /// Files that were changed since then, and the view through which.
+    written: HashSet<(Identity, usize)>,
     has_keeper: bool,
 }
 
@@ -54,6 +56,16 @@ impl Registry {
     pub fn forgotten(&self) {
         self.views().forgotten = true;
         self.changed.notify_all();
+    }
+
+    /// A file was changed through `view`: the kernel must not answer from what it knows of it through others. Told to it by a thread
+    /// of its own, since the kernel may have to wait for reads that views serve.
+    pub(super) fn written(&self, identity: Identity, view: &View) {
+        let mut views = self.views();
+        if views.all.len() > 1 {
+            views.written.insert((identity, std::ptr::from_ref(view).addr()));
+            self.changed.notify_all();
+        }
     }
 
     /// The contents of the file `identity`; counts one more handle.
@@ -79,6 +91,12 @@ impl Registry {
     /// The contents of a file, if it is open.
     pub(super) fn find(&self, identity: Identity) -> Option<Arc<Contents>> {
         self.open().get(&identity).map(|open| Arc::clone(&open.contents))
+    }
+
+    /// Whether no file is open.
+    #[cfg(test)]
+    pub(super) fn is_idle(&self) -> bool {
+        self.open().is_empty()
     }
 
     /// One handle less.
@@ -109,20 +127,22 @@ impl Registry {
         Ok(())
     }
 
-    /// Waits until something was forgotten or it is time; the views to look at, or none when the last one is gone.
-    fn wait(&self) -> Option<Vec<Arc<View>>> {
+    /// Waits until there is something to do or it is time; what that is, or none when the last view is gone.
+    fn wait(&self) -> Option<Work> {
         let views = self.views();
         let (mut views, _) = self
             .changed
-            .wait_timeout_while(views, LOOK, |views| !views.forgotten)
+            .wait_timeout_while(views, LOOK, |views| !views.forgotten && views.written.is_empty())
             .unwrap_or_else(PoisonError::into_inner);
-        views.forgotten = false;
         views.all.retain(|view| view.strong_count() > 0);
         if views.all.is_empty() {
             views.has_keeper = false;
+            views.written.clear();
             return None;
         }
-        Some(views.all.iter().filter_map(Weak::upgrade).collect())
+        let written = std::mem::take(&mut views.written);
+        let only_written = !std::mem::take(&mut views.forgotten) && !written.is_empty();
+        Some(Work { views: views.all.iter().filter_map(Weak::upgrade).collect(), written, only_written })
     }
 
     fn open(&self) -> MutexGuard<'_, HashMap<Identity, Open>> {
@@ -134,13 +154,27 @@ impl Registry {
     }
 }
 
+/// What the keeper has to do.
+struct Work {
+    views: Vec<Arc<View>>,
+    written: HashSet<(Identity, usize)>,
+    /// It was woken for that alone.
+    only_written: bool,
+}
+
 /// The keeper's thread: until the last view is gone.
 fn keep(registry: &Weak<Registry>) {
     while let Some(registry) = registry.upgrade() {
-        let Some(views) = registry.wait() else { return };
+        let Some(work) = registry.wait() else { return };
         registry.epochs.expire();
-        for view in views {
-            view.drop_what_ended();
+        for view in &work.views {
+            let this = Arc::as_ptr(view).addr();
+            for (identity, _) in work.written.iter().filter(|(_, through)| *through != this) {
+                view.drop_changed(*identity);
+            }
+            if !work.only_written {
+                view.drop_what_ended();
+            }
         }
     }
 }

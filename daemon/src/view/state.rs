@@ -2,11 +2,11 @@
 
 use super::ahead::Ahead;
 use super::handle::{Handle, Handles};
-use super::nodes::{Node, Nodes};
+use super::nodes::{Identity, Node, Nodes};
 use super::registry::Registry;
 use super::{Access, Answer, Folder, Ids, Options};
 use crate::failure::Failure;
-use crate::seal::{CONTROL, FolderRule, LabelRecipients};
+use crate::seal::{CONTROL, FolderRule, JOURNALS, LabelRecipients, sync};
 use crate::service::Service;
 use rustix::fs::{Mode, OFlags, ResolveFlags, mkdirat, openat2};
 use rustix::io::Errno;
@@ -17,9 +17,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use tobari_core::ids::LabelId;
 use tobari_core::proto::problem::ProblemCode;
-
-/// Where the journals of the folder's files lie, in its control directory.
-const JOURNALS: &str = "view";
 
 /// Who asks.
 #[derive(Debug, Clone, Copy)]
@@ -141,6 +138,17 @@ impl View {
         }
     }
 
+    /// What a file has become through another view: the kernel asks again.
+    pub(super) fn drop_changed(&self, identity: Identity) {
+        if let Ok(node) = self.nodes.node(identity.2)
+            && node.identity == identity
+            && let Some(notifier) = self.notifier.get()
+            && let Err(error) = notifier.inval_inode(fuser::INodeNo(node.number), 0, 0)
+        {
+            tracing::debug!(%error, "the kernel cannot be told of a change");
+        }
+    }
+
     /// Tries the grants of what is open; what the kernel keeps of files that are closed to their readers now is dropped.
     pub(super) fn drop_what_ended(&self) {
         for (_, handle) in self.handles.all() {
@@ -157,10 +165,15 @@ impl View {
 
 fn open_journals(control: &OwnedFd) -> Answer<OwnedFd> {
     match mkdirat(control, JOURNALS, Mode::RWXU) {
-        Ok(()) => rustix::fs::fsync(control)?,
+        Ok(()) => sync(control)?,
         Err(Errno::EXIST) => {}
         Err(errno) => return Err(errno),
     }
+    find_journals(control)
+}
+
+/// Where the journals lie, if there ever were any.
+pub(super) fn find_journals(control: &OwnedFd) -> Answer<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     openat2(control, JOURNALS, flags, Mode::empty(), ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS)
 }

@@ -5,7 +5,8 @@
 //! leave it half.
 
 use super::nodes::Identity;
-use rustix::fs::{AtFlags, Mode, OFlags, fsync, openat, unlinkat};
+use crate::seal::sync;
+use rustix::fs::{AtFlags, Mode, OFlags, openat, unlinkat};
 use rustix::io::Errno;
 use std::fs::File;
 use std::io;
@@ -143,7 +144,7 @@ impl Storage for Journal {
                 let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                 let made = openat(&self.directory, self.name.as_str(), flags, Mode::RUSR | Mode::WUSR)?;
                 if self.promise.is_given() {
-                    fsync(&self.directory)?;
+                    sync(&self.directory)?;
                 }
                 none.insert(File::from(made))
             }

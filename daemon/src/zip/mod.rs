@@ -128,6 +128,7 @@ impl Archive {
         service.needs(Role::View)?;
         let login = service.login_of(caller)?;
         let context = Context {
+            service,
             grants: service.grants(),
             login: &login,
             bulletin: &service.bulletin(),
@@ -165,6 +166,7 @@ impl Archive {
 
 /// What the asking needs.
 struct Context<'a> {
+    service: &'a Service,
     grants: &'a Grants,
     login: &'a Login,
     bulletin: &'a Bulletin,

@@ -91,6 +91,7 @@ fn entry(
         granted = context.grants_to_send(&again)?.pop().unwrap_or(granted);
     }
     let key = granted.key_for(header.file_id(), Right::Send, context.clock.now())?;
+    crate::view::settle(context.service, &source.file, header, key)?;
     let before = out.meter.done;
     match open_stream(&source.file, header, key, &mut out, &mut |_| ()) {
         Ok(_opened) => Ok(()),

@@ -2,7 +2,9 @@
 
 mod access;
 mod contents;
+mod crash;
 mod names;
+mod shared;
 
 use super::{Access, Folder, Mount, Options};
 use crate::failure::Failure;
@@ -81,18 +83,26 @@ impl Shown {
         std::fs::create_dir(&view).unwrap();
         let samples: Vec<Sample> =
             files.iter().map(|(name, contents)| sealed_file(&folder.join(name), contents)).collect();
-        let differs = Differs { rights, ..Differs::default() };
+        let folders = vec![designated(&folder)];
+        let differs = Differs { rights, knows_all: true, folders, ..Differs::default() };
         let site = Site::start(directory, &samples.iter().collect::<Vec<_>>(), differs, |_| None);
+        let place = site.directory.path().to_owned();
+        let mut shown = Self::over(site, &place);
+        shown.login();
+        shown.mount();
+        Some(shown)
+    }
+
+    /// A view, not mounted yet, of the folder below `place`.
+    fn over(site: Site, place: &Path) -> Self {
+        let (folder, view) = (place.join("folder"), place.join("view"));
         let access = Arc::new(Tester {
             service: Arc::clone(&site.service),
             refused: Mutex::default(),
             may_write_plain: AtomicBool::new(true),
             label: Mutex::default(),
         });
-        let mut shown = Self { site, folder, view, access, mount: None };
-        shown.login();
-        shown.mount();
-        Some(shown)
+        Self { site, folder, view, access, mount: None }
     }
 
     fn login(&self) {
@@ -102,14 +112,7 @@ impl Shown {
     }
 
     fn mount(&mut self) {
-        let rule = bulletin::Folder {
-            id: FolderId::from_bytes([3; 16]),
-            terminal: TERMINAL,
-            path: self.folder.to_str().unwrap().to_owned(),
-            label: LABEL,
-            owner_group: None,
-            exclude: vec![String::from("*.left")],
-        };
+        let rule = designated(&self.folder);
         let folder = Folder::open(FolderRule::resolve(&rule, &bulletin(1, false))).unwrap();
         let access: Arc<dyn Access> = Arc::clone(&self.access) as _;
         let options = Options::default();
@@ -160,6 +163,18 @@ impl Shown {
     /// The journals in the control directory.
     fn journals(&self) -> usize {
         std::fs::read_dir(self.folder.join(".tobari/view")).unwrap().count()
+    }
+}
+
+/// The folder as the bulletin has it.
+fn designated(path: &Path) -> bulletin::Folder {
+    bulletin::Folder {
+        id: FolderId::from_bytes([3; 16]),
+        terminal: TERMINAL,
+        path: path.to_str().unwrap().to_owned(),
+        label: LABEL,
+        owner_group: None,
+        exclude: vec![String::from("*.left")],
     }
 }
 
