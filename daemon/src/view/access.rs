@@ -36,7 +36,8 @@ pub trait Access: Send + Sync + 'static {
         let _ = (policy, rights, right);
     }
 
-    /// Asked before a file that is not sealed is written to, or one is created that will not be sealed (`exclude` of the folder).
+    /// Asked before each write to a file that is not sealed, before one is created that will not be sealed (`exclude` of the folder),
+    /// and before a `user.` attribute is set, which is stored as it is.
     ///
     /// # Errors
     /// When nothing may be written that is not sealed.
@@ -53,8 +54,8 @@ pub trait Access: Send + Sync + 'static {
         Ok(rule.folder.label)
     }
 
-    /// The label that a sealed file has to have once it is written to. Another one than it has is given to it before it
-    /// is opened for writing.
+    /// The label that a sealed file has to have once it is written to. Asked when it is opened for writing and before each
+    /// write; another one than it has is given to it first.
     fn label_for_change(&self, policy: &FilePolicy) -> LabelId {
         policy.label
     }

@@ -107,7 +107,7 @@ impl View {
     /// Sets the length of an open file.
     pub(super) fn set_length(&self, handle: &Handle, size: u64) -> Answer<()> {
         match handle {
-            Handle::Plain(file) => rustix::fs::ftruncate(file, size),
+            Handle::Plain(plain) => rustix::fs::ftruncate(self.may_write_plain(plain)?, size),
             Handle::Sealed(sealed) => {
                 self.may_write(sealed)?;
                 sealed.contents.set_length(size)

@@ -2,7 +2,7 @@
 //! anybody is told of it, it is the envelope of an empty file.
 
 use super::Answer;
-use super::handle::{Handle, Sealed};
+use super::handle::{Handle, Plain, Sealed};
 use super::names::{Birth, Making};
 use super::nodes::{Node, identity, stat};
 use super::opening::Manner;
@@ -19,7 +19,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use tobari_core::envelope::{FilePolicy, SealError, SealOptions, Sealed as Envelope, seal};
 use tobari_core::proto::problem::ProblemCode;
 
@@ -28,7 +28,7 @@ enum Nature {
     /// Sealed, for this label, by this person.
     Sealed(Arc<LabelRecipients>, Arc<Login>, FolderRule),
     /// Left alone by the folder's own rule (`exclude`).
-    Plain,
+    Plain(FolderRule),
 }
 
 impl View {
@@ -112,10 +112,11 @@ impl View {
         nature: Nature,
     ) -> Answer<(Handle, FileAttr)> {
         let (keys, login, rule) = match nature {
-            Nature::Plain => {
+            Nature::Plain(rule) => {
                 birth.finish(&made, FileType::RegularFile)?;
                 let (_, attributes) = self.find(directory, name)?;
-                return Ok((Handle::Plain(made.into()), attributes));
+                let writes = Some((path.to_owned(), rule));
+                return Ok((Handle::Plain(Plain { file: made.into(), caller, writes }), attributes));
             }
             Nature::Sealed(keys, login, rule) => (keys, login, rule),
         };
@@ -141,8 +142,10 @@ impl View {
                 return Err(found.err().unwrap_or(Errno::STALE));
             }
         };
-        let ticket = Ticket::born(caller, path.to_owned(), &login, self.service.now(), grants);
-        Ok((Handle::Sealed(Sealed { node, contents, ticket, file, writes: true }), attributes))
+        let policy = Mutex::new(envelope.header.policy().clone());
+        let now = self.service.now();
+        let ticket = Ticket::born(caller, path.to_owned(), &login, envelope.dek, now, grants);
+        Ok((Handle::Sealed(Sealed { node, contents, ticket, file, writes: true, policy }), attributes))
     }
 
     fn nature(&self, caller: Caller, path: &Path) -> Result<Nature, Failure> {
@@ -151,7 +154,7 @@ impl View {
             path.ancestors().any(|part| !part.as_os_str().is_empty() && excluded.is_match(part))
         });
         if excluded && self.access.may_write_plain(&rule).is_ok() {
-            return Ok(Nature::Plain);
+            return Ok(Nature::Plain(rule));
         }
         let login = self.access.person(caller.uid, caller.pid)?;
         let label = self.access.label_for_new(&rule)?;

@@ -1,12 +1,14 @@
 //! Reading and writing what is open. Each time it is asked whether that is still allowed.
 
 use super::Answer;
-use super::handle::{Handle, Sealed};
+use super::handle::{Handle, Plain, Sealed};
+use super::opening::Unopened;
 use super::state::View;
 use crate::seal::sync;
 use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::{Errno, pread, pwrite};
 use std::cell::RefCell;
+use std::fs::File;
 use std::sync::atomic::Ordering;
 use tobari_core::policy::Right;
 use zeroize::Zeroizing;
@@ -38,7 +40,7 @@ impl View {
         self.still_served()?;
         let handle = self.handles.find(handle)?;
         match handle.as_ref() {
-            Handle::Plain(file) => {
+            Handle::Plain(Plain { file, .. }) => {
                 let mut filled = 0;
                 while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
                     match pread(file, rest, offset + filled as u64) {
@@ -63,7 +65,8 @@ impl View {
         self.still_served()?;
         let handle = self.handles.find(handle)?;
         match handle.as_ref() {
-            Handle::Plain(file) => {
+            Handle::Plain(plain) => {
+                let file = self.may_write_plain(plain)?;
                 let mut position = if appends { super::nodes::stat(file)?.stx_size } else { offset };
                 let mut rest = data;
                 while !rest.is_empty() {
@@ -92,7 +95,9 @@ impl View {
         let handle = self.handles.find(handle)?;
         let flags = FallocateFlags::from_bits_retain(mode.cast_unsigned());
         let sealed = match handle.as_ref() {
-            Handle::Plain(file) => return fallocate(file, flags, offset, length),
+            Handle::Plain(plain) => {
+                return fallocate(self.may_write_plain(plain)?, flags, offset, length);
+            }
             Handle::Sealed(sealed) => sealed,
             Handle::Directory(_) => return Err(Errno::ISDIR),
         };
@@ -130,8 +135,8 @@ impl View {
     /// Makes what was written durable.
     pub(super) fn sync(&self, handle: &Handle, data_only: bool) -> Answer<()> {
         match handle {
-            Handle::Plain(file) if data_only => rustix::fs::fdatasync(file),
-            Handle::Plain(file) => sync(file),
+            Handle::Plain(Plain { file, .. }) if data_only => rustix::fs::fdatasync(file),
+            Handle::Plain(Plain { file, .. }) => sync(file),
             Handle::Sealed(sealed) => {
                 let changed = sealed.contents.is_changed();
                 let synced = sealed.contents.sync();
@@ -168,10 +173,24 @@ impl View {
             .map_err(|failure| self.refuse(&sealed.ticket.name, sealed.ticket.caller, &failure))
     }
 
-    /// Fails unless the file may still be written to.
+    /// Fails unless the file may still be written to; it then has the label that it has to have.
     pub(super) fn may_write(&self, sealed: &Sealed) -> Answer<()> {
-        self.check(sealed, Right::Edit)
-            .map_err(|failure| self.refuse(&sealed.ticket.name, sealed.ticket.caller, &failure))
+        let (name, caller) = (&sealed.ticket.name, sealed.ticket.caller);
+        self.check(sealed, Right::Edit).map_err(|failure| self.refuse(name, caller, &failure))?;
+        self.keep_label(sealed).map_err(|unopened| match unopened {
+            Unopened::Changed => Errno::AGAIN,
+            Unopened::Failed(failure) => self.refuse(name, caller, &failure),
+            Unopened::Trouble(errno) => errno,
+        })
+    }
+
+    /// Fails unless a file that is not sealed may still be written to.
+    pub(super) fn may_write_plain<'a>(&self, plain: &'a Plain) -> Answer<&'a File> {
+        let (path, rule) = plain.writes.as_ref().ok_or(Errno::BADF)?;
+        match self.access.may_write_plain(rule) {
+            Ok(()) => Ok(&plain.file),
+            Err(failure) => Err(self.refuse(path, plain.caller, &failure)),
+        }
     }
 
     fn still_served(&self) -> Answer<()> {

@@ -4,19 +4,30 @@ use super::Answer;
 use super::contents::Contents;
 use super::directory::Listing;
 use super::nodes::Node;
+use super::state::Caller;
 use super::ticket::Ticket;
+use crate::seal::FolderRule;
 use rustix::io::Errno;
 use std::collections::HashMap;
 use std::fs::File;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use tobari_core::envelope::FilePolicy;
 
 /// Something that is open.
 pub(super) enum Handle {
-    /// A file that is not sealed.
-    Plain(File),
+    Plain(Plain),
     Sealed(Sealed),
     Directory(Mutex<Listing>),
+}
+
+/// A file that is not sealed.
+pub(super) struct Plain {
+    pub(super) file: File,
+    pub(super) caller: Caller,
+    /// Where it lies, and the rule there, if it may be written to.
+    pub(super) writes: Option<(PathBuf, FolderRule)>,
 }
 
 /// A sealed file.
@@ -28,6 +39,8 @@ pub(super) struct Sealed {
     /// The file beneath, to read its header again.
     pub(super) file: File,
     pub(super) writes: bool,
+    /// As last seen through this handle.
+    pub(super) policy: Mutex<FilePolicy>,
 }
 
 /// All that is open in a view.

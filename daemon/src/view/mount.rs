@@ -6,6 +6,7 @@ use super::state::View;
 use super::{Access, Folder};
 use crate::service::Service;
 use fuser::{BackgroundSession, Config, INodeNo, MountOption, Session, SessionACL};
+use rustix::fs::{IFlags, Mode, OFlags};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -71,6 +72,35 @@ impl Mount {
         view.registry.add(&view)?;
         read_ahead(mount_point);
         Ok(Self { view, mount_point: mount_point.to_owned(), session: Some(session) })
+    }
+
+    /// Makes the directory at which a long-lived view is to be mounted, such that nobody writes into it while no view is: with no
+    /// permissions, and immutable where the file system can do that, against root as well.
+    ///
+    /// # Errors
+    /// When it is not an empty directory, or cannot be made.
+    pub fn prepare(mount_point: &Path) -> io::Result<()> {
+        match std::fs::create_dir(mount_point) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            made => made?,
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let directory = rustix::fs::open(mount_point, flags, Mode::empty())?;
+        if std::fs::read_dir(mount_point)?.next().is_some() {
+            return Err(io::ErrorKind::DirectoryNotEmpty.into());
+        }
+        let immutable = rustix::fs::ioctl_getflags(&directory);
+        if immutable.is_ok_and(|flags| flags.contains(IFlags::IMMUTABLE)) {
+            return Ok(());
+        }
+        rustix::fs::fchmod(&directory, Mode::empty())?;
+        match immutable.and_then(|flags| rustix::fs::ioctl_setflags(&directory, flags | IFlags::IMMUTABLE)) {
+            Ok(()) => {}
+            Err(error) => {
+                tracing::warn!(%error, "root may write into the mount point while no view is mounted")
+            }
+        }
+        Ok(())
     }
 
     /// Seals what is not sealed yet and unmounts; what is still in use is detached and served no more.

@@ -192,6 +192,19 @@ impl Nodes {
         node.place.lock().unwrap_or_else(PoisonError::into_inner).0
     }
 
+    /// Names of files to be forgotten; none while there are fewer nodes than `limit`.
+    pub(super) fn surplus(&self, limit: usize) -> Vec<(u64, OsString)> {
+        let all = self.all.read().unwrap_or_else(PoisonError::into_inner);
+        if all.len() <= limit {
+            return Vec::new();
+        }
+        let files = all.values().filter(|known| known.node.kind != FileType::Directory);
+        files
+            .take(all.len() - limit / 2)
+            .map(|known| known.node.place.lock().unwrap_or_else(PoisonError::into_inner).clone())
+            .collect()
+    }
+
     /// All of them.
     pub(super) fn all(&self) -> Vec<Arc<Node>> {
         let all = self.all.read().unwrap_or_else(PoisonError::into_inner);

@@ -1,7 +1,7 @@
 //! Opening a file: what it is, who wants it, what they are granted, and from there to its contents.
 
 use super::contents::Contents;
-use super::handle::{Handle, Sealed};
+use super::handle::{Handle, Plain, Sealed};
 use super::nodes::{Node, Stamp, stat, through};
 use super::state::{Caller, View};
 use super::storage::Promise;
@@ -18,7 +18,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use tobari_core::crypto::Dek;
 use tobari_core::envelope::{
     FilePolicy, Header, MAGIC, OpenError, ReadAt as _, WriteError, looks_sealed, relabel,
@@ -40,8 +40,10 @@ pub(super) struct Manner {
 impl From<OpenFlags> for Manner {
     fn from(flags: OpenFlags) -> Self {
         let access = flags.0 & libc::O_ACCMODE;
-        let writes = access != libc::O_RDONLY;
-        Self { reads: access != libc::O_WRONLY, writes, truncates: flags.0 & libc::O_TRUNC != 0 }
+        let truncates = flags.0 & libc::O_TRUNC != 0;
+        // Who cuts a file changes it, however it is opened.
+        let writes = access != libc::O_RDONLY || truncates;
+        Self { reads: access != libc::O_WRONLY, writes, truncates }
     }
 }
 
@@ -79,7 +81,7 @@ impl View {
             return self.open_sealed(caller, node, file, mode);
         }
         if !mode.writes {
-            return Ok(Handle::Plain(file));
+            return Ok(Handle::Plain(Plain { file, caller, writes: None }));
         }
         drop(file);
         self.open_plain_to_write(caller, node, mode)
@@ -87,7 +89,8 @@ impl View {
 
     fn open_plain_to_write(&self, caller: Caller, node: &Node, mode: Manner) -> Answer<Handle> {
         let path = self.nodes.path_of(node);
-        if let Err(failure) = self.access.may_write_plain(&self.rule(&path)) {
+        let rule = self.rule(&path);
+        if let Err(failure) = self.access.may_write_plain(&rule) {
             return Err(self.refuse(&path, caller, &failure));
         }
         let access = if mode.reads { OFlags::RDWR } else { OFlags::WRONLY };
@@ -99,7 +102,7 @@ impl View {
         if mode.truncates {
             rustix::fs::ftruncate(&file, 0)?;
         }
-        Ok(Handle::Plain(file))
+        Ok(Handle::Plain(Plain { file, caller, writes: Some((path, rule)) }))
     }
 
     fn open_sealed(&self, caller: Caller, node: &Arc<Node>, file: File, mode: Manner) -> Answer<Handle> {
@@ -112,9 +115,9 @@ impl View {
                 Err(Unopened::Changed) => return Err(Errno::AGAIN),
                 Err(Unopened::Failed(failure)) => return Err(self.refuse(&path, caller, &failure)),
                 Err(Unopened::Trouble(errno)) => return Err(errno),
-                Ok((contents, ticket)) => {
-                    let node = Arc::clone(node);
-                    let sealed = Sealed { node, contents, ticket, file, writes: mode.writes };
+                Ok((contents, ticket, policy)) => {
+                    let (node, policy) = (Arc::clone(node), Mutex::new(policy));
+                    let sealed = Sealed { node, contents, ticket, file, writes: mode.writes, policy };
                     return Ok(Handle::Sealed(sealed));
                 }
             }
@@ -128,7 +131,7 @@ impl View {
         file: &File,
         mode: Manner,
         path: &Path,
-    ) -> Result<(Arc<Contents>, Ticket), Unopened> {
+    ) -> Result<(Arc<Contents>, Ticket, FilePolicy), Unopened> {
         let header = Header::read(file).map_err(|error| crate::open::failure(error, 0))?;
         check_organisation(&header, self.service.bulletin().organisation)?;
         let right = if mode.writes { Right::Edit } else { Right::View };
@@ -159,7 +162,7 @@ impl View {
         }
         self.access.opened(header.policy(), granted.rights(), right);
         let ticket = Ticket::granted(caller, path.to_owned(), right, mode.reads, granted, epoch);
-        Ok((contents, ticket))
+        Ok((contents, ticket, header.policy().clone()))
     }
 
     fn grant(
@@ -199,8 +202,9 @@ impl View {
         granted.map_err(|failure| self.service.heard_failure(&login, failure))
     }
 
-    /// Gives the file the label that it has to have before it is written to.
-    fn raise(&self, through: String, header: Header, dek: &Dek) -> Result<Header, Unopened> {
+    /// Gives the file the label that it has to have before it is written to. What its writer has in memory is of no concern
+    /// (docs/spec/envelope.md, "Relabel and rewrap").
+    pub(super) fn raise(&self, through: String, header: Header, dek: &Dek) -> Result<Header, Unopened> {
         let label = self.access.label_for_change(header.policy());
         if label == header.policy().label {
             return Ok(header);
@@ -238,7 +242,7 @@ impl View {
 }
 
 /// Why a file was not opened.
-enum Unopened {
+pub(super) enum Unopened {
     /// Its header changed meanwhile.
     Changed,
     Failed(Box<Failure>),

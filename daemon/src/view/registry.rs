@@ -141,8 +141,10 @@ impl Registry {
             return None;
         }
         let written = std::mem::take(&mut views.written);
-        let only_written = !std::mem::take(&mut views.forgotten) && !written.is_empty();
-        Some(Work { views: views.all.iter().filter_map(Weak::upgrade).collect(), written, only_written })
+        let forgotten = std::mem::take(&mut views.forgotten);
+        let only_written = !forgotten && !written.is_empty();
+        let views = views.all.iter().filter_map(Weak::upgrade).collect();
+        Some(Work { views, written, forgotten, only_written })
     }
 
     fn open(&self) -> MutexGuard<'_, HashMap<Identity, Open>> {
@@ -158,7 +160,9 @@ impl Registry {
 struct Work {
     views: Vec<Arc<View>>,
     written: HashSet<(Identity, usize)>,
-    /// It was woken for that alone.
+    /// Something was forgotten.
+    forgotten: bool,
+    /// It was woken for what was written alone.
     only_written: bool,
 }
 
@@ -172,8 +176,12 @@ fn keep(registry: &Weak<Registry>) {
             for (identity, _) in work.written.iter().filter(|(_, through)| *through != this) {
                 view.drop_changed(*identity);
             }
+            view.trim();
             if !work.only_written {
                 view.drop_what_ended();
+            }
+            if work.forgotten {
+                view.drop_unused();
             }
         }
     }

@@ -42,6 +42,7 @@ pub(super) struct View {
     /// Nothing is served any more.
     pub(super) ended: AtomicBool,
     rules: Mutex<Rules>,
+    most_nodes: usize,
 }
 
 /// The rules of the bulletin with this number.
@@ -76,6 +77,7 @@ impl View {
             notifier: OnceLock::new(),
             ended: AtomicBool::new(false),
             rules: Mutex::new(rules),
+            most_nodes: most_nodes(),
         })
     }
 
@@ -138,6 +140,24 @@ impl View {
         }
     }
 
+    /// Each node holds a descriptor: has the kernel forget names when there are too many of them.
+    pub(super) fn trim(&self) {
+        let Some(notifier) = self.notifier.get() else { return };
+        for (parent, name) in self.nodes.surplus(self.most_nodes) {
+            let _ = notifier.inval_entry(fuser::INodeNo(parent), &name);
+        }
+    }
+
+    /// Has the kernel drop the pages of files that are not open: whose they were may have logged out.
+    pub(super) fn drop_unused(&self) {
+        let Some(notifier) = self.notifier.get() else { return };
+        for node in self.nodes.all() {
+            if node.seen().cached.take().is_some() && self.registry.find(node.identity).is_none() {
+                let _ = notifier.inval_inode(fuser::INodeNo(node.number), 0, 0);
+            }
+        }
+    }
+
     /// What a file has become through another view: the kernel asks again.
     pub(super) fn drop_changed(&self, identity: Identity) {
         if let Ok(node) = self.nodes.node(identity.2)
@@ -161,6 +181,13 @@ impl View {
             }
         }
     }
+}
+
+/// How many nodes a view may have for more than a moment: views have half of the descriptors, and there may be a few views.
+fn most_nodes() -> usize {
+    const MOST: u64 = 200_000;
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
+    usize::try_from((limit / 8).clamp(64, MOST)).unwrap_or(64)
 }
 
 fn open_journals(control: &OwnedFd) -> Answer<OwnedFd> {

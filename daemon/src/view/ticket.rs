@@ -2,6 +2,7 @@
 //! and may be forgotten earlier, or that the file was created here by who asks.
 
 use super::handle::Sealed;
+use super::opening::Unopened;
 use super::state::{Caller, View};
 use crate::failure::Failure;
 use crate::grants::Granted;
@@ -10,6 +11,7 @@ use crate::sessions::Login;
 use jiff::{SignedDuration, Timestamp};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use tobari_core::crypto::Dek;
 use tobari_core::envelope::Header;
 use tobari_core::ids::{FileId, PersonId};
 use tobari_core::policy::Right;
@@ -38,8 +40,8 @@ struct Proof {
 
 enum Basis {
     Granted(Arc<Granted>),
-    /// Created here; good while the same person is logged in, and not looked at until then.
-    Born(PersonId, Timestamp),
+    /// Created here, with this key; good while the same person is logged in, and not looked at until then.
+    Born(PersonId, Timestamp, Arc<Dek>),
 }
 
 impl Ticket {
@@ -57,8 +59,15 @@ impl Ticket {
     }
 
     /// For a file that was just created.
-    pub(super) fn born(caller: Caller, name: PathBuf, login: &Login, now: Timestamp, epoch: u64) -> Self {
-        let basis = Basis::Born(login.session.person, until(now));
+    pub(super) fn born(
+        caller: Caller,
+        name: PathBuf,
+        login: &Login,
+        key: Dek,
+        now: Timestamp,
+        epoch: u64,
+    ) -> Self {
+        let basis = Basis::Born(login.session.person, until(now), Arc::new(key));
         let proof = Proof { basis, epoch, dropped: false };
         Self { caller, name, right: Right::Edit, reads: true, proof: Mutex::new(proof) }
     }
@@ -84,13 +93,15 @@ impl View {
                 Basis::Granted(granted) if granted.is_current(now) => {
                     return granted.key_for(file, right, now).map(drop);
                 }
-                Basis::Born(_, until) if now < *until => return Ok(()),
+                Basis::Born(_, until, _) if now < *until => return Ok(()),
                 Basis::Granted(_) | Basis::Born(..) => {}
             }
         }
         let login = self.access.person(ticket.caller.uid, ticket.caller.pid)?;
         let basis = match &proof.basis {
-            Basis::Born(person, _) if login.session.person == *person => Basis::Born(*person, until(now)),
+            Basis::Born(person, _, key) if login.session.person == *person => {
+                Basis::Born(*person, until(now), Arc::clone(key))
+            }
             Basis::Born(..) => {
                 return Err(Failure::new(ProblemCode::NotLoggedIn, "who created the file is logged out"));
             }
@@ -121,6 +132,27 @@ impl View {
         }
         self.access.may_open(header.policy(), granted.rights(), ticket.right)?;
         Ok(granted)
+    }
+
+    /// Gives the file the label that it has to have when it is written to now: since it was opened, the session may have read what
+    /// ranks higher.
+    pub(super) fn keep_label(&self, sealed: &Sealed) -> Result<(), Unopened> {
+        let mut policy = sealed.policy.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.access.label_for_change(&policy) == policy.label {
+            return Ok(());
+        }
+        let header = read_header(sealed, sealed.contents.file_id)?;
+        let proof = sealed.ticket.proof.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = self.service.now();
+        let header = match &proof.basis {
+            Basis::Granted(granted) => {
+                let key = granted.key_for(sealed.contents.file_id, Right::Edit, now)?;
+                self.raise(sealed.node.through(), header, key)?
+            }
+            Basis::Born(_, _, key) => self.raise(sealed.node.through(), header, key)?,
+        };
+        *policy = header.policy().clone();
+        Ok(())
     }
 
     /// Whether the file is closed to its readers since it was last looked at.

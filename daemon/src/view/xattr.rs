@@ -36,6 +36,12 @@ impl View {
     ) -> Answer<()> {
         self.admit(caller)?;
         let node = self.nodes.node(number)?;
+        if name.as_bytes().starts_with(b"user.") {
+            // A value is stored as it is.
+            let path = self.nodes.path_of(&node);
+            let may = self.access.may_write_plain(&self.rule(&path));
+            may.map_err(|failure| self.refuse(&path, caller, &failure))?;
+        }
         let mut value = value.to_vec();
         translate(
             name,

@@ -1,8 +1,10 @@
 use super::*;
 use crate::testing::LOWER;
+use crate::view::Ids;
 use std::fs::OpenOptions;
 use std::io::Write as _;
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::os::unix::process::CommandExt as _;
 
 #[test]
 fn view_reads_edit_writes_and_neither_is_refused_with_the_reason() {
@@ -88,4 +90,99 @@ fn what_is_written_gets_the_label_that_the_session_has_reached() {
     OpenOptions::new().append(true).open(shown.at("file")).unwrap().write_all(b"+").unwrap();
     assert_eq!(shown.header("file").policy().label, LOWER);
     assert_eq!(shown.opened("file"), b"contents+");
+}
+
+#[test]
+fn what_is_open_for_writing_follows_the_session_upwards() {
+    let Some(shown) = Shown::start(Rights::ALL, &[("file", b"contents")]) else { return };
+    std::fs::write(shown.beneath("plain.left"), b"plain").unwrap();
+    let file = OpenOptions::new().write(true).open(shown.at("file")).unwrap();
+    let new = File::create(shown.at("new")).unwrap();
+    let plain = OpenOptions::new().write(true).open(shown.at("plain.left")).unwrap();
+    file.write_all_at(b"C", 0).unwrap();
+    plain.write_all_at(b"P", 0).unwrap();
+    // The session reads something that ranks otherwise.
+    *shown.access.label.lock().unwrap() = Some(LOWER);
+    shown.access.may_write_plain.store(false, Ordering::Relaxed);
+    file.write_all_at(b"o", 1).unwrap();
+    assert_eq!(shown.header("file").policy().label, LOWER);
+    new.write_all_at(b"new", 0).unwrap();
+    assert_eq!(shown.header("new").policy().label, LOWER);
+    assert_eq!(number(&plain.write_all_at(b"secret", 0).unwrap_err()), libc::EACCES);
+    assert_eq!(number(&plain.set_len(2).unwrap_err()), libc::EACCES);
+    let set = rustix::fs::setxattr(shown.at("file"), "user.a", b"secret", rustix::fs::XattrFlags::empty());
+    assert_eq!(set.unwrap_err(), rustix::io::Errno::ACCESS);
+    drop((file, new, plain));
+    wait_until("all is closed", || shown.site.service.views().is_idle());
+    assert_eq!(shown.opened("file"), b"Contents");
+    assert_eq!(shown.opened("new"), b"new");
+    assert_eq!(std::fs::read(shown.beneath("plain.left")).unwrap(), b"Plain");
+}
+
+#[test]
+fn a_session_is_for_its_own_user_alone() {
+    const HOST: u32 = 41_001;
+    const SESSION: u32 = 41_002;
+    let Some(mut shown) = Shown::start(Rights::ALL, &[("file", b"contents")]) else { return };
+    shown.end();
+    for path in [shown.site.directory.path(), &shown.folder, &shown.view] {
+        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    }
+    std::os::unix::fs::chown(&shown.folder, Some(HOST), Some(HOST)).unwrap();
+    std::os::unix::fs::chown(shown.beneath("file"), Some(HOST), Some(HOST)).unwrap();
+    std::fs::set_permissions(shown.beneath("file"), std::os::unix::fs::PermissionsExt::from_mode(0o600))
+        .unwrap();
+    *shown.access.ids.lock().unwrap() =
+        Ids::Session { host_uid: HOST, host_gid: HOST, uid: SESSION, gid: SESSION };
+    shown.mount();
+    let run = |uid: u32, script: &str| {
+        let output = std::process::Command::new("sh")
+            .args(["-c", script])
+            .current_dir("/")
+            .env("VIEW", &shown.view)
+            .uid(uid)
+            .gid(uid)
+            .output()
+            .unwrap();
+        (output.status.success(), String::from_utf8(output.stdout).unwrap())
+    };
+    assert_eq!(
+        run(SESSION, "cat $VIEW/file; stat -c ' %u %g' $VIEW/file"),
+        (true, String::from("contents 41002 41002\n"))
+    );
+    assert!(run(SESSION, "umask 022; echo new >$VIEW/new && chmod 640 $VIEW/new && mkdir $VIEW/d").0);
+    let metadata = std::fs::metadata(shown.beneath("new")).unwrap();
+    assert_eq!((metadata.uid(), metadata.gid(), metadata.mode() & 0o7777), (HOST, HOST, 0o640));
+    assert!(shown.is_sealed("new"));
+    // Nobody else, root included, whatever the modes say.
+    std::fs::set_permissions(shown.beneath("file"), std::os::unix::fs::PermissionsExt::from_mode(0o666))
+        .unwrap();
+    for other in [0, HOST, 41_003] {
+        assert!(!run(other, "cat $VIEW/file").0, "{other}");
+        assert!(!run(other, "ls $VIEW/d").0, "{other}");
+        assert!(!run(other, "touch $VIEW/by-another").0, "{other}");
+    }
+}
+
+#[test]
+fn a_bare_mount_point_takes_nothing() {
+    let Some(shown) = Shown::start(Rights::ALL, &[]) else { return };
+    let place = shown.site.directory.path().join("bare");
+    Mount::prepare(&place).unwrap();
+    Mount::prepare(&place).unwrap();
+    let directory = File::open(&place).unwrap();
+    assert_eq!(directory.metadata().unwrap().mode() & 0o7777, 0);
+    let flags = rustix::fs::ioctl_getflags(&directory);
+    match flags
+        .and_then(|flags| rustix::fs::ioctl_setflags(&directory, flags - rustix::fs::IFlags::IMMUTABLE))
+    {
+        Ok(()) => {
+            // It was: root could not write there either.
+            rustix::fs::ioctl_setflags(&directory, rustix::fs::IFlags::IMMUTABLE).unwrap();
+            assert_eq!(number(&File::create(place.join("file")).unwrap_err()), libc::EPERM);
+            rustix::fs::ioctl_setflags(&directory, rustix::fs::IFlags::empty()).unwrap();
+        }
+        Err(_) => eprintln!("SKIPPED: no immutable directories here"),
+    }
+    assert!(Mount::prepare(&shown.folder).is_err(), "not empty");
 }

@@ -6,7 +6,7 @@ mod crash;
 mod names;
 mod shared;
 
-use super::{Access, Folder, Mount, Options};
+use super::{Access, Folder, Ids, Mount, Options};
 use crate::failure::Failure;
 use crate::grants::tests::TERMINAL;
 use crate::seal::FolderRule;
@@ -43,11 +43,16 @@ struct Tester {
     may_write_plain: AtomicBool,
     /// Of what is created and changed.
     label: Mutex<Option<LabelId>>,
+    ids: Mutex<Ids>,
 }
 
 impl Access for Tester {
     fn person(&self, _uid: u32, _pid: u32) -> Result<Arc<Login>, Failure> {
         self.service.login_of(CALLER)
+    }
+
+    fn ids(&self) -> Ids {
+        *self.ids.lock().unwrap()
     }
 
     fn may_write_plain(&self, _rule: &FolderRule) -> Result<(), Failure> {
@@ -101,6 +106,7 @@ impl Shown {
             refused: Mutex::default(),
             may_write_plain: AtomicBool::new(true),
             label: Mutex::default(),
+            ids: Mutex::default(),
         });
         Self { site, folder, view, access, mount: None }
     }
