@@ -26,6 +26,8 @@ fn settings() -> EngineSettings {
         sweep_interval: Duration::from_secs(3600),
         settle: Duration::from_millis(300),
         transient_age: Duration::from_millis(900),
+        // A reader's close is no event: what was in use is sealed by the next try.
+        retry_max: Duration::from_secs(1),
         // fanotify ignores what this process does itself; its tests have other processes write (`sources`).
         events: Events::Inotify,
         ..EngineSettings::default()
