@@ -216,7 +216,7 @@ impl Exchange {
             return self.rescue(root, steps);
         }
         self.restore_mode(root)?;
-        let slot = match Facts::at(root.control(), &self.id.data()) {
+        let slot = match Facts::in_control(root.control(), &self.id.data()) {
             Ok(facts) => facts,
             Err(Errno::NOENT) => {
                 // Removed, but perhaps not yet durably.
@@ -262,7 +262,7 @@ impl Exchange {
             // The opener gets its own file, and what it writes is written to the name.
             return if back { self.put_back(root) } else { Ok(Some(Settled::Pending)) };
         }
-        let now = steps.run(Step::CompareDisplaced, || Ok(Facts::at(root.control(), &data)?))?;
+        let now = steps.run(Step::CompareDisplaced, || Ok(Facts::in_control(root.control(), &data)?))?;
         // The plaintext's change time is known only while this process has seen every rename of it.
         let exact = side == Displaced::Plain && self.complete;
         let unchanged = if exact { now.untouched_since(before) } else { now.same_content(before) };
@@ -344,7 +344,7 @@ impl Exchange {
             return Ok(());
         }
         let data = self.id.data();
-        let now = match Facts::at(root.control(), &data) {
+        let now = match Facts::in_control(root.control(), &data) {
             Ok(now) => now,
             Err(Errno::NOENT) => return Ok(()),
             Err(errno) => return Err(errno.into()),
@@ -434,7 +434,7 @@ impl Exchange {
             return self.put_aside(root, parent.as_fd());
         }
         self.swap(root)?;
-        let displaced = Facts::at(root.control(), &self.id.data())?;
+        let displaced = Facts::in_control(root.control(), &self.id.data())?;
         if !displaced.same_file(&now) {
             // Replaced in that instant; what we displaced is somebody's newer file.
             self.swap(root)?;

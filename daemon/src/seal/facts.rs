@@ -85,6 +85,11 @@ impl Facts {
         Self::of(openat2(directory, name, flags, Mode::empty(), resolve)?)
     }
 
+    /// Of an entry of the control directory, where nobody else can mount anything: one call instead of three.
+    pub(crate) fn in_control(control: impl AsFd, name: &OsStr) -> rustix::io::Result<Self> {
+        Ok(Self::from(&rustix::fs::statx(control, name, AtFlags::SYMLINK_NOFOLLOW, WANTED)?))
+    }
+
     /// Of the directory at `path`, as far as the kernel knows it without asking a file system. `EAGAIN` where it does not.
     pub(crate) fn known(path: &Path) -> rustix::io::Result<Self> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;

@@ -347,7 +347,7 @@ impl Sealer {
         let steps = &self.steps;
         let (Some(file), Some(envelope)) = (&exchange.plain, &exchange.envelope) else { return Ok(()) };
         exchange.intent.plain = steps.run(Step::CheckExchange, || {
-            let displaced = Facts::at(root.control(), &exchange.id.data())?;
+            let displaced = Facts::in_control(root.control(), &exchange.id.data())?;
             if steps.without(Safeguard::Lease) {
                 return Ok(displaced);
             }
