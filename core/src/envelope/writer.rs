@@ -98,6 +98,12 @@ impl<S: Storage, J: Storage> Writer<S, J> {
         self.recovery
     }
 
+    /// Whether an error left it open what is on the disk: nothing can be written any more, and opening the file again
+    /// finds out.
+    pub fn is_failed(&self) -> bool {
+        self.failed
+    }
+
     /// Plaintext bytes.
     pub fn len(&self) -> u64 {
         self.length

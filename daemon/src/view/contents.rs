@@ -82,7 +82,8 @@ impl Contents {
         dek: &Dek,
     ) -> Result<(), WriteError> {
         let mut inner = self.write_lock();
-        if !matches!(inner.state, State::Writing(_)) {
+        let usable = matches!(&inner.state, State::Writing(writing) if !writing.writer.is_failed());
+        if !usable {
             let file = writable().map_err(|errno| WriteError::Storage(errno.into()))?;
             let backing = Arc::new(Backing { file, promise: promise.clone() });
             let writer = Writer::open(Arc::clone(&backing), self.journal(promise)?, header, dek)?;
@@ -162,14 +163,13 @@ impl Contents {
 
     /// Seals what is in memory. The file then says itself when it was changed.
     pub(super) fn commit(&self) -> Answer<()> {
-        let mut inner = self.write_lock();
-        inner.commit()
+        self.write_lock().commit(self.file_id)
     }
 
     /// The same, and it survives a power cut.
     pub(super) fn sync(&self) -> Answer<()> {
         let mut inner = self.write_lock();
-        inner.commit()?;
+        inner.commit(self.file_id)?;
         if let State::Writing(writing) = &inner.state
             && !writing.backing.promise.is_given()
         {
@@ -183,7 +183,7 @@ impl Contents {
     pub(super) fn writer_gone(&self) -> Answer<()> {
         let mut inner = self.write_lock();
         inner.writers = inner.writers.saturating_sub(1);
-        if inner.writers == 0 { inner.commit() } else { Ok(()) }
+        if inner.writers == 0 { inner.commit(self.file_id) } else { Ok(()) }
     }
 
     /// To be called when nobody has it open and nobody can open it: removes the journal if it is not needed.
@@ -207,8 +207,16 @@ impl Contents {
 }
 
 impl Inner {
-    fn commit(&mut self) -> Answer<()> {
+    fn commit(&mut self, file_id: FileId) -> Answer<()> {
         let State::Writing(writing) = &mut self.state else { return Ok(()) };
+        if self.modified.is_none() {
+            return Ok(());
+        }
+        // Somebody wrote another file over it beneath, a backup perhaps: what was written here does not belong to that one.
+        if !matches!(Header::read(&*writing.backing), Ok(header) if header.file_id() == file_id) {
+            tracing::error!(file = %file_id, "the file was replaced beneath a view; what was written to it is lost");
+            return Err(Errno::STALE);
+        }
         writing.writer.sync().map_err(trouble)?;
         if let Some(modified) = self.modified.take() {
             // When it was sealed says nothing; when it was written does.

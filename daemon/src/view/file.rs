@@ -169,14 +169,13 @@ impl View {
     /// Fails unless the file may still be read.
     fn may_read(&self, sealed: &Sealed) -> Answer<()> {
         // Who writes without reading is asked for what they have; the kernel reads no pages for them.
-        self.check(sealed, Right::View)
-            .map_err(|failure| self.refuse(&sealed.ticket.name, sealed.ticket.caller, &failure))
+        self.still_allowed(sealed, Right::View)
     }
 
     /// Fails unless the file may still be written to; it then has the label that it has to have.
     pub(super) fn may_write(&self, sealed: &Sealed) -> Answer<()> {
+        self.still_allowed(sealed, Right::Edit)?;
         let (name, caller) = (&sealed.ticket.name, sealed.ticket.caller);
-        self.check(sealed, Right::Edit).map_err(|failure| self.refuse(name, caller, &failure))?;
         self.keep_label(sealed).map_err(|unopened| match unopened {
             Unopened::Changed => Errno::AGAIN,
             Unopened::Failed(failure) => self.refuse(name, caller, &failure),

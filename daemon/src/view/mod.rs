@@ -36,11 +36,24 @@ pub use mount::{Mount, Options};
 pub(crate) use recovery::{is_open, settle};
 pub use registry::Registry;
 
+use crate::failure::Failure;
 use rustix::io::Errno;
 use tobari_core::envelope::WriteError;
+use tobari_core::proto::problem::ProblemCode;
 
 /// What the kernel is told: an error number is all that there is room for; why is in the log.
 type Answer<T> = Result<T, Errno>;
+
+/// What a refusal means to a program.
+fn code(failure: &Failure) -> Errno {
+    match failure.problem.code {
+        ProblemCode::CorruptEnvelope | ProblemCode::UnreadableEnvelope => Errno::IO,
+        ProblemCode::LocalIo if failure.problem.field.as_deref() == Some("no-space") => Errno::NOSPC,
+        ProblemCode::LocalIo => Errno::IO,
+        ProblemCode::KeyServerUnreachable => Errno::HOSTUNREACH,
+        _ => Errno::ACCESS,
+    }
+}
 
 /// What trouble with contents means to a program.
 fn trouble(error: WriteError) -> Errno {

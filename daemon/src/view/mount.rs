@@ -16,7 +16,7 @@ use std::time::Duration;
 /// How a view is mounted.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Threads that serve requests.
+    /// Threads that serve requests. One that asks the key server serves nothing else meanwhile.
     pub threads: usize,
     /// How long the kernel may answer from what it knows of names and attributes.
     pub remembered: Duration,
@@ -24,7 +24,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { threads: 4, remembered: Duration::from_secs(1) }
+        Self { threads: 8, remembered: Duration::from_secs(1) }
     }
 }
 

@@ -133,11 +133,7 @@ impl View {
         let (code, why) = (failure.problem.code, &failure.problem.detail);
         tracing::info!(name = %name.display(), uid = caller.uid, pid = caller.pid, ?code, why, "not opened");
         self.access.refused(name, failure);
-        match code {
-            ProblemCode::CorruptEnvelope | ProblemCode::LocalIo => Errno::IO,
-            ProblemCode::KeyServerUnreachable => Errno::HOSTUNREACH,
-            _ => Errno::ACCESS,
-        }
+        super::code(failure)
     }
 
     /// Each node holds a descriptor: has the kernel forget names when there are too many of them.

@@ -4,12 +4,14 @@
 use super::handle::Sealed;
 use super::opening::Unopened;
 use super::state::{Caller, View};
+use super::{Answer, code};
 use crate::failure::Failure;
 use crate::grants::Granted;
 use crate::open::wanted;
 use crate::sessions::Login;
 use jiff::{SignedDuration, Timestamp};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use tobari_core::crypto::Dek;
 use tobari_core::envelope::Header;
@@ -28,6 +30,8 @@ pub(super) struct Ticket {
     right: Right,
     reads: bool,
     proof: Mutex<Proof>,
+    /// A refusal was told; the next ones of the same kind are not.
+    told: AtomicBool,
 }
 
 struct Proof {
@@ -55,7 +59,7 @@ impl Ticket {
         epoch: u64,
     ) -> Self {
         let proof = Proof { basis: Basis::Granted(granted), epoch, dropped: false };
-        Self { caller, name, right, reads, proof: Mutex::new(proof) }
+        Self { caller, name, right, reads, proof: Mutex::new(proof), told: AtomicBool::new(false) }
     }
 
     /// For a file that was just created.
@@ -69,7 +73,8 @@ impl Ticket {
     ) -> Self {
         let basis = Basis::Born(login.session.person, until(now), Arc::new(key));
         let proof = Proof { basis, epoch, dropped: false };
-        Self { caller, name, right: Right::Edit, reads: true, proof: Mutex::new(proof) }
+        let (proof, told) = (Mutex::new(proof), AtomicBool::new(false));
+        Self { caller, name, right: Right::Edit, reads: true, proof, told }
     }
 }
 
@@ -78,6 +83,23 @@ fn until(now: Timestamp) -> Timestamp {
 }
 
 impl View {
+    /// As [`View::check`], for a program: what is refused is told once, until it is allowed again.
+    pub(super) fn still_allowed(&self, sealed: &Sealed, right: Right) -> Answer<()> {
+        let ticket = &sealed.ticket;
+        match self.check(sealed, right) {
+            Ok(()) => {
+                if ticket.told.load(Ordering::Relaxed) {
+                    ticket.told.store(false, Ordering::Relaxed);
+                }
+                Ok(())
+            }
+            Err(failure) if !ticket.told.swap(true, Ordering::Relaxed) => {
+                Err(self.refuse(&ticket.name, ticket.caller, &failure))
+            }
+            Err(failure) => Err(code(&failure)),
+        }
+    }
+
     /// Fails unless the file may still be used for `right`.
     pub(super) fn check(&self, sealed: &Sealed, right: Right) -> Result<(), Failure> {
         let ticket = &sealed.ticket;

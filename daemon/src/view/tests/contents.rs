@@ -169,6 +169,20 @@ fn a_file_that_is_removed_while_open_is_used_to_its_end() {
 }
 
 #[test]
+fn what_is_written_does_not_go_into_a_file_that_was_put_in_its_place() {
+    let files: [(&str, &[u8]); 2] = [("file", b"contents"), ("backup", b"of the backup")];
+    let Some(shown) = Shown::start(Rights::ALL, &files) else { return };
+    let file = OpenOptions::new().write(true).open(shown.at("file")).unwrap();
+    file.write_all_at(b"C", 0).unwrap();
+    std::fs::copy(shown.beneath("backup"), shown.beneath("file")).unwrap();
+    assert_eq!(number(&file.sync_all().unwrap_err()), libc::ESTALE);
+    drop(file);
+    wait_until("it is closed", || shown.site.service.views().is_idle());
+    assert_eq!(shown.opened("file"), b"of the backup");
+    wait_until("it is seen", || std::fs::read(shown.at("file")).is_ok_and(|read| read == b"of the backup"));
+}
+
+#[test]
 fn a_view_that_ends_leaves_nothing_unsealed() {
     let Some(mut shown) = Shown::start(Rights::ALL, &[("file", b"old")]) else { return };
     let old = OpenOptions::new().write(true).open(shown.at("file")).unwrap();

@@ -94,7 +94,13 @@ impl Shown {
         let place = site.directory.path().to_owned();
         let mut shown = Self::over(site, &place);
         shown.login();
-        shown.mount();
+        match shown.try_mount() {
+            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+                eprintln!("SKIPPED: mounting is not permitted here");
+                return None;
+            }
+            mounted => shown.mount = Some(mounted.unwrap()),
+        }
         Some(shown)
     }
 
@@ -118,11 +124,15 @@ impl Shown {
     }
 
     fn mount(&mut self) {
+        self.mount = Some(self.try_mount().unwrap());
+    }
+
+    fn try_mount(&self) -> std::io::Result<Mount> {
         let rule = designated(&self.folder);
         let folder = Folder::open(FolderRule::resolve(&rule, &bulletin(1, false))).unwrap();
         let access: Arc<dyn Access> = Arc::clone(&self.access) as _;
         let options = Options::default();
-        self.mount = Some(Mount::start(&self.site.service, folder, &self.view, access, &options).unwrap());
+        Mount::start(&self.site.service, folder, &self.view, access, &options)
     }
 
     fn end(&mut self) {
