@@ -299,6 +299,13 @@ pub fn reseal(
         .map_err(|failure| service.heard_failure(&login, failure))?;
     let dek = granted.key_for(header.file_id(), Right::Relabel, service.now())?;
     crate::view::settle(service, &source.file, &header, dek)?;
+    if crate::view::is_open(service, &source.file) {
+        // Its writer would go on writing into the file that is replaced.
+        return Err(Failure::new(
+            ProblemCode::Conflict,
+            "the file is open in a view; try again when it is closed",
+        ));
+    }
     let keys = recipients(&bulletin, header.policy().label)?;
     let epoch = epoch(&Epochs::default(), &keys)?;
     let policy = FilePolicy {

@@ -2,8 +2,9 @@
 //! directory is not shown, at any depth, and cannot be made.
 
 use super::Answer;
-use super::nodes::{Node, ROOT, through};
+use super::nodes::{Identity, Node, ROOT, through};
 use super::state::{Caller, View};
+use super::storage::Journal;
 use fuser::FileAttr;
 use rustix::fs::{
     AtFlags, CWD, FileType, Gid, Mode, OFlags, RenameFlags, Statx, Uid, chmodat, chownat, linkat, mkdirat,
@@ -14,6 +15,7 @@ use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
+use tobari_core::ids::FileId;
 
 /// What is to be made, and with which permissions.
 #[derive(Debug, Clone, Copy)]
@@ -133,7 +135,10 @@ impl View {
         self.admit(caller)?;
         Self::usable(name)?;
         let directory = self.nodes.node(parent)?;
-        unlinkat(&directory, name, AtFlags::empty())
+        let journal = self.doomed_journal(&directory, name);
+        unlinkat(&directory, name, AtFlags::empty())?;
+        self.remove_journal(journal);
+        Ok(())
     }
 
     /// Removes a directory.
@@ -157,7 +162,10 @@ impl View {
         Self::usable(to.1)?;
         let (source, target) = (self.nodes.node(from.0)?, self.nodes.node(to.0)?);
         let flags = RenameFlags::from_bits_retain(flags);
+        let replaces = !flags.intersects(RenameFlags::EXCHANGE | RenameFlags::NOREPLACE);
+        let journal = replaces.then(|| self.doomed_journal(&target, to.1)).flatten();
         renameat_with(&source, from.1, &target, to.1, flags)?;
+        self.remove_journal(journal);
         self.seen_at(&target, to.1);
         if flags.contains(RenameFlags::EXCHANGE) {
             self.seen_at(&source, from.1);
@@ -179,6 +187,12 @@ impl View {
         let node = self.nodes.node(number)?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         crate::seal::sync(openat(&node, c".", flags, Mode::empty())?)
+    }
+
+    fn remove_journal(&self, journal: Option<(Identity, FileId)>) {
+        if let Some((identity, file)) = journal {
+            Journal::remove(&self.journals, identity, file);
+        }
     }
 
     /// Notes where a node is now, if the kernel knows it.

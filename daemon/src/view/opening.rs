@@ -12,7 +12,7 @@ use crate::failure::Failure;
 use crate::grants::Granted;
 use crate::open::wanted;
 use fuser::{FopenFlags, OpenFlags};
-use rustix::fs::{CWD, FileType, Mode, OFlags, openat};
+use rustix::fs::{CWD, FileType, FlockOperation, Mode, OFlags, flock, openat};
 use rustix::io::Errno;
 use std::fs::File;
 use std::io;
@@ -229,6 +229,16 @@ impl View {
             .write(true)
             .open(through)
             .map_err(|error| Failure::io("failed to open the sealed file", &error))?;
+        // As `tobari admin relabel` does. Never waited for: anybody who may read the file can hold the lock.
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) => return Err(Unopened::Changed),
+            Err(errno) => return Err(Unopened::Trouble(errno)),
+        }
+        let header = Header::read(&file).map_err(|error| crate::open::failure(error, 0))?;
+        if header.policy().label == label {
+            return Ok(header);
+        }
         Ok(relabel(&file, &header, dek, policy, &epoch)?)
     }
 

@@ -93,6 +93,12 @@ impl Registry {
         self.open().get(&identity).map(|open| Arc::clone(&open.contents))
     }
 
+    /// Does something while no file is open, if none is.
+    pub(super) fn while_idle<T>(&self, work: impl FnOnce() -> T) -> Option<T> {
+        let open = self.open();
+        open.is_empty().then(work)
+    }
+
     /// Whether no file is open.
     #[cfg(test)]
     pub(super) fn is_idle(&self) -> bool {

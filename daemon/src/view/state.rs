@@ -4,18 +4,21 @@ use super::ahead::Ahead;
 use super::handle::{Handle, Handles};
 use super::nodes::{Identity, Node, Nodes};
 use super::registry::Registry;
+use super::storage::Journal;
 use super::{Access, Answer, Folder, Ids, Options};
 use crate::failure::Failure;
 use crate::seal::{CONTROL, FolderRule, JOURNALS, LabelRecipients, sync};
 use crate::service::Service;
 use rustix::fs::{Mode, OFlags, ResolveFlags, mkdirat, openat2};
 use rustix::io::Errno;
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use tobari_core::ids::LabelId;
+use tobari_core::envelope::Header;
+use tobari_core::ids::{FileId, LabelId};
 use tobari_core::proto::problem::ProblemCode;
 
 /// Who asks.
@@ -41,6 +44,8 @@ pub(super) struct View {
     pub(super) notifier: OnceLock<fuser::Notifier>,
     /// Nothing is served any more.
     pub(super) ended: AtomicBool,
+    /// Files of which a save was interrupted before this view began.
+    pending: HashSet<u64>,
     rules: Mutex<Rules>,
     most_nodes: usize,
 }
@@ -60,6 +65,13 @@ impl View {
     ) -> std::io::Result<Self> {
         let nodes = Nodes::new(&folder.top)?;
         let journals = Arc::new(open_journals(&folder.control)?);
+        // Another view's journals are not looked at.
+        let pending =
+            service.views().while_idle(|| Journal::pending(&journals)).unwrap_or(Ok(HashSet::new()))?;
+        if !pending.is_empty() {
+            let count = pending.len();
+            tracing::info!(folder = %folder.path.display(), count, "interrupted saves are completed when the files are opened");
+        }
         let bulletin = service.bulletin();
         let rules =
             Rules { bulletin: bulletin.number, all: FolderRule::of_terminal(&bulletin, service.terminal()) };
@@ -76,6 +88,7 @@ impl View {
             ahead: Ahead::default(),
             notifier: OnceLock::new(),
             ended: AtomicBool::new(false),
+            pending,
             rules: Mutex::new(rules),
             most_nodes: most_nodes(),
         })
@@ -99,6 +112,21 @@ impl View {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_MAGICLINKS;
         openat2(directory, name, flags, Mode::empty(), resolve)
+    }
+
+    /// To be called before a name is taken away: the file's journal, which goes with its last name.
+    pub(super) fn doomed_journal(&self, directory: &Node, name: &OsStr) -> Option<(Identity, FileId)> {
+        if self.pending.is_empty() {
+            return None;
+        }
+        let entry = Self::entry(directory, name).ok()?;
+        let stat = super::nodes::stat(&entry).ok()?;
+        if stat.stx_nlink > 1 || !self.pending.contains(&stat.stx_ino) {
+            return None;
+        }
+        let header = Header::read(&super::opening::reopen(&entry, OFlags::RDONLY).ok()?).ok()?;
+        let identity = super::nodes::identity(&stat);
+        self.registry.find(identity).is_none().then(|| (identity, header.file_id()))
     }
 
     /// The rule for what lies at a path, relative to the folder: that of the innermost designated folder around it.

@@ -4,10 +4,12 @@
 //! `fsync`, like any new file; until then nothing waits for the disk, and only a power cut, not the end of the daemon, can
 //! leave it half.
 
+use super::Answer;
 use super::nodes::Identity;
 use crate::seal::sync;
-use rustix::fs::{AtFlags, Mode, OFlags, openat, unlinkat};
+use rustix::fs::{AtFlags, Dir, Mode, OFlags, openat, unlinkat};
 use rustix::io::Errno;
+use std::collections::HashSet;
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -115,6 +117,26 @@ impl Journal {
             Ok(()) | Err(Errno::NOENT) => {}
             Err(error) => tracing::warn!(%error, "a journal that is not needed any more cannot be removed"),
         }
+    }
+
+    /// The inodes of files that have something in their journals: a save was interrupted. Journals with nothing in them are
+    /// removed, for which nobody may have one open.
+    pub(super) fn pending(directory: &OwnedFd) -> Answer<HashSet<u64>> {
+        let mut pending = HashSet::new();
+        let mut entries = Dir::read_from(directory)?;
+        while let Some(entry) = entries.read() {
+            let entry = entry?;
+            let Ok(name) = entry.file_name().to_str() else { continue };
+            let Some((inode, _)) = name.split_once('-') else { continue };
+            let Ok(inode) = u64::from_str_radix(inode, 16) else { continue };
+            match rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(stat) if stat.st_size == 0 => unlinkat(directory, name, AtFlags::empty())?,
+                Ok(_) => drop(pending.insert(inode)),
+                Err(Errno::NOENT) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+        Ok(pending)
     }
 
     fn file(&self) -> MutexGuard<'_, Option<File>> {

@@ -5,7 +5,7 @@ use crate::descriptors::{Sink, Source};
 use crate::open::Opening;
 use std::fs::OpenOptions;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::process::{Child, Command, Stdio};
 use tobari_core::proto::control::Purpose;
 
@@ -124,6 +124,33 @@ fn old_or_new(contents: &[u8]) {
         .collect();
     versions.dedup();
     assert!(versions.len() <= 2, "{versions:?}");
+}
+
+#[test]
+fn journals_go_with_their_files_and_empty_ones_with_time() {
+    let files: [(&str, &[u8]); 3] = [("removed", b"a"), ("replaced", b"b"), ("stays", b"c")];
+    let Some(mut shown) = Shown::start(Rights::ALL, &files) else { return };
+    shown.end();
+    let journal = |name: &str| {
+        let inode = std::fs::metadata(shown.beneath(name)).unwrap().ino();
+        shown.folder.join(".tobari/view").join(format!("{inode:x}-{}", shown.header(name).file_id()))
+    };
+    for (name, _) in files {
+        std::fs::write(journal(name), b"the rest of an interrupted write").unwrap();
+    }
+    std::fs::write(shown.folder.join(".tobari/view/ffffff-empty"), b"").unwrap();
+    shown.mount();
+    assert_eq!(shown.journals(), 3);
+    std::fs::remove_file(shown.at("removed")).unwrap();
+    assert_eq!(shown.journals(), 2);
+    std::fs::write(shown.at("new"), b"new").unwrap();
+    std::fs::rename(shown.at("new"), shown.at("replaced")).unwrap();
+    assert_eq!(shown.journals(), 1);
+    // What means nothing does no harm.
+    assert_eq!(std::fs::read(shown.at("stays")).unwrap(), b"c");
+    std::fs::write(shown.at("stays"), b"changed").unwrap();
+    assert_eq!(shown.opened("stays"), b"changed");
+    wait_until("it is closed", || shown.journals() == 0);
 }
 
 #[test]
