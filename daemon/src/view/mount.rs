@@ -20,12 +20,21 @@ pub struct Options {
     pub threads: usize,
     /// How long the kernel may answer from what it knows of names and attributes.
     pub remembered: Duration,
+    /// Files that the kernel may know for more than a moment; each costs a descriptor.
+    pub known_files: usize,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { threads: 8, remembered: Duration::from_secs(1) }
+        Self { threads: 8, remembered: Duration::from_secs(1), known_files: known_files() }
     }
+}
+
+/// All views together may have most of the descriptors, and there may be a few views.
+fn known_files() -> usize {
+    const MOST: u64 = 200_000;
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
+    usize::try_from((limit / 8).clamp(64, MOST)).unwrap_or(64)
 }
 
 /// A mounted view. Ends when dropped.
@@ -101,6 +110,12 @@ impl Mount {
             }
         }
         Ok(())
+    }
+
+    /// Inodes that the kernel knows.
+    #[cfg(test)]
+    pub(super) fn known(&self) -> usize {
+        self.view.nodes.all().len()
     }
 
     /// Seals what is not sealed yet and unmounts; what is still in use is detached and served no more.

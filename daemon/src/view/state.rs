@@ -47,7 +47,6 @@ pub(super) struct View {
     /// Files of which a save was interrupted before this view began.
     pending: HashSet<u64>,
     rules: Mutex<Rules>,
-    most_nodes: usize,
 }
 
 /// The rules of the bulletin with this number.
@@ -90,7 +89,6 @@ impl View {
             ended: AtomicBool::new(false),
             pending,
             rules: Mutex::new(rules),
-            most_nodes: most_nodes(),
         })
     }
 
@@ -167,7 +165,7 @@ impl View {
     /// Each node holds a descriptor: has the kernel forget names when there are too many of them.
     pub(super) fn trim(&self) {
         let Some(notifier) = self.notifier.get() else { return };
-        for (parent, name) in self.nodes.surplus(self.most_nodes) {
+        for (parent, name) in self.nodes.surplus(self.options.known_files) {
             let _ = notifier.inval_entry(fuser::INodeNo(parent), &name);
         }
     }
@@ -205,13 +203,6 @@ impl View {
             }
         }
     }
-}
-
-/// How many nodes a view may have for more than a moment: views have half of the descriptors, and there may be a few views.
-fn most_nodes() -> usize {
-    const MOST: u64 = 200_000;
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
-    usize::try_from((limit / 8).clamp(64, MOST)).unwrap_or(64)
 }
 
 fn open_journals(control: &OwnedFd) -> Answer<OwnedFd> {

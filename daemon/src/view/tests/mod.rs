@@ -34,6 +34,7 @@ struct Shown {
     view: PathBuf,
     access: Arc<Tester>,
     mount: Option<Mount>,
+    options: Options,
 }
 
 /// One person, whoever asks.
@@ -114,7 +115,7 @@ impl Shown {
             label: Mutex::default(),
             ids: Mutex::default(),
         });
-        Self { site, folder, view, access, mount: None }
+        Self { site, folder, view, access, mount: None, options: Options::default() }
     }
 
     fn login(&self) {
@@ -131,7 +132,7 @@ impl Shown {
         let rule = designated(&self.folder);
         let folder = Folder::open(FolderRule::resolve(&rule, &bulletin(1, false))).unwrap();
         let access: Arc<dyn Access> = Arc::clone(&self.access) as _;
-        let options = Options::default();
+        let options = self.options.clone();
         Mount::start(&self.site.service, folder, &self.view, access, &options)
     }
 

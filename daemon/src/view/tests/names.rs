@@ -97,3 +97,57 @@ fn a_large_directory_is_listed_whole() {
     }
     assert_eq!(std::fs::read_dir(&shown.view).unwrap().count(), 0);
 }
+
+#[test]
+fn the_kernel_forgets_files_before_descriptors_run_out() {
+    let Some(mut shown) = Shown::start(Rights::ALL, &[("file", b"contents")]) else { return };
+    shown.end();
+    shown.options.known_files = 200;
+    shown.mount();
+    for number in 0..1000 {
+        std::fs::write(shown.beneath(&format!("{number}")), b"x").unwrap();
+    }
+    let open = File::open(shown.at("file")).unwrap();
+    for number in 0..1000 {
+        std::fs::metadata(shown.at(&number.to_string())).unwrap();
+    }
+    wait_until("the kernel forgets", || shown.mount.as_ref().unwrap().known() <= 200);
+    // What is open and what is asked for again is as it was.
+    let mut contents = [0; 8];
+    open.read_exact_at(&mut contents, 0).unwrap();
+    assert_eq!(&contents, b"contents");
+    assert_eq!(std::fs::read(shown.at("999")).unwrap(), b"x");
+}
+
+#[test]
+fn many_programs_at_once_do_not_hinder_each_other() {
+    let Some(shown) = Shown::start(Rights::ALL, &[("shared", &[b's'; 50_000])]) else { return };
+    std::thread::scope(|scope| {
+        for program in 0..6 {
+            let shown = &shown;
+            scope.spawn(move || {
+                let mine = shown.at(&format!("d{program}"));
+                std::fs::create_dir(&mine).unwrap();
+                for round in 0..40 {
+                    let contents = format!("{program} {round} ").repeat(round * 50 + 1);
+                    let (temporary, name) = (mine.join("tmp"), mine.join(format!("f{}", round % 5)));
+                    std::fs::write(&temporary, &contents).unwrap();
+                    std::fs::rename(&temporary, &name).unwrap();
+                    assert_eq!(std::fs::read_to_string(&name).unwrap(), contents);
+                    std::fs::read(shown.at("shared")).unwrap();
+                    let all =
+                        std::fs::read_dir(&mine).unwrap().map(|entry| entry.unwrap().metadata().unwrap());
+                    assert_eq!(all.count(), (round + 1).min(5));
+                    if round % 7 == 6 {
+                        for entry in std::fs::read_dir(&mine).unwrap() {
+                            std::fs::read(entry.unwrap().path()).unwrap();
+                        }
+                    }
+                }
+                std::fs::remove_dir_all(&mine).unwrap();
+            });
+        }
+    });
+    assert_eq!(shown.opened("shared"), [b's'; 50_000]);
+    wait_until("all is closed", || shown.site.service.views().is_idle());
+}
