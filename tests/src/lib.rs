@@ -13,7 +13,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 /// How long a condition may take before a test fails.
-pub const DEADLINE: Duration = Duration::from_secs(20);
+pub const DEADLINE: Duration = Duration::from_secs(60);
 
 /// The people of the reference case: login name, post, and the uid under which their commands run.
 pub const PEOPLE: [(&str, &str, u32); 3] =
@@ -159,6 +159,8 @@ pub struct Site {
     daemon: Option<Process>,
     /// More lines for `[seal]` of the daemon's configuration, for its next start.
     pub seal_settings: String,
+    /// A program, with its arguments, that becomes the daemon at its next start.
+    pub daemon_wrapper: Vec<String>,
 }
 
 impl Site {
@@ -185,6 +187,7 @@ impl Site {
             key_server: None,
             daemon: None,
             seal_settings: String::new(),
+            daemon_wrapper: Vec::new(),
         };
         write_private(&site.path("admin.password"), password(ADMIN).as_bytes())?;
         let init = site
@@ -306,7 +309,10 @@ impl Site {
             ),
         )?;
         let log = std::fs::File::options().create(true).append(true).open(self.path("tobarid.log"))?;
-        let child = Command::new(bin_dir()?.join("tobarid"))
+        let program = bin_dir()?.join("tobarid").into_os_string();
+        let mut line = self.daemon_wrapper.iter().map(Into::into).chain([program]);
+        let child = Command::new(line.next().context("the daemon's program")?)
+            .args(line)
             .args(["run", "--config"])
             .arg(&config)
             .stdin(Stdio::null())

@@ -178,7 +178,8 @@ impl Sealer {
             return Err(Stop::Vanished);
         }
         let (file, found) = self.steps.run(Step::OpenFile, || open_regular(&parent, name))?;
-        match inspect(&file, found.size, self.context.organisation)? {
+        let content = inspect(&file, found.size, self.context.organisation);
+        match content.map_err(|stop| stop.at(Step::OpenFile))? {
             Content::Sealed => return Ok(None),
             Content::Foreign(detail) => return Err(Stop::refused(UnsealedReason::ForeignEnvelope, detail)),
             Content::Plain => {}

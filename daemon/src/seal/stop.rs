@@ -93,7 +93,15 @@ impl Stop {
                         UnsealedReason::InUse
                     }
                     (
-                        Some(Errno::ACCESS | Errno::PERM | Errno::NAMETOOLONG),
+                        // The last three: the disk is bad, or what the file system noted about the file.
+                        Some(
+                            Errno::ACCESS
+                            | Errno::PERM
+                            | Errno::NAMETOOLONG
+                            | Errno::IO
+                            | Errno::UCLEAN
+                            | Errno::BADMSG,
+                        ),
                         Some(Step::OpenParent | Step::OpenFile),
                     ) => UnsealedReason::Unreadable,
                     (Some(Errno::XDEV), _) => UnsealedReason::OtherFileSystem,

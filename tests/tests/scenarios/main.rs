@@ -6,3 +6,4 @@ mod bad_input;
 mod main_path;
 mod outage;
 mod rewrite;
+mod unsealed;
