@@ -2,14 +2,18 @@
 //! files, directories, links and the control directory without pause while the engine seals as root.
 //!
 //! Witnesses: inotify on what lies outside and on device nodes, a writer that waits for somebody to open a FIFO, and a look at
-//! owners all the time. `TOBARI_HOSTILE_SWAPS` makes the run as long as wanted, `TOBARI_HOSTILE_PLACE` says on which
-//! file system (tests/hostile/run.sh).
+//! owners all the time. Meanwhile root, as a security tool might, makes files immutable and mutable again. `TOBARI_HOSTILE_SWAPS` makes the
+//! run as long as wanted, `TOBARI_HOSTILE_PLACE` says on which file system, `TOBARI_HOSTILE_EVENTS` with which source of events alone
+//! (tests/hostile/run.sh).
 
-use super::sources::skip;
+use super::sources::{skip, sources};
 use super::*;
 use crate::seal::root::test_only::walk_by_path;
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
-use rustix::fs::{Gid, OFlags, RenameFlags, Uid, chown, mknodat, openat, renameat_with};
+use rustix::fs::{
+    AtFlags, Gid, IFlags, OFlags, RenameFlags, ResolveFlags, Uid, XattrFlags, chown, ioctl_getflags,
+    ioctl_setflags, linkat, mknodat, openat, openat2, renameat_with, setxattr,
+};
 use rustix::io::Errno;
 use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 use std::ffi::OsString;
@@ -19,6 +23,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Base of the run in the processes of the user.
 const BASE: &str = "TOBARI_TEST_HOSTILE_BASE";
@@ -29,6 +34,8 @@ const SWAPS: &str = "TOBARI_HOSTILE_SWAPS";
 
 /// Where it is done.
 const PLACE: &str = "TOBARI_HOSTILE_PLACE";
+/// `fanotify` or `inotify`: that alone.
+const EVENTS: &str = "TOBARI_HOSTILE_EVENTS";
 
 const USER: u32 = 15001;
 const VICTIM: u32 = 15002;
@@ -38,11 +45,29 @@ const PROCESSES: u64 = 3;
 /// All that the user writes has this length, so that two writers of one file cannot make a third content.
 const LENGTH: usize = 3000;
 const CANARY: &str = "CANARY of somebody else";
+/// What the user makes of the mode of a file. With an access control list the group's bits are its mask.
+const MODES: [u32; 5] = [0o600, 0o640, 0o400, 0o664, 0o4600];
+const ATTRIBUTE: &str = "user.hostile";
+const LIST: &str = "system.posix_acl_access";
+/// Files that a process of the user keeps by descriptors that opened nothing.
+const HELD: usize = 8;
 
 #[test]
-fn a_hostile_user_gains_nothing() {
+fn a_hostile_user_gains_nothing_by_fanotify() {
+    gains_nothing(Events::Fanotify, "fanotify");
+}
+
+#[test]
+fn a_hostile_user_gains_nothing_by_inotify() {
+    gains_nothing(Events::Inotify, "inotify");
+}
+
+fn gains_nothing(events: Events, name: &str) {
+    if std::env::var(EVENTS).is_ok_and(|wanted| wanted != name) || !sources().contains(&events) {
+        return;
+    }
     let swaps = std::env::var(SWAPS).map_or(12_000, |swaps| swaps.parse().unwrap());
-    let Some((done, violations)) = run(swaps, false) else { return };
+    let Some((done, violations)) = run(swaps, events, false) else { return };
     assert!(violations.is_empty(), "{violations:#?}");
     assert!(done >= swaps, "only {done} swaps");
 }
@@ -50,7 +75,7 @@ fn a_hostile_user_gains_nothing() {
 /// Negative control: a sealer that walks by path, through links, is caught.
 #[test]
 fn a_sealer_that_walks_by_path_is_caught() {
-    let Some((_, violations)) = run(12_000, true) else { return };
+    let Some((_, violations)) = run(12_000, Events::Inotify, true) else { return };
     assert!(violations.iter().any(|violation| violation.contains("outside")), "{violations:?}");
 }
 
@@ -72,6 +97,7 @@ fn be_the_hostile_user() {
         random: number(SEED).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
         made: 0,
         swaps: 0,
+        held: Vec::new(),
     };
     hostile.wait_at_fifos();
     let wanted = number(COUNT);
@@ -90,6 +116,7 @@ struct Hostile {
     random: u64,
     made: u64,
     swaps: u64,
+    held: Vec<OwnedFd>,
 }
 
 impl Hostile {
@@ -135,7 +162,7 @@ impl Hostile {
 
     fn act(&mut self) {
         let (path, other) = (self.name(), self.name());
-        match self.roll(40) {
+        match self.roll(46) {
             0..10 => {
                 let directory = self.directory();
                 let fresh = self.fresh(&directory);
@@ -206,11 +233,17 @@ impl Hostile {
                 let _ = fs::remove_dir_all(&start);
             }
             36 if is_users(&path) => {
-                self.count(fs::set_permissions(&path, PermissionsExt::from_mode(0o600)));
+                let mode = MODES[self.roll(MODES.len() as u64) as usize];
+                self.count(fs::set_permissions(&path, PermissionsExt::from_mode(mode)));
             }
             37 if is_users(&path) => self.count(chown(&path, None, Some(Gid::from_raw(TEAM)))),
             38 => self.count(fs::remove_dir(&path)),
             32 | 36 | 37 => {}
+            40 | 41 => self.hold(&path),
+            42 | 43 => self.link_held(&other),
+            44 if is_users(&path) => self.change_attributes(&path),
+            45 if is_users(&path) => self.flip_flags(&path),
+            44 | 45 => {}
             _ => match self.roll(300) {
                 0 => self.attack_control(),
                 // What was put in the place of the control directory goes away in time.
@@ -243,6 +276,44 @@ impl Hostile {
             let opened = fs::OpenOptions::new().write(true).truncate(true).open(&through);
             self.count(opened.and_then(|mut file| file.write_all(&content)));
         }
+    }
+
+    /// Keeps a file without opening it, to give it another name when the sealer has displaced it.
+    fn hold(&mut self, path: &Path) {
+        let Ok(found) = openat(CWD, path, OFlags::PATH | OFlags::NOFOLLOW, Mode::empty()) else { return };
+        if self.held.len() >= HELD {
+            let oldest = self.roll(HELD as u64) as usize;
+            self.held.swap_remove(oldest);
+        }
+        self.held.push(found);
+    }
+
+    fn link_held(&mut self, name: &Path) {
+        if self.held.is_empty() {
+            return;
+        }
+        let number = self.roll(self.held.len() as u64) as usize;
+        let through = format!("/proc/self/fd/{}", self.held[number].as_raw_fd());
+        self.count(linkat(CWD, through.as_str(), CWD, name, AtFlags::SYMLINK_FOLLOW));
+    }
+
+    /// An attribute, or an access control list: another user may read.
+    fn change_attributes(&mut self, path: &Path) {
+        if self.roll(2) == 0 {
+            let text = format!("{} {}", self.seed, self.made);
+            let value = format!("{text} {}", sum(text.as_bytes()));
+            self.count(setxattr(path, ATTRIBUTE, value.as_bytes(), XattrFlags::empty()));
+        } else {
+            self.count(setxattr(path, LIST, &access_list(), XattrFlags::empty()));
+        }
+    }
+
+    /// What `chattr` lets an owner change.
+    fn flip_flags(&mut self, path: &Path) {
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW;
+        let Ok(file) = openat(CWD, path, flags, Mode::empty()) else { return };
+        let flag = [IFlags::NODUMP, IFlags::NOATIME, IFlags::SYNC][self.roll(3) as usize];
+        self.count(ioctl_getflags(&file).and_then(|flags| ioctl_setflags(&file, flags ^ flag)));
     }
 
     /// Renames the control directory, and puts something in its place.
@@ -290,6 +361,53 @@ fn is_users(path: &Path) -> bool {
     path.symlink_metadata().is_ok_and(|found| found.is_file() && found.uid() == USER)
 }
 
+/// user::rw-, user:VICTIM:r--, group::r--, mask::r--, other::---
+fn access_list() -> Vec<u8> {
+    let mut bytes = 2_u32.to_le_bytes().to_vec();
+    let nobody = u32::MAX;
+    for (tag, rights, who) in
+        [(1_u16, 6_u16, nobody), (2, 4, VICTIM), (4, 4, nobody), (16, 4, nobody), (32, 0, nobody)]
+    {
+        bytes.extend([tag.to_le_bytes(), rights.to_le_bytes()].concat());
+        bytes.extend(who.to_le_bytes());
+    }
+    bytes
+}
+
+/// Makes files of the user immutable, and mutable again after a while; ends with none that is not. Only those of the user, beneath
+/// the folder, so that the witnesses hear of the sealer alone.
+fn flip_immutable(base: &Path, ended: &AtomicBool) {
+    let top = openat(CWD, base.join("top"), OFlags::PATH | OFlags::DIRECTORY, Mode::empty()).unwrap();
+    let mut number = 0_usize;
+    while !ended.load(Ordering::Relaxed) {
+        number += 1;
+        let name = [format!("f{}", number % 8), format!("d{}/f{}", number % 5, number % 7)];
+        let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+        let found =
+            openat2(&top, name[number % 2].as_str(), OFlags::PATH | OFlags::NOFOLLOW, Mode::empty(), beneath);
+        if let Ok(found) = found {
+            let path = PathBuf::from(format!("/proc/self/fd/{}", found.as_raw_fd()));
+            set_immutable(&path, true);
+            std::thread::sleep(Duration::from_millis(3));
+            set_immutable(&path, false);
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Of a regular file of the user.
+fn set_immutable(path: &Path, wanted: bool) {
+    // Not a device or pipe, which hear of it; not somebody else's that was linked here.
+    if !fs::metadata(path).is_ok_and(|found| found.is_file() && found.uid() == USER) {
+        return;
+    }
+    let Ok(file) = openat(CWD, path, OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty()) else { return };
+    if let Ok(flags) = ioctl_getflags(&file) {
+        let _ =
+            ioctl_setflags(&file, if wanted { flags | IFlags::IMMUTABLE } else { flags - IFlags::IMMUTABLE });
+    }
+}
+
 /// Content that says of itself whether it is whole.
 fn content(seed: u64, number: u64) -> Vec<u8> {
     let mut text = format!("hostile {seed} {number} ");
@@ -317,7 +435,7 @@ fn sum(bytes: &[u8]) -> String {
 }
 
 /// Lets the user at a folder for so many swaps; how many there were and what should not have happened.
-fn run(swaps: u64, by_path: bool) -> Option<(u64, Vec<String>)> {
+fn run(swaps: u64, events: Events, by_path: bool) -> Option<(u64, Vec<String>)> {
     if !rustix::process::geteuid().is_root() {
         skip("a hostile user needs root, to be somebody else");
         return None;
@@ -332,7 +450,7 @@ fn run(swaps: u64, by_path: bool) -> Option<(u64, Vec<String>)> {
         walk_by_path(&top);
     }
     let settings = EngineSettings {
-        events: Events::Auto,
+        events,
         retry_max: Duration::from_millis(500),
         sweep_interval: Duration::from_secs(2),
         ..settings()
@@ -341,6 +459,11 @@ fn run(swaps: u64, by_path: bool) -> Option<(u64, Vec<String>)> {
     until("first sweep", || engine.status().0[0].swept_at.is_some());
     let witness = witness(&outside);
 
+    let ended = Arc::new(AtomicBool::new(false));
+    let flipper = {
+        let (base, ended) = (base.path().to_owned(), Arc::clone(&ended));
+        std::thread::spawn(move || flip_immutable(&base, &ended))
+    };
     let mut violations = Vec::new();
     let mut users: Vec<Child> =
         (1..=PROCESSES).map(|seed| user(base.path(), seed, swaps.div_ceil(PROCESSES))).collect();
@@ -359,6 +482,9 @@ fn run(swaps: u64, by_path: bool) -> Option<(u64, Vec<String>)> {
         }
     }
 
+    ended.store(true, Ordering::Relaxed);
+    flipper.join().unwrap();
+
     // Peace: what stands in the place of the control directory goes, and all is sealed.
     let control = top.join(CONTROL);
     if control.symlink_metadata().is_ok_and(|found| found.uid() != 0) {
@@ -376,14 +502,14 @@ fn run(swaps: u64, by_path: bool) -> Option<(u64, Vec<String>)> {
         }
     }
     let status = engine.status().0.remove(0);
-    let (sealed, events) = (status.sealed, status.events);
-    println!("{done} swaps, {sealed} files sealed in {:?}; events by {events:?}", begin.elapsed());
+    let (sealed, source) = (status.sealed, status.events);
+    println!("{done} swaps, {sealed} files sealed in {:?}; events by {source:?}", begin.elapsed());
     engine.stop();
     if !by_path {
         let left: Vec<_> = fs::read_dir(&control).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         violations.extend((!left.is_empty()).then(|| format!("left in the journal: {left:?}")));
     }
-    look_at_outside(&outside, &witness, &mut violations);
+    look_at_outside(&outside, &witness, events, &mut violations);
     for tree in [&top, &base.path().join("own")] {
         look_at_contents(tree, &mut violations);
     }
@@ -462,13 +588,22 @@ fn witness(paths: &[PathBuf]) -> (OwnedFd, Vec<(i32, PathBuf)>) {
 fn look_at_outside(
     outside: &[PathBuf],
     (inotify, watches): &(OwnedFd, Vec<(i32, PathBuf)>),
+    source: Events,
     violations: &mut Vec<String>,
 ) {
     let mut buffer = [MaybeUninit::uninit(); 16 << 10];
     let mut reader = inotify::Reader::new(inotify, &mut buffer);
     while let Ok(event) = reader.next() {
         let Some((_, path)) = watches.iter().find(|(watch, _)| *watch == event.wd()) else { continue };
-        if !event.events().contains(inotify::ReadFlags::IGNORED) {
+        // By inotify, watches are set by path, for which directories are listed.
+        let listing = inotify::ReadFlags::ISDIR
+            | inotify::ReadFlags::OPEN
+            | inotify::ReadFlags::ACCESS
+            | inotify::ReadFlags::CLOSE_NOWRITE;
+        let is_listing = source == Events::Inotify
+            && event.events().contains(inotify::ReadFlags::ISDIR)
+            && listing.contains(event.events());
+        if !event.events().contains(inotify::ReadFlags::IGNORED) && !is_listing {
             violations.push(format!("outside: {:?} of {path:?} {:?}", event.events(), event.file_name()));
         }
     }
@@ -542,12 +677,35 @@ fn look_at_contents(top: &Path, violations: &mut Vec<String>) {
         if !found.is_file() || theirs {
             continue;
         }
-        if ![USER, TEAM].contains(&found.gid()) || ![0o640, 0o600].contains(&(found.mode() & 0o7777)) {
-            violations.push(format!("{path:?} has group {} and mode {:o}", found.gid(), found.mode()));
+        // Writing takes the bit away that a process gets its owner's rights by.
+        let mode = found.mode() & 0o7777;
+        if ![USER, TEAM].contains(&found.gid()) || mode & 0o400 == 0 || mode & !0o4664 != 0 {
+            violations.push(format!("{path:?} has group {} and mode {mode:o}", found.gid()));
         }
+        look_at_attributes(&path, violations);
         let content = if is_sealed(&path) { open(&path) } else { fs::read(&path).ok() };
         if !content.as_deref().is_some_and(is_whole) {
             violations.push(format!("{path:?} is neither what the user wrote nor an envelope of it"));
         }
+    }
+}
+
+/// Attributes of a file are those that the user set.
+fn look_at_attributes(path: &Path, violations: &mut Vec<String>) {
+    let read = |name: &str| {
+        let mut value = [0; 256];
+        let length = rustix::fs::getxattr(path, name, &mut value[..]).ok()?;
+        Some(value[..length].to_vec())
+    };
+    if let Some(value) = read(ATTRIBUTE) {
+        let text = String::from_utf8_lossy(&value).into_owned();
+        let is_whole = text.rsplit_once(' ').is_some_and(|(text, found)| sum(text.as_bytes()) == found);
+        violations.extend((!is_whole).then(|| format!("{path:?} has the attribute {text:?}")));
+    }
+    if let Some(list) = read(LIST) {
+        // Modes that the user gives change the owner's, the mask's and the others' entries; nobody else is let in.
+        let mut named = list.get(4..).unwrap_or_default().chunks_exact(8).filter(|entry| entry[0] == 2);
+        let is_theirs = named.all(|entry| entry[4..] == VICTIM.to_le_bytes() && entry[2] == 4);
+        violations.extend((!is_theirs).then(|| format!("{path:?} has the list {list:?}")));
     }
 }
