@@ -161,6 +161,82 @@ fn lost_inotify_events_make_a_sweep() {
     assert!(listener.trouble.get().is_some());
 }
 
+/// Listens to nothing until it is let go.
+struct Stalled {
+    go_on: Receiver<()>,
+    handler: Handler,
+}
+
+impl notify::EventHandler for Stalled {
+    fn handle_event(&mut self, event: notify::Result<notify::Event>) {
+        // An error at once, when there is nobody who could send any more.
+        let _ = self.go_on.recv();
+        self.handler.handle_event(event);
+    }
+}
+
+/// The kernel's own queue, of the length that this machine has, which nobody reads for a while.
+#[test]
+fn a_full_queue_of_inotify_makes_a_sweep() {
+    let limit = fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap();
+    let limit: usize = limit.trim().parse().unwrap();
+    if limit > 200_000 {
+        return skip("the kernel's queue for inotify is too long to be filled here");
+    }
+    let directory = fast_directory();
+    let (listener, heard) = listener(directory.path(), 1 << 20);
+    let handler = Handler { top: listener.top.clone(), listener: listener.clone() };
+    let (let_go, go_on) = bounded(0);
+    let mut watcher = notify::recommended_watcher(Stalled { go_on, handler }).unwrap();
+    notify::Watcher::watch(&mut watcher, directory.path(), notify::RecursiveMode::Recursive).unwrap();
+    // Each file is created, opened, written to and closed.
+    let text =
+        format!("for number in range({limit}):\n open(str(number), 'w').close()\nopen('last', 'w').close()");
+    run(directory.path(), &text);
+    assert!(!listener.rescan.load(Ordering::Acquire));
+    drop(let_go);
+    until("the overflow is heard of", || listener.rescan.load(Ordering::Acquire));
+    assert!(heard.len() < 2 * limit, "all of it was heard");
+    // It goes on hearing afterwards.
+    let is_heard = || heard.try_iter().any(|hint| hint.path.ends_with("after"));
+    until("it hears again", || {
+        run(directory.path(), "open('after', 'w').close()");
+        is_heard()
+    });
+    assert_eq!(listener.trouble.get(), None);
+}
+
+#[test]
+fn directories_that_come_and_go_under_one_name_stay_watched() {
+    for events in sources() {
+        let folder = watched(events, |_| {});
+        let swept = folder.folder().swept_at;
+        let outside = tempfile::tempdir().unwrap();
+        let away = outside.path().join("away").to_str().unwrap().to_owned();
+        for round in 0..5 {
+            let text = format!(
+                "import os, shutil\nos.makedirs('d/e')\nopen('d/e/{round}', 'w').write('round {round}')\n"
+            );
+            run(folder.directory.path(), &text);
+            folder.until_sealed(format!("d/e/{round}"), format!("round {round}").as_bytes());
+            // Removed, or moved out of the folder: then what happens there is of no concern.
+            let text = if round % 2 == 0 {
+                String::from("import shutil\nshutil.rmtree('d')")
+            } else {
+                format!(
+                    "import shutil\nshutil.move('d', '{away}{round}')\nopen('{away}{round}/e/out', 'w').write('out')"
+                )
+            };
+            run(folder.directory.path(), &text);
+        }
+        for round in [1, 3] {
+            assert_eq!(fs::read(format!("{away}{round}/e/out")).unwrap(), b"out");
+        }
+        assert_eq!(folder.folder().swept_at, swept, "{events:?}: without a sweep");
+        assert!(folder.unsealed().is_empty());
+    }
+}
+
 #[test]
 fn directories_that_fill_before_they_are_watched_and_trees_that_are_moved_in() {
     for events in sources() {
