@@ -35,6 +35,9 @@ need smbclient smbclient
 need soffice 'libreoffice-writer-nogui libreoffice-calc-nogui fonts-vlgothic'
 need pdftoppm poppler-utils
 need python3 'python3 python3-venv'
+/usr/bin/python3 -c 'import uno' 2>/dev/null || wanted+=(python3-uno)
+need mkfs.btrfs btrfs-progs
+need setquota quota
 if [ ${#wanted[@]} -gt 0 ]; then
     sudo=''
     [ "$(id -u)" -eq 0 ] || sudo=sudo
@@ -70,14 +73,19 @@ cargo clippy --workspace --all-targets --locked --release -- -D warnings
 step 'Documents of the code'
 RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked --release --quiet
 
-step 'Independent decoder (Python)'
-venv=$target/oracle-venv
-if [ ! -x "$venv/bin/python" ] || ! cmp -s tests/oracle/requirements.txt "$venv/requirements.txt"; then
-    python3 -m venv --clear "$venv"
-    "$venv/bin/pip" install --quiet --disable-pip-version-check -r tests/oracle/requirements.txt
-    cp tests/oracle/requirements.txt "$venv/requirements.txt"
-fi
-export TOBARI_ORACLE_PYTHON=$venv/bin/python
+step 'Independent decoder, client of shares (Python)'
+environment() { # requirements name
+    local venv=$target/$2-venv
+    if [ ! -x "$venv/bin/python" ] || ! cmp -s "$1" "$venv/requirements.txt"; then
+        python3 -m venv --clear "$venv"
+        "$venv/bin/pip" install --quiet --disable-pip-version-check -r "$1"
+        cp "$1" "$venv/requirements.txt"
+    fi
+}
+environment tests/oracle/requirements.txt oracle
+export TOBARI_ORACLE_PYTHON=$target/oracle-venv/bin/python
+environment tests/programs/requirements.txt smb
+export TOBARI_SMB_PYTHON=$target/smb-venv/bin/python
 
 step 'Programs and tests'
 # One build of everything, so that programs and tests share their dependencies.
@@ -95,6 +103,15 @@ if ! cargo test --workspace --locked --release --no-fail-fast 2>&1 | tee "$log";
     done
     printf '!! FAILED beside others, passed alone: %s\n' "${failed[*]}" >&2
 fi
+
+step 'Over quota'
+status=0
+bash tests/with-quotas.sh || status=$?
+case $status in
+    0) ;;
+    77) skip 'a file that is over its owner'"'"'s quota' ;;
+    *) exit "$status" ;;
+esac
 
 step 'Crash suite of sealing (short)'
 status=0

@@ -203,40 +203,119 @@ fn libreoffice() {
     all_sealed(&folder);
 }
 
+/// A person who edits a document for a while and keeps saving it.
 #[test]
-fn samba() {
-    if !has("smbd") || !has("smbclient") {
-        return;
+fn libreoffice_editing() {
+    let office = "/usr/lib/libreoffice/program/soffice.bin";
+    // Debian's own, since `uno` is built for it.
+    let python = "/usr/bin/python3";
+    let has_uno = Command::new(python).args(["-c", "import uno"]).stderr(Stdio::null()).status();
+    if !Path::new(office).exists() || !has_uno.is_ok_and(|status| status.success()) {
+        return skip("LibreOffice or python3-uno is not installed");
     }
-    if !rustix::process::geteuid().is_root() {
-        return skip("not root: smbd");
-    }
+    const VERSIONS: usize = 6;
     let folder = folder();
-    let own = tempfile::tempdir().unwrap();
-    let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
-    let (share, state) = (folder.directory.path().display(), own.path().display());
-    fs::write(
-        own.path().join("smb.conf"),
-        format!(
-            "[global]\nserver role = standalone server\nmap to guest = Bad User\nguest account = root\nsmb ports = {port}\n\
-             interfaces = lo\nbind interfaces only = yes\nprivate dir = {state}\nlock directory = {state}\nstate directory = {state}\n\
-             cache directory = {state}\npid directory = {state}\nncalrpc dir = {state}/ncalrpc\nlog file = {state}/log\n\
-             disable spoolss = yes\nload printers = no\nkernel oplocks = no\n\
-             [share]\npath = {share}\nguest ok = yes\nread only = no\nforce user = root\noplocks = yes\nlevel2 oplocks = yes\n"
-        ),
-    )
-    .unwrap();
-    let config = own.path().join("smb.conf");
-    let _server = Running(
-        Command::new("smbd")
-            .args(["--foreground", "--no-process-group", "-s"])
-            .arg(&config)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
+    let home = tempfile::tempdir().unwrap();
+    let document = folder.path("文書.fodt");
+    let mut editor = Running(
+        Command::new(python)
+            .args([script("office.py").as_path(), Path::new(office), &home.path().join("profile"), &document])
+            .arg(VERSIONS.to_string())
+            .env("HOME", home.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
             .spawn()
             .unwrap(),
     );
-    until("smbd listens", || TcpStream::connect(("127.0.0.1", port)).is_ok());
+    let mut input = editor.0.stdin.take().unwrap();
+    let mut output = BufReader::new(editor.0.stdout.take().unwrap()).lines();
+    let has = |version: usize| {
+        let found = if is_sealed_now(&document) { open(&document) } else { fs::read(&document).ok() };
+        let text = found.map(|found| String::from_utf8_lossy(&found).into_owned()).unwrap_or_default();
+        (0..=version).all(|version| text.contains(&format!("version {version} of the text")))
+    };
+    for version in 0..VERSIONS {
+        assert_eq!(output.next().unwrap().unwrap(), format!("saved {version}"));
+        until("what was saved is there", || has(version));
+        // Half of the versions are looked at by a sweep before the next is saved.
+        if version % 2 == 0 {
+            let swept = folder.folder().swept_at;
+            folder.engine.sweep_now();
+            until("it is swept", || folder.folder().swept_at > swept);
+        }
+        writeln!(input).unwrap();
+    }
+    drop(input);
+    assert!(editor.0.wait().unwrap().success());
+    all_sealed(&folder);
+    assert!(is_sealed_now(&document) && has(VERSIONS - 1));
+}
+
+/// By its first bytes; a flat document is larger than a header.
+fn is_sealed_now(path: &Path) -> bool {
+    fs::read(path).is_ok_and(|found| tobari_core::envelope::looks_sealed(&found))
+}
+
+/// A program of the tests that speaks for another one.
+fn script(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/programs").join(name)
+}
+
+/// A share of a watched folder, by an smbd of its own.
+struct Share {
+    folder: Watched,
+    own: TempDir,
+    port: u16,
+    _server: Running,
+}
+
+impl Share {
+    /// None, and said so, where that cannot be.
+    fn start(settings: &str) -> Option<Self> {
+        if !has("smbd") {
+            return None;
+        }
+        if !rustix::process::geteuid().is_root() {
+            skip("not root: smbd");
+            return None;
+        }
+        let folder = folder();
+        let own = tempfile::tempdir().unwrap();
+        let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+        let (share, state) = (folder.directory.path().display(), own.path().display());
+        fs::write(
+            own.path().join("smb.conf"),
+            format!(
+                "[global]\nserver role = standalone server\nmap to guest = Bad User\nguest account = root\nsmb ports = {port}\n\
+                 interfaces = lo\nbind interfaces only = yes\nprivate dir = {state}\nlock directory = {state}\nstate directory = {state}\n\
+                 cache directory = {state}\npid directory = {state}\nncalrpc dir = {state}/ncalrpc\nlog file = {state}/log\n\
+                 disable spoolss = yes\nload printers = no\nkernel oplocks = no\n\
+                 [share]\npath = {share}\nguest ok = yes\nread only = no\nforce user = root\noplocks = yes\nlevel2 oplocks = yes\n{settings}"
+            ),
+        )
+        .unwrap();
+        let config = own.path().join("smb.conf");
+        let _server = Running(
+            Command::new("smbd")
+                .args(["--foreground", "--no-process-group", "-s"])
+                .arg(&config)
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .unwrap(),
+        );
+        until("smbd listens", || TcpStream::connect(("127.0.0.1", port)).is_ok());
+        Some(Self { folder, own, port, _server })
+    }
+}
+
+#[test]
+fn samba() {
+    if !has("smbclient") {
+        return;
+    }
+    let Some(Share { folder, own, port, _server }) = Share::start("") else { return };
+    let config = own.path().join("smb.conf");
     let client = |commands: &str| {
         shell(
             own.path(),
@@ -270,4 +349,71 @@ fn samba() {
     for name in (0..20).map(|number| format!("{number}.txt")).chain(["doc.txt".to_owned()]) {
         until("it is sealed", || open(&folder.path(&name)).is_some_and(|found| found == content));
     }
+}
+
+/// The handle of a client that keeps a file under a lease, and of one whose connection is lost and who comes back for it.
+#[test]
+fn samba_leases_and_durable_handles() {
+    let Some(python) = std::env::var_os("TOBARI_SMB_PYTHON") else {
+        return skip("TOBARI_SMB_PYTHON names no Python with smbprotocol (tests/run.sh)");
+    };
+    // As smbd has to be set for durable handles.
+    let settings = "smb2 leases = yes\ndurable handles = yes\nkernel share modes = no\nposix locking = no\n";
+    let Some(share) = Share::start(settings) else { return };
+    let folder = &share.folder;
+    let mut program = Running(
+        Command::new(python)
+            .args([script("smb.py").as_os_str(), share.port.to_string().as_ref(), "share".as_ref()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap(),
+    );
+    let mut input = program.0.stdin.take().unwrap();
+    let mut output = BufReader::new(program.0.stdout.take().unwrap()).lines();
+    assert_eq!(output.next().unwrap().unwrap(), "ready");
+    let mut client = |line: &str| -> String {
+        writeln!(input, "{line}").unwrap();
+        output.next().unwrap().unwrap()
+    };
+    let hex = |bytes: &[u8]| data_encoding::HEXLOWER.encode(bytes);
+    let in_use = |name: &str| {
+        until("it is listed as in use", || {
+            let listed = folder.unsealed();
+            listed.iter().any(|file| file.path.ends_with(name) && file.reason == UnsealedReason::InUse)
+        });
+    };
+
+    // Under a lease for reading, writing and handle: nothing of the file is changed while it is held.
+    assert_eq!(client("open lease.txt"), "lease 7 durable True");
+    client("write first");
+    folder.engine.sweep_now();
+    in_use("lease.txt");
+    client("write , second");
+    assert_eq!(client("read"), hex(b"first, second"));
+    assert!(!is_sealed(&folder.path("lease.txt")));
+    client("close");
+    folder.until_sealed("lease.txt", b"first, second");
+    // Who opens it now gets the envelope.
+    assert_eq!(client("open lease.txt"), "lease 7 durable True");
+    assert_eq!(client("read"), hex(&fs::read(folder.path("lease.txt")).unwrap()));
+    client("close");
+
+    // The connection is lost. smbd keeps the handle for the client, but not the file open: so it is sealed, with all that was
+    // written, and the old handle does not write into the envelope.
+    assert_eq!(client("open durable.txt"), "lease 7 durable True");
+    client("write before the cable was cut");
+    client("drop");
+    folder.until_sealed("durable.txt", b"before the cable was cut");
+    let again = client("reconnect");
+    assert!(again.starts_with("refused"), "{again}");
+    assert_eq!(open(&folder.path("durable.txt")).unwrap(), b"before the cable was cut");
+    // A new version over it, as Office saves.
+    assert_eq!(client("open newer.txt"), "lease 7 durable True");
+    client("write after it");
+    client("close");
+    folder.until_sealed("newer.txt", b"after it");
+    drop(input);
+    assert!(program.0.wait().unwrap().success());
+    all_sealed(folder);
 }
