@@ -81,7 +81,7 @@ fn a_sealer_that_walks_by_path_is_caught() {
 
 /// The user; runs in a process of its own.
 #[test]
-#[ignore = "a part of a_hostile_user_gains_nothing"]
+#[ignore = "a part of the tests above"]
 fn be_the_hostile_user() {
     let Some(base) = std::env::var_os(BASE) else { return };
     let number = |name| std::env::var(name).unwrap().parse::<u64>().unwrap();
