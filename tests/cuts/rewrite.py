@@ -26,6 +26,8 @@ WRITES = (
     "write,pwrite64,writev,pwritev,sendto,sendmsg,fsync,fdatasync,ftruncate,fallocate,renameat,renameat2,linkat,unlinkat,unlink"
     ",fchmod,fchown,fsetxattr,fremovexattr,utimensat"
 )
+# Of these the daemon makes three each for one file.
+HEADER = ("pwrite64", "fdatasync")
 CALL = re.compile(r"^(?:\d+ +)?(\w+)\((\d*)")
 SECTOR = 512
 UID = 61001
@@ -402,6 +404,9 @@ def deaths(files, command, bounds):
     results = collections.Counter()
     for program, (wanted, most) in bounds.items():
         found = [call for call in calls(files, command, program) if not wanted or call[0] in wanted]
+        if wanted is HEADER and most:
+            # What each thread does that changes a header, however the files are shared out among threads this time.
+            found = [call for call in found if call[1] <= 3]
         if not found:
             raise RuntimeError(f"{command}: {program} does nothing of {wanted}")
         for call in sample(found, most):
@@ -486,26 +491,25 @@ def rewrites(programs, long):
         until("the files to be sealed", lambda: all(map(sealed, files.paths)))
         files.take()
         most = (lambda _: None) if long else (lambda number: number)
-        header = ("pwrite64", "fdatasync")
 
         tree = str(site.tree)
         relabel = Command("relabel", "bucho", ("admin", "relabel", "--json", "--label", DOWN, tree), lambda new: new.has_label(DOWN))
         torn(files, relabel)
         must_break("syncs of the header", torn, files, relabel, False)
         must_break("the header copy", torn, files, relabel, True, b"torn")
-        deaths(files, relabel, {"tobarid": (header, most(9)), "tobari": ((), most(2)), "tobari-keyserver": ((), most(3))})
+        deaths(files, relabel, {"tobarid": (HEADER, most(6)), "tobari": ((), most(2)), "tobari-keyserver": ((), most(2))})
         if long:
             deaths(files, relabel, {"tobarid": ((), None)})
 
         rotate = Command("label rotate", "admin", ("admin", "label", "rotate", HOME, "--json"), lambda _: False, False, False)
-        deaths(files, rotate, {"tobari-keyserver": ((), most(5)), "tobarid": ((), most(2)), "tobari": ((), most(1))})
+        deaths(files, rotate, {"tobari-keyserver": ((), most(4)), "tobarid": ((), most(1)), "tobari": ((), most(1))})
 
         rewrap = Command("rewrap", "bucho", ("admin", "rewrap", "--json", tree), lambda new: new.has_label(HOME))
         torn(files, rewrap)
-        deaths(files, rewrap, {"tobarid": (header, most(5)), "tobari": ((), most(1)), "tobari-keyserver": ((), most(1))})
+        deaths(files, rewrap, {"tobarid": (HEADER, most(4)), "tobari": ((), most(1)), "tobari-keyserver": ((), most(1))})
 
         old = {Header(data).identity for data in files.before.values()}
         reseal = Command("reseal", "bucho", ("admin", "reseal", "--json", tree), lambda new: new.identity not in old, ends=False)
         names = ("fsync", "renameat2", "linkat", "unlinkat", "fchown", "fchmod", "utimensat")
-        deaths(files, reseal, {"tobarid": (("write", "pwrite64", "fsync"), most(3)), "tobari": (names, most(9)),
+        deaths(files, reseal, {"tobarid": (("write", "pwrite64", "fsync"), most(2)), "tobari": (names, most(7)),
                                "tobari-keyserver": ((), most(1))})
