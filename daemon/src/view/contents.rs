@@ -4,7 +4,7 @@
 use super::nodes::Identity;
 use super::storage::{Backing, Journal, Promise};
 use super::{Answer, trouble};
-use rustix::fs::{Timespec, Timestamps, UTIME_OMIT, futimens};
+use rustix::fs::{Timespec, Timestamps, UTIME_OMIT, fstatvfs, futimens};
 use rustix::io::Errno;
 use std::fs::File;
 use std::io;
@@ -123,7 +123,7 @@ impl Contents {
 
     /// Writes at `offset`, or at the end.
     pub(super) fn write(&self, data: &[u8], offset: Option<u64>) -> Answer<()> {
-        self.change(|writer| {
+        self.change(offset.unwrap_or(0), |writer| {
             let offset = offset.unwrap_or_else(|| writer.len());
             writer.write_at(data, offset)
         })
@@ -131,12 +131,12 @@ impl Contents {
 
     /// Cuts or extends.
     pub(super) fn set_length(&self, length: u64) -> Answer<()> {
-        self.change(|writer| writer.set_len(length))
+        self.change(length, |writer| writer.set_len(length))
     }
 
     /// Overwrites a range, as far as it lies in the file, with zeros.
     pub(super) fn zero(&self, offset: u64, length: u64) -> Answer<()> {
-        self.change(|writer| {
+        self.change(0, |writer| {
             let zeros = [0; 16384];
             let end = offset.saturating_add(length).min(writer.len());
             let mut position = offset;
@@ -150,12 +150,15 @@ impl Contents {
         })
     }
 
+    /// Changes the contents. `end` is where a hole may end that has to be filled first.
     fn change(
         &self,
+        end: u64,
         change: impl FnOnce(&mut Writer<Arc<Backing>, Journal>) -> Result<(), WriteError>,
     ) -> Answer<()> {
         let mut inner = self.write_lock();
         let State::Writing(writing) = &mut inner.state else { return Err(Errno::BADF) };
+        has_room(&writing.backing.file, end.saturating_sub(writing.writer.len()))?;
         let result = change(&mut writing.writer).map_err(trouble);
         inner.modified = Some(now());
         result
@@ -228,6 +231,18 @@ impl Inner {
         }
         Ok(())
     }
+}
+
+/// Fails when a hole of so many bytes cannot be filled: sealed zeros take space and time, and whoever jumps far ahead must not take
+/// the last of the disk from everybody before that shows.
+fn has_room(file: &File, hole: u64) -> Answer<()> {
+    const SMALL: u64 = 1 << 20;
+    if hole <= SMALL {
+        return Ok(());
+    }
+    let disk = fstatvfs(file)?;
+    let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+    if hole.saturating_add(hole >> 8) > free { Err(Errno::NOSPC) } else { Ok(()) }
 }
 
 fn errno(error: &io::Error) -> Errno {

@@ -181,6 +181,12 @@ fn a_full_disk_leaves_the_old_contents_readable() {
     assert_eq!(std::fs::read(shown.at("file")).unwrap(), old);
     assert!(File::create(shown.at("another")).is_err());
     std::fs::remove_file(filler).unwrap();
+    // A hole that cannot be filled is refused at once.
+    let file = OpenOptions::new().write(true).open(shown.at("file")).unwrap();
+    assert_eq!(number(&file.set_len(1 << 42).unwrap_err()), libc::ENOSPC);
+    assert_eq!(number(&file.write_all_at(b"x", 1 << 42).unwrap_err()), libc::ENOSPC);
+    drop(file);
+    assert_eq!(std::fs::read(shown.at("file")).unwrap(), old);
     std::fs::write(shown.at("file"), b"new").unwrap();
     assert_eq!(shown.opened("file"), b"new");
     shown.end();
