@@ -48,6 +48,7 @@ need jq jq
 need xxd xxd
 need soffice 'libreoffice-writer-nogui libreoffice-calc-nogui fonts-vlgothic'
 need pdftoppm poppler-utils
+need bwrap bubblewrap
 need iconv libc-bin
 if [ ${#missing[@]} -gt 0 ]; then
     # shellcheck disable=SC2068 # an entry may name several packages
@@ -197,6 +198,21 @@ show tobari cat "$folder/打合せ記録.txt" | tee "$dir/opened.txt"
 cmp "$dir/opened.txt" "$made/打合せ記録.txt"
 tobari cat "$folder/契約/令和8年度/契約書.docx" | cmp - "$made/契約/令和8年度/契約書.docx"
 echo 'the same bytes as before sealing: yes'
+
+step '部長 edits it in a session: opened inside, sealed outside'
+if tobari run -- true 2>"$dir/session.log"; then
+    show tobari run -- sh -c 'echo 結論: 承認 >>"$1" && tail -n 2 "$1"' sh "$folder/打合せ記録.txt"
+    is_sealed "$folder/打合せ記録.txt" || die 'the edited file is not sealed'
+    [ "$(tobari cat "$folder/打合せ記録.txt" | tail -n 1)" = '結論: 承認' ] || die 'the edit is lost'
+    show tobari run -- soffice --headless --convert-to pdf --outdir "$folder" "$folder/契約/令和8年度/契約書.docx" >"$dir/soffice.log" 2>&1 \
+        || die "soffice failed in the session: $(cat "$dir/soffice.log")"
+    is_sealed "$folder/契約書.pdf" || die 'what soffice wrote in the session is not sealed'
+    tobari cat "$folder/契約書.pdf" | head -c 4 | grep -q '%PDF' || die 'what soffice wrote in the session is not a PDF'
+    echo 'edited by sh and by LibreOffice; on the disk there is ciphertext alone'
+else
+    printf '\033[1;31m!! SKIPPED: sessions cannot be had here:\033[0m %s\n' "$(cat "$dir/session.log")"
+    echo '!! They need root, Linux 5.19 or newer with FUSE, overlayfs, user namespaces and Landlock, and bubblewrap (docs/session.md).'
+fi
 
 step '一般 may read, and is refused printing and unsealing'
 tobari logout

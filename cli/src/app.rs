@@ -24,12 +24,13 @@ pub struct App {
     /// Streams, environment and clock.
     pub console: Console,
     failure: Option<Exit>,
+    program: Option<u8>,
 }
 
 impl App {
     /// A run that has not failed yet.
     pub fn new(settings: Settings, console: Console) -> Self {
-        Self { settings, console, failure: None }
+        Self { settings, console, failure: None, program: None }
     }
 
     /// Reports the outcome and gives the exit code: that of the first failure.
@@ -37,7 +38,12 @@ impl App {
         if let Err(error) = outcome {
             self.report(&error);
         }
-        self.failure.unwrap_or(Exit::Ok)
+        self.failure.or(self.program.map(Exit::Program)).unwrap_or(Exit::Ok)
+    }
+
+    /// A program ran in a session: the run ends as it ended.
+    pub fn program_ended(&mut self, code: u8) {
+        self.program = Some(code);
     }
 
     /// Connects to the daemon.

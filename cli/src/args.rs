@@ -59,6 +59,10 @@ pub enum Command {
     Info(Files),
     /// Write the contents to standard output; needs the right "view"
     Cat(Files),
+    /// Open a sealed file with its usual application, in a confined session
+    Open(Open),
+    /// Run a program in a confined session, in which designated folders are shown opened
+    Run(Run),
     /// Save the contents unsealed; needs the right "decrypt"
     Unseal(Unseal),
     /// Check every byte of sealed files; needs the right "view"
@@ -110,6 +114,37 @@ pub struct Files {
     /// Files
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
+}
+
+/// `tobari open`.
+#[derive(Debug, clap::Args)]
+pub struct Open {
+    /// The file
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Open it with this program instead of the usual one
+    #[arg(long, value_name = "PROGRAM")]
+    pub with: Option<OsString>,
+    /// What is created carries at least this label, by name or id
+    #[arg(long, value_name = "LABEL")]
+    pub label: Option<String>,
+    /// Let the program print; files whose rights do not include "print" cannot be opened then
+    #[arg(long)]
+    pub print: bool,
+}
+
+/// `tobari run`.
+#[derive(Debug, clap::Args)]
+pub struct Run {
+    /// What is created carries at least this label, by name or id
+    #[arg(long, value_name = "LABEL")]
+    pub label: Option<String>,
+    /// Let the program print; files whose rights do not include "print" cannot be opened then
+    #[arg(long)]
+    pub print: bool,
+    /// The program and its arguments
+    #[arg(required = true, value_name = "PROGRAM", trailing_var_arg = true, allow_hyphen_values = true)]
+    pub command: Vec<OsString>,
 }
 
 /// `tobari unseal`.

@@ -17,6 +17,20 @@ pub struct Client {
     stream: UnixStream,
 }
 
+/// Another hand on the connection.
+#[derive(Debug)]
+pub struct Sender(UnixStream);
+
+impl Sender {
+    /// Sends a request that is not answered.
+    ///
+    /// # Errors
+    /// When the daemon is gone.
+    pub fn send(&self, request: &Request) -> io::Result<()> {
+        send_frame(&self.0, request, &[])
+    }
+}
+
 /// The bulletin and whose terminal this is.
 #[derive(Debug)]
 pub struct Notice {
@@ -60,6 +74,23 @@ impl Client {
         descriptors: &[BorrowedFd<'_>],
         progress: &mut dyn FnMut(u64, Option<u64>),
     ) -> Result<Answer, Error> {
+        self.converse(request, descriptors, &mut |event| {
+            if let Event::Progress { done, total } = event {
+                progress(done, total);
+            }
+        })
+    }
+
+    /// [`Client::ask`], and gives `heard` what the daemon says before its answer.
+    ///
+    /// # Errors
+    /// As [`Client::ask`].
+    pub fn converse(
+        &mut self,
+        request: &Request,
+        descriptors: &[BorrowedFd<'_>],
+        heard: &mut dyn FnMut(Event),
+    ) -> Result<Answer, Error> {
         self.send(request, descriptors)?;
         loop {
             let (event, _) = match receive_frame::<Event>(&self.stream, 0) {
@@ -74,7 +105,7 @@ impl Client {
                 }
             };
             match event {
-                Event::Progress { done, total } => progress(done, total),
+                event @ (Event::Progress { .. } | Event::Refused { .. }) => heard(event),
                 Event::Done { answer } => return Ok(answer),
                 Event::Failed { problem, subject, rights, reasons, particulars } => {
                     return Err(Error::refused(problem, subject, rights, reasons, particulars));
@@ -102,6 +133,14 @@ impl Client {
             }
             _ => Err(Error::DaemonLost(error)),
         }
+    }
+
+    /// What sends requests that are not answered, while an answer is waited for.
+    ///
+    /// # Errors
+    /// When there are no descriptors left.
+    pub fn sender(&self) -> io::Result<Sender> {
+        Ok(Sender(self.stream.try_clone()?))
     }
 
     /// The bulletin in force.

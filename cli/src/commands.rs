@@ -4,6 +4,8 @@ mod admin;
 mod completions;
 mod files;
 mod info;
+mod open;
+mod run;
 mod scan_coverage;
 mod seal;
 mod session;
@@ -28,6 +30,8 @@ pub fn run(command: Command, app: &mut App) -> Result<(), Error> {
         Command::Info(args) => info::run(&args, app),
         Command::Cat(args) => files::cat(&args, app),
         Command::Unseal(args) => files::unseal(&args, app),
+        Command::Open(args) => open::open(args, app),
+        Command::Run(args) => run::run(args, app),
         Command::Verify(args) => files::verify(&args, app),
         Command::Seal(args) => seal::run(&args, app),
         Command::Zip(args) => zip::run(&args, app),

@@ -141,6 +141,17 @@ pub enum Error {
     /// The two passwords typed differ.
     #[error("the two passwords differ")]
     PasswordsDiffer,
+    /// A file that is to be opened in a session lies where no session shows it opened.
+    #[error("{0:?} lies in no designated folder of this terminal")]
+    NotDesignated(PathBuf),
+    /// Nothing on this desktop opens files of this type.
+    #[error("no application for {path:?} ({kind})")]
+    NoApplication {
+        /// The file.
+        path: PathBuf,
+        /// Its MIME type.
+        kind: String,
+    },
     /// Some files are not sealed.
     #[error("{open} of {all} files are not sealed")]
     NotCovered {
@@ -249,6 +260,8 @@ impl Error {
             Self::Usage { what, .. } => format!("usage-{what}"),
             Self::NoTerminal => "no-terminal".to_owned(),
             Self::PasswordsDiffer => "passwords-differ".to_owned(),
+            Self::NotDesignated(_) => "not-designated".to_owned(),
+            Self::NoApplication { .. } => "no-application".to_owned(),
             Self::NotCovered { .. } => "not-covered".to_owned(),
             Self::AuditBroken(_) => "audit-broken".to_owned(),
         }
@@ -272,7 +285,8 @@ impl Error {
             Self::SameName(_) | Self::NothingToSend | Self::Usage { .. } | Self::NoTerminal => Exit::Usage,
             Self::PasswordsDiffer | Self::NoLabel { .. } => Exit::Usage,
             Self::Seal { .. } | Self::ReadBack(_) => Exit::Internal,
-            Self::UnknownName { .. } => Exit::NotFound,
+            Self::NotDesignated(_) => Exit::UnsuitableFile,
+            Self::UnknownName { .. } | Self::NoApplication { .. } => Exit::NotFound,
             Self::AmbiguousName { .. } => Exit::Conflict,
             Self::NotCovered { .. } => Exit::NotCovered,
             Self::AuditBroken(_) => Exit::AuditBroken,
@@ -303,6 +317,8 @@ impl Error {
             "ambiguous-name",
             "no-terminal",
             "passwords-differ",
+            "not-designated",
+            "no-application",
             "not-covered",
             "audit-broken",
         ]

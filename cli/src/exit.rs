@@ -8,20 +8,22 @@ macro_rules! exits {
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum Exit {
             $($(#[doc = $doc])* $name,)*
+            /// `run`, `open`: the program ran, and this is its own exit code.
+            Program(u8),
         }
 
         impl Exit {
-            /// All of them, in the order of their codes.
+            /// All that are this program's own, in the order of their codes.
             pub const ALL: &'static [Self] = &[$(Self::$name,)*];
 
             /// The process's exit code.
             pub const fn code(self) -> u8 {
-                match self { $(Self::$name => $code,)* }
+                match self { $(Self::$name => $code,)* Self::Program(code) => code }
             }
 
             /// Its name in documents and JSON.
             pub const fn name(self) -> &'static str {
-                match self { $(Self::$name => $text,)* }
+                match self { $(Self::$name => $text,)* Self::Program(_) => "program" }
             }
         }
     };

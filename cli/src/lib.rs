@@ -12,6 +12,7 @@ pub mod args;
 pub mod client;
 pub mod commands;
 pub mod console;
+pub mod desktop;
 pub mod environment;
 pub mod error;
 pub mod exit;

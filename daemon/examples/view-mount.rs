@@ -29,7 +29,7 @@ use tobari_core::proto::base64::Base64;
 use tobari_core::proto::bulletin::{Bulletin, Folder, LabelKeys, Revocations, SignedBulletin};
 use tobari_core::proto::problem::{Problem, ProblemCode};
 use tobari_daemon::bulletin::{Bulletins, CONTEXT};
-use tobari_daemon::config::Role;
+use tobari_daemon::config::{Config, RawConfig, Role};
 use tobari_daemon::failure::Failure;
 use tobari_daemon::grants::{GrantSource, Grants};
 use tobari_daemon::seal::FolderRule;
@@ -79,6 +79,7 @@ fn serve(keys: &Path, folder: &str, place: &Path) -> Result<()> {
         bulletins: bulletins(&bulletin)?,
         grants: Grants::new(Arc::new(source), grant_key, ORGANISATION, TERMINAL, Arc::clone(&clock) as _),
         engine: None,
+        session: Config::try_from(RawConfig::default())?.session,
         clock,
     }));
     let access = Arc::new(OnePerson { login: Arc::new(login(expires_at)) });

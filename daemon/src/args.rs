@@ -22,6 +22,9 @@ pub enum Command {
     Run(Run),
     /// Check a configuration file and show what it means.
     CheckConfig(Run),
+    /// A stage of a session's start. Started by the daemon alone.
+    #[command(subcommand, hide = true)]
+    Confine(Stage),
 }
 
 /// `tobarid enrol`.
@@ -77,6 +80,20 @@ pub struct Run {
     /// Instead of the configuration's 'roles'; may be repeated.
     #[arg(long, value_name = "ROLE")]
     pub role: Vec<Role>,
+}
+
+/// `tobarid confine`.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Stage {
+    /// As root: puts the session's file system together, and starts bubblewrap.
+    Outer,
+    /// Inside: confines itself, and becomes the program.
+    Inner {
+        /// Number of the descriptor that describes the program.
+        program: i32,
+    },
+    /// Holds a user namespace.
+    Owners,
 }
 
 #[cfg(test)]

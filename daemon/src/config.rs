@@ -3,6 +3,7 @@
 //! silently replaced by a default. `deploy/examples/tobarid.toml` shows every key.
 
 use crate::seal::Wipe;
+use crate::session::{FIRST_UID, Home, SessionSettings, UIDS};
 use crate::watch::{EngineSettings, Events};
 use serde::Deserialize;
 use std::collections::BTreeSet;
@@ -59,6 +60,9 @@ pub struct RawConfig {
     /// How the folder side behaves.
     #[serde(default)]
     pub seal: RawSeal,
+    /// How confined sessions are set up.
+    #[serde(default)]
+    pub session: RawSession,
 }
 
 /// Table `[control]`.
@@ -71,6 +75,26 @@ pub struct RawControl {
     pub connections_per_user: Option<usize>,
     /// A connection that asks nothing for this long is closed, in seconds.
     pub idle_seconds: Option<u64>,
+}
+
+/// Table `[session]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawSession {
+    /// The first of the uids that only sessions have on this host.
+    pub first_uid: Option<u32>,
+    /// How many there are.
+    pub uids: Option<u32>,
+    /// What a session shows of the user's home: `"overlay"` or `"empty"`.
+    pub home: Option<Home>,
+    /// Folders that can be read in a session besides the system's and the home.
+    pub visible: Option<Vec<PathBuf>>,
+    /// Whether sessions get the user's Wayland and X11 sockets.
+    pub display: Option<bool>,
+    /// The print server's socket, for `tobari run --print`.
+    pub print_socket: Option<PathBuf>,
+    /// The program `bwrap`.
+    pub bubblewrap: Option<PathBuf>,
 }
 
 /// Table `[seal]`.
@@ -120,6 +144,8 @@ pub struct Config {
     pub control: ControlLimits,
     /// How the folder side behaves.
     pub seal: EngineSettings,
+    /// How confined sessions are set up.
+    pub session: SessionSettings,
 }
 
 /// Limits of the control socket.
@@ -193,9 +219,11 @@ impl TryFrom<RawConfig> for Config {
             return Err(invalid("log", error.to_string()));
         }
         let connections = within("control.connections", raw.control.connections, 256, 1..=65_536)?;
+        let socket = absolute("socket", raw.socket, DEFAULT_SOCKET)?;
         Ok(Self {
             state_dir: absolute("state_dir", raw.state_dir, DEFAULT_STATE_DIR)?,
-            socket: absolute("socket", raw.socket, DEFAULT_SOCKET)?,
+            session: raw.session.resolve(&socket)?,
+            socket,
             roles,
             log,
             bulletin_poll: seconds("bulletin_poll_seconds", raw.bulletin_poll_seconds, 15, 1..=86_400)?,
@@ -214,6 +242,26 @@ impl TryFrom<RawConfig> for Config {
                 idle: seconds("control.idle_seconds", raw.control.idle_seconds, 300, 1..=86_400)?,
             },
             seal: raw.seal.resolve()?,
+        })
+    }
+}
+
+impl RawSession {
+    fn resolve(self, socket: &Path) -> Result<SessionSettings, ConfigError> {
+        let first_uid = within("session.first_uid", self.first_uid, FIRST_UID, 65_536..=u32::MAX - 65_537)?;
+        let visible = self.visible.unwrap_or_default();
+        let visible: Result<_, _> =
+            visible.into_iter().map(|path| absolute("session.visible", Some(path), "")).collect();
+        Ok(SessionSettings {
+            // Beside the socket, where everything goes with the host's restart.
+            folder: socket.parent().unwrap_or(Path::new("/run/tobari")).join("sessions"),
+            bubblewrap: absolute("session.bubblewrap", self.bubblewrap, "/usr/bin/bwrap")?,
+            first_uid,
+            uids: within("session.uids", self.uids, UIDS, 1..=UIDS)?,
+            home: self.home.unwrap_or_default(),
+            visible: visible?,
+            display: self.display.unwrap_or(true),
+            print_socket: absolute("session.print_socket", self.print_socket, "/run/cups/cups.sock")?,
         })
     }
 }

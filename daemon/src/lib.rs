@@ -26,6 +26,7 @@ pub mod run;
 pub mod seal;
 pub mod server;
 pub mod service;
+pub mod session;
 pub mod sessions;
 pub mod state;
 mod sys;

@@ -11,7 +11,7 @@ use tobari_core::message::{Language, Message};
 use tobari_daemon::args::{Arguments, Command, Enrol, Run};
 use tobari_daemon::config::{Config, DEFAULT_CONFIG, RawConfig};
 use tobari_daemon::enrol::{EnrolError, EnrolSettings, enrol};
-use tobari_daemon::{log, message, process, run};
+use tobari_daemon::{log, message, process, run, session};
 use zeroize::Zeroizing;
 
 fn main() -> ExitCode {
@@ -20,6 +20,7 @@ fn main() -> ExitCode {
         Command::Enrol(arguments) => enrol_command(arguments, language),
         Command::Run(arguments) => run_command(arguments),
         Command::CheckConfig(arguments) => check_config(arguments),
+        Command::Confine(stage) => session::confine(&stage),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -9,6 +9,7 @@ use crate::process;
 use crate::seal::SealContext;
 use crate::server::{Call, ClientError, Credentials, InvalidServerUrl, KeyServer, Reply};
 use crate::service::{Parts, Service};
+use crate::session;
 use crate::state::{Enrolment, StateDir, StateError};
 use crate::watch::Engine;
 use sd_notify::NotifyState;
@@ -74,6 +75,7 @@ pub fn run(config: Config, clock: Arc<dyn Clock>) -> Result<(), RunError> {
     let service = Arc::new(assemble(&config, &state, enrolment, runtime.handle(), clock)?);
     // From here on signals are heard; before, they end the process, which has nothing to lose yet.
     let signals = runtime.block_on(async { Signals::new() })?;
+    session::clear(&config.session)?;
     let control = Control::start(&config.socket, config.control, Arc::clone(&service))
         .map_err(|source| RunError::Socket { path: config.socket.clone(), source })?;
     let poller = Poller::start(config.bulletin_poll, config.metrics_file, Arc::clone(&service))?;
@@ -144,6 +146,7 @@ fn assemble(
         bulletins,
         grants,
         engine,
+        session: config.session.clone(),
         clock,
     }))
 }

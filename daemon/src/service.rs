@@ -8,6 +8,7 @@ use crate::forward;
 use crate::grants::{GrantSource, Grants};
 use crate::seal::FolderRule;
 use crate::server::{Call, KeyServer, Reply};
+use crate::session::{Running, SessionSettings};
 use crate::sessions::{Login, Sessions, Token};
 use crate::view::Registry;
 use crate::watch::Engine;
@@ -55,6 +56,8 @@ pub struct Parts {
     pub grants: Grants,
     /// The folder side, with the role `seal`.
     pub engine: Option<Engine>,
+    /// How confined sessions are set up.
+    pub session: SessionSettings,
     /// The time.
     pub clock: Arc<dyn Clock>,
 }
@@ -72,6 +75,8 @@ pub struct Service {
     clock: Arc<dyn Clock>,
     fetched: Mutex<Fetched>,
     views: Arc<Registry>,
+    session: SessionSettings,
+    running: Arc<Running>,
 }
 
 impl std::fmt::Debug for Service {
@@ -96,8 +101,17 @@ impl GrantSource for KeyServer {
 impl Service {
     /// Puts the parts together and gives the engine the folders of the bulletin in force.
     pub fn new(parts: Parts) -> Self {
-        let Parts { roles, terminal, certificate_expires_at, server, bulletins, grants, engine, clock } =
-            parts;
+        let Parts {
+            roles,
+            terminal,
+            certificate_expires_at,
+            server,
+            bulletins,
+            grants,
+            engine,
+            session,
+            clock,
+        } = parts;
         let service = Self {
             roles,
             terminal,
@@ -110,6 +124,8 @@ impl Service {
             clock,
             fetched: Mutex::default(),
             views: Arc::default(),
+            session,
+            running: Arc::default(),
         };
         service.apply(&service.bulletins.current());
         service
@@ -117,6 +133,7 @@ impl Service {
 
     /// Ends waiting for the key server: requests in work fail, and so do those to come.
     pub fn close(&self) {
+        self.running.end_all();
         self.server.close();
     }
 
@@ -153,6 +170,16 @@ impl Service {
     /// Grants for people who are logged in here.
     pub fn grants(&self) -> &Grants {
         &self.grants
+    }
+
+    /// How confined sessions are set up.
+    pub fn session_settings(&self) -> &SessionSettings {
+        &self.session
+    }
+
+    /// The confined sessions that run.
+    pub fn running(&self) -> &Arc<Running> {
+        &self.running
     }
 
     /// The views that are mounted, and what is open in them.
@@ -212,6 +239,7 @@ impl Service {
             self.sessions.clear();
             self.grants.clear();
             self.views.forgotten();
+            self.running.end_all();
         }
         for session in self.sessions.revoke(&bulletin.revocations.people) {
             tracing::info!(%session, "a revoked person is logged out");
@@ -251,6 +279,7 @@ impl Service {
     fn forget(&self, session: SessionId) {
         self.grants.forget(session);
         self.views.revoked(session);
+        self.running.end(session);
     }
 
     fn end(&self, login: &Login) {

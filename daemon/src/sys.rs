@@ -1,4 +1,5 @@
-//! System calls that `rustix` does not wrap: file leases and input/output priority here, fanotify in [`fanotify`]. The only module of the crate with
+//! System calls that `rustix` does not wrap: file leases and input/output priority here, fanotify in [`fanotify`], what sessions need
+//! in [`namespaces`]. The only module of the crate with
 //! `unsafe`.
 //!
 //! A lease tells its holder when somebody else opens the file, and holds that somebody up. The kernel
@@ -11,6 +12,7 @@
 )]
 
 pub(crate) mod fanotify;
+pub(crate) mod namespaces;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::io;

@@ -161,6 +161,8 @@ pub struct Site {
     pub seal_settings: String,
     /// A program, with its arguments, that becomes the daemon at its next start.
     pub daemon_wrapper: Vec<String>,
+    /// The same for `[session]`.
+    pub session_settings: String,
 }
 
 impl Site {
@@ -188,6 +190,7 @@ impl Site {
             daemon: None,
             seal_settings: String::new(),
             daemon_wrapper: Vec::new(),
+            session_settings: String::new(),
         };
         write_private(&site.path("admin.password"), password(ADMIN).as_bytes())?;
         let init = site
@@ -304,8 +307,11 @@ impl Site {
         std::fs::write(
             &config,
             format!(
-                "state_dir = {state:?}\nsocket = {socket:?}\nroles = [\"seal\", \"view\"]\n[seal]\nretry_seconds = 2\n{}",
-                self.seal_settings
+                "state_dir = {state:?}\nsocket = {socket:?}\nroles = [\"seal\", \"view\"]\n[seal]\nretry_seconds = 2\n{}\n\
+                 [session]\nfirst_uid = {}\nuids = 256\n{}",
+                self.seal_settings,
+                self.first_session_uid(),
+                self.session_settings
             ),
         )?;
         let log = std::fs::File::options().create(true).append(true).open(self.path("tobarid.log"))?;
@@ -323,6 +329,11 @@ impl Site {
         wait_until("the daemon to answer", || {
             self.tobari(ADMIN, &["status"]).is_ok_and(|answer| answer.code == 0)
         })
+    }
+
+    /// The first of 256 uids of this site's sessions. No other site of this machine has them: no other has the port.
+    pub fn first_session_uid(&self) -> u32 {
+        0x7b00_0000 + u32::from(self.port) * 256
     }
 
     /// The running daemon.

@@ -70,7 +70,8 @@ pub(super) fn run(args: &args::Seal, app: &mut App) -> Result<(), Error> {
     Ok(())
 }
 
-fn find_label(notice: &Notice, typed: &str) -> Result<LabelId, Error> {
+/// The label that was typed, by its name or id.
+pub(super) fn find_label(notice: &Notice, typed: &str) -> Result<LabelId, Error> {
     let labels = &notice.bulletin.labels;
     names::one("label", typed, labels, |one| one.label.id, |one| one.label.name.clone())
 }

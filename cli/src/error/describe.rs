@@ -10,6 +10,9 @@ use tobari_core::proto::api::Reason;
 use tobari_core::proto::control::Particulars;
 use tobari_core::proto::problem::ProblemCode;
 
+/// There is no such program in a session.
+const PROGRAM: &str = "session-program";
+
 /// An error as `--json` shows it on standard error.
 #[derive(Debug, Serialize)]
 pub struct Report<'a> {
@@ -94,6 +97,9 @@ impl Error {
         let code = self.code();
         let Self::Problem { problem, particulars, .. } = self else { return format!("error-{code}") };
         let Particulars { right, label_name, authentic_bytes } = &**particulars;
+        if let Some(of_session) = self.of_session() {
+            return format!("error-{of_session}");
+        }
         let more = match (problem.code, right, label_name, authentic_bytes) {
             (ProblemCode::RightRefused, Some(_), Some(_), _) => "-label",
             (ProblemCode::RightRefused, Some(_), None, _) => "-right",
@@ -109,7 +115,21 @@ impl Error {
 
     /// The next step, in `language`.
     pub fn hint(&self, language: Language) -> String {
-        language.text(&format!("hint-{}", self.code()), &self.arguments(language))
+        let id = self.of_session().filter(|id| *id == PROGRAM).map_or_else(|| self.code(), str::to_owned);
+        language.text(&format!("hint-{id}"), &self.arguments(language))
+    }
+
+    /// What a session refused has texts of its own; the daemon names them in `field`.
+    fn of_session(&self) -> Option<&str> {
+        let Self::Problem { problem, .. } = self else { return None };
+        match (problem.code, problem.field.as_deref()?) {
+            (
+                ProblemCode::RightRefused,
+                field @ ("session-below" | "session-wider" | "session-print" | "session-plain"),
+            ) => Some(field),
+            (ProblemCode::NotFound, field @ PROGRAM) => Some(field),
+            _ => None,
+        }
     }
 
     fn subject(&self) -> Option<String> {
@@ -123,6 +143,8 @@ impl Error {
             | Self::NotSealed(path)
             | Self::NotUtf8(path)
             | Self::Changed(path)
+            | Self::NotDesignated(path)
+            | Self::NoApplication { path, .. }
             | Self::ReadBack(path)
             | Self::Seal { path, .. }
             | Self::NoLabel { path, .. } => Some(path.to_string_lossy().into_owned()),
@@ -179,6 +201,7 @@ impl Error {
                 name: name,
                 known: known,
             },
+            Self::NoApplication { kind, .. } => arguments! { path: subject, kind: kind },
             Self::NotCovered { open, all } => arguments! { open: open, all: all },
             Self::AuditBroken(sequence) => arguments! { sequence: sequence },
             _ => arguments! { path: subject, name: subject, detail: subject, known: known },

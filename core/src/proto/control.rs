@@ -5,7 +5,7 @@
 //! A Unix stream socket. Each frame is a little-endian `u32` length (at most [`MAX_FRAME`]) and that many bytes
 //! of JSON. A frame may carry file descriptors as `SCM_RIGHTS` on its first byte; the request says how many it
 //! expects. The caller's uid is taken from the socket's peer credentials, never from a frame. A connection may carry
-//! several requests, one after the other; each is answered by zero or more [`Event::Progress`] and then exactly one of
+//! several requests, one after the other; each is answered by zero or more [`Event::Progress`] and [`Event::Refused`], and then exactly one of
 //! [`Event::Done`] or [`Event::Failed`].
 
 use super::api::{DecisionOutcome, Session};
@@ -111,6 +111,17 @@ pub enum Request {
         /// Name for messages and the audit record.
         name: String,
     },
+    /// Three fds: standard input, output and error. Runs a program in a session and answers when it has ended: [`Answer::Ended`]. While
+    /// it runs the caller may send [`Request::Signal`]; when the connection ends, so does the session.
+    Run {
+        /// What to run.
+        program: Box<Program>,
+    },
+    /// Sends a signal to the program that runs in this connection's session. Not answered.
+    Signal {
+        /// The signal's number.
+        signal: i32,
+    },
     /// The current verified bulletin: the public keys with which the caller can seal. Answer: [`Answer::Bulletin`].
     Bulletin,
     /// Make the daemon fetch a new bulletin now (as after a change by an administrator). Answer: [`Answer::Bulletin`].
@@ -173,6 +184,23 @@ pub enum Rewritten {
     },
 }
 
+/// A program for a session. Texts are bytes: arguments and paths need not be UTF-8.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Program {
+    /// Its name or path, and its arguments.
+    pub arguments: Vec<Base64>,
+    /// Its environment: names and values.
+    pub environment: Vec<(Base64, Base64)>,
+    /// The folder in which it starts, where the session shows it; the user's home otherwise.
+    pub directory: Base64,
+    /// What is created carries at least this label.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<LabelId>,
+    /// Whether it may print, and therefore opens no file whose rights do not include `print`.
+    #[serde(default)]
+    pub print: bool,
+}
+
 /// What the daemon says.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
@@ -183,6 +211,13 @@ pub enum Event {
         done: u64,
         /// Plaintext bytes in all, where known.
         total: Option<u64>,
+    },
+    /// Something was refused to the program that runs in this connection's session. It goes on.
+    Refused {
+        /// The file.
+        subject: String,
+        /// Why.
+        problem: Problem,
     },
     /// The request succeeded.
     Done {
@@ -269,6 +304,11 @@ pub enum Answer {
     Rewritten {
         /// One for each file, in order.
         outcomes: Vec<Rewritten>,
+    },
+    /// The program of a session ended, and with it everything that it had started.
+    Ended {
+        /// Its exit code; 128 and the number of the signal that ended it.
+        code: u8,
     },
     /// The bulletin.
     Bulletin {

@@ -5,20 +5,20 @@ use crate::failure::Failure;
 use crate::service::{Caller, Service};
 use std::io;
 use std::os::unix::net::UnixStream;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tobari_core::proto::control::{Answer, Event, Request, VERSION};
 use tobari_core::proto::frame::{FrameError, receive_frame, send_frame};
 use tobari_core::proto::problem::ProblemCode;
 
 /// Most descriptors of any request.
-const MOST_DESCRIPTORS: usize = 2;
+const MOST_DESCRIPTORS: usize = 3;
 /// Time between two progress events.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Serves a connection until it ends.
-pub(super) fn run(stream: &UnixStream, caller: Caller, service: &Service) {
+pub(super) fn run(stream: &UnixStream, caller: Caller, service: &Arc<Service>) {
     let outlet = Outlet::new(stream);
     if !greet(stream, &outlet) {
         return;
@@ -103,6 +103,11 @@ impl<'a> Outlet<'a> {
             *last = Instant::now();
             self.send(&Event::Progress { done, total });
         }
+    }
+
+    /// Tells that something was refused to the program that runs.
+    pub(super) fn refused(&self, name: &str, failure: Failure) {
+        self.send(&Event::Refused { subject: name.to_owned(), problem: failure.problem });
     }
 
     fn send(&self, event: &Event) {

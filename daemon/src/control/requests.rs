@@ -9,8 +9,10 @@ use crate::info::info;
 use crate::open::Opening;
 use crate::rewrite::{Rewriting, reseal};
 use crate::service::{Caller, Service};
+use crate::session;
 use crate::zip::Archive;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use tobari_core::proto::api::LoginRequest;
 use tobari_core::proto::control::{Answer, Request};
 use tobari_core::proto::problem::ProblemCode;
@@ -26,7 +28,7 @@ pub(super) struct Conversation {
 
 /// Serves one request. None when it is not answered by itself.
 pub(super) fn handle(
-    service: &Service,
+    service: &Arc<Service>,
     caller: Caller,
     conversation: &mut Conversation,
     request: Request,
@@ -42,6 +44,8 @@ pub(super) fn handle(
             conversation.add(path, name, descriptors);
             None
         }
+        // Of a program that has ended meanwhile.
+        Request::Signal { .. } => None,
         Request::ZipFinish => Some(conversation.finish(service, caller, descriptors, outlet)),
         Request::RewriteStart { change } => {
             conversation.rewriting = Some(exactly(descriptors).map(|[]| Rewriting::new(change)));
@@ -137,7 +141,7 @@ fn not_started() -> Failure {
 }
 
 fn answer(
-    service: &Service,
+    service: &Arc<Service>,
     caller: Caller,
     request: Request,
     descriptors: Vec<OwnedFd>,
@@ -190,6 +194,11 @@ fn answer(
             let progress = &mut |done, total| outlet.progress(done, total);
             reseal(service, caller, &name, &source, sink, progress).map_err(|failure| failure.about(&name))
         }
+        Request::Run { program } => {
+            let streams = exactly(descriptors)?;
+            let tell = |name: &str, failure| outlet.refused(name, failure);
+            session::run(service, caller, outlet.caller(), *program, streams, &tell)
+        }
         Request::Bulletin => {
             let [] = exactly(descriptors)?;
             Ok(service.bulletin_answer())
@@ -204,6 +213,7 @@ fn answer(
             service.forward(caller, &method, &path, body)
         }
         Request::Hello { .. }
+        | Request::Signal { .. }
         | Request::ZipStart { .. }
         | Request::ZipEntry { .. }
         | Request::ZipFinish

@@ -83,7 +83,7 @@ impl Client {
     fn answer(&self) -> Result<Answer, Failure> {
         loop {
             match receive_frame::<Event>(&self.0, 0).unwrap().expect("an answer").0 {
-                Event::Progress { .. } => {}
+                Event::Progress { .. } | Event::Refused { .. } => {}
                 Event::Done { answer } => return Ok(answer),
                 Event::Failed { problem, subject, rights, reasons, particulars } => {
                     return Err(Failure { problem, subject, rights, reasons, particulars });

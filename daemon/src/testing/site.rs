@@ -176,6 +176,7 @@ impl Site {
             bulletins,
             grants: Grants::new(asked, grant_key, ORGANISATION, TERMINAL, Arc::clone(&clock) as _),
             engine: None,
+            session: crate::config::Config::try_from(crate::config::RawConfig::default()).unwrap().session,
             clock: Arc::clone(&clock) as _,
         });
         let service = Arc::new(service);

@@ -243,7 +243,7 @@ impl Raw {
     fn event(&self) -> Result<Event> {
         loop {
             match receive_frame::<Event>(&self.0, 0)?.context("the daemon closed the connection")?.0 {
-                Event::Progress { .. } => {}
+                Event::Progress { .. } | Event::Refused { .. } => {}
                 event => return Ok(event),
             }
         }
@@ -253,7 +253,7 @@ impl Raw {
 fn code(event: &Event) -> Option<ProblemCode> {
     match event {
         Event::Failed { problem, .. } => Some(problem.code),
-        Event::Done { .. } | Event::Progress { .. } => None,
+        Event::Done { .. } | Event::Progress { .. } | Event::Refused { .. } => None,
     }
 }
 

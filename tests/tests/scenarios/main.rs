@@ -6,4 +6,7 @@ mod bad_input;
 mod main_path;
 mod outage;
 mod rewrite;
+mod session;
+mod session_programs;
+mod sessions;
 mod unsealed;
