@@ -122,6 +122,15 @@ case $status in
     *) exit "$status" ;;
 esac
 
+step 'Suites of others against the view (short)'
+status=0
+bash tests/suites/run.sh || status=$?
+case $status in
+    0) ;;
+    77) skip 'the suites against the view need root, FUSE and loop devices' ;;
+    *) exit "$status" ;;
+esac
+
 step 'Dependencies: advisories and licences'
 if command -v cargo-deny >/dev/null; then
     cargo deny --offline check licenses bans sources

@@ -3,11 +3,17 @@
 import contextlib
 import os
 import re
+import shutil
 
 from common import Broken, image, must_break, run, view
 
-# Tests that fail on the view and not on ext4, and why.
-EXCEPTIONS = {}
+# Tests that come out differently on the view than on ext4, and why.
+EXCEPTIONS = {
+    # It writes behind 2 GiB of hole into an image of half a GiB. A hole takes space in a sealed file: each chunk is sealed.
+    "open::interact_2gb": "FAILED",
+    # The kernel does not know the largest number of links of any FUSE file system; that of the folder beneath counts.
+    "link::link_count_max": "skipped",
+}
 # Of pjdfstest 0.2.2 on Linux. Tests that do not run show nothing.
 TESTS = 398
 # Accounts that every Debian has.
@@ -59,7 +65,8 @@ def once(programs, place, second, pattern, remount):
     configuration = programs.work / "pjdfstest.toml"
     configuration.write_text(CONFIGURATION.format(remount=remount))
     line = [programs.bin / "pjdfstest", "-c", configuration, "-s", second, "-p", place, *filter(None, [pattern])]
-    output = run(line, check=False, env={**os.environ, "NO_COLOR": "1", "RUST_BACKTRACE": "0"}).stdout
+    path = f"{remounting(programs)}:{os.environ['PATH']}"
+    output = run(line, check=False, env={**os.environ, "PATH": path, "NO_COLOR": "1", "RUST_BACKTRACE": "0"}).stdout
     results, last = {}, None
     for text in output.splitlines():
         if match := OUTCOME.match(text):
@@ -75,7 +82,7 @@ def compare(expected, found):
     wrong = []
     for name, (outcome, _) in expected.items():
         now, said = found.get(name, ("not run", []))
-        wanted = "FAILED" if name in EXCEPTIONS else outcome
+        wanted = EXCEPTIONS.get(name, outcome)
         if now != wanted:
             wrong.append(f"{name}: {now}: {' '.join(said)[:300]}")
     if wrong:
@@ -96,6 +103,16 @@ def compare_read_only(programs, expected, place):
             run(["umount", base])
     finally:
         base.rmdir()
+
+
+def remounting(programs):
+    """A folder with a `mount` that remounts a view by itself: the helper for FUSE would start a program for it."""
+    folder = programs.work / "remount"
+    folder.mkdir(exist_ok=True)
+    program = folder / "mount"
+    program.write_text(f'#!/bin/sh\nexec {shutil.which("mount")} -i "$@"\n')
+    program.chmod(0o755)
+    return folder
 
 
 @contextlib.contextmanager

@@ -92,10 +92,12 @@ impl View {
     }
 
     fn resize(&self, caller: Caller, node: &Arc<Node>, handle: Option<u64>, size: u64) -> Answer<()> {
-        if let Some(handle) = handle.and_then(|number| self.handles.find(number).ok()) {
+        if let Some(handle) = handle.and_then(|number| self.handles.find(number).ok())
+            && handle.writes()
+        {
             return self.set_length(&handle, size);
         }
-        // By its name: as if it was opened for it.
+        // By its name, or with `O_RDONLY | O_TRUNC`: as if it was opened for it.
         let manner = Manner { reads: false, writes: true, truncates: false };
         let handle = Arc::new(self.open_node(caller, node, manner)?);
         let result = self.set_length(&handle, size);

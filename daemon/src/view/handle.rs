@@ -43,6 +43,17 @@ pub(super) struct Sealed {
     pub(super) policy: Mutex<FilePolicy>,
 }
 
+impl Handle {
+    /// Whether it was opened for writing.
+    pub(super) fn writes(&self) -> bool {
+        match self {
+            Self::Plain(plain) => plain.writes.is_some(),
+            Self::Sealed(sealed) => sealed.writes,
+            Self::Directory(_) => false,
+        }
+    }
+}
+
 /// All that is open in a view.
 #[derive(Default)]
 pub(super) struct Handles {
