@@ -127,7 +127,7 @@ status=0
 bash tests/suites/run.sh || status=$?
 case $status in
     0) ;;
-    77) skip 'the suites against the view need root, FUSE and loop devices' ;;
+    77) skip 'the suites against the view need root, FUSE, loop devices and the registry' ;;
     *) exit "$status" ;;
 esac
 

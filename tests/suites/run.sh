@@ -6,7 +6,7 @@
 #   bash tests/suites/run.sh [--long] posix|fsx|soak ...
 #
 # pjdfstest and fsx are installed from the registry of Rust packages into the build's folder, once. Exit status 77: cannot run here
-# (not root, no FUSE, no loop devices), and why on standard error. TOBARI_SUITES_PROFILE=dev builds without optimisation.
+# (not root, no FUSE, no loop devices, no registry), and why on standard error. TOBARI_SUITES_PROFILE=dev builds without optimisation.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -28,8 +28,15 @@ cargo build --quiet --locked --profile "$profile" --workspace --example view-mou
 suites=$target/suites
 install() {
     [ -x "$suites/bin/$1" ] && [ "$(cat "$suites/$1.version" 2>/dev/null)" = "$2" ] && return
-    RUSTFLAGS='' CARGO_TARGET_DIR=$suites/build nice cargo install --quiet --locked --debug --force --root "$suites" "$1@$2"
-    echo "$2" >"$suites/$1.version"
+    local try
+    for try in 1 2; do
+        if RUSTFLAGS='' CARGO_TARGET_DIR=$suites/build cargo install --quiet --locked --debug --force --root "$suites" "$1@$2"; then
+            echo "$2" >"$suites/$1.version"
+            return
+        fi
+        echo "installing $1, try $try, failed" >&2
+    done
+    cannot "$1 $2 cannot be installed"
 }
 mkdir -p "$suites"
 install pjdfstest 0.2.2
