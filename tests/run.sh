@@ -30,6 +30,8 @@ need shellcheck shellcheck
 need vim vim
 need rsync rsync
 need sqlite3 sqlite3
+# Its programs lie outside of PATH.
+compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || wanted+=(postgresql)
 need smbd samba
 need smbclient smbclient
 need soffice 'libreoffice-writer-nogui libreoffice-calc-nogui fonts-vlgothic'

@@ -1,5 +1,6 @@
 //! The command line as typed.
 
+use crate::store::postgres::Location;
 use clap::{Args as ClapArgs, Parser, Subcommand};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -25,6 +26,8 @@ pub enum Command {
     Serve(ServeArgs),
     /// Make a one-time enrolment token on the server itself, as for the first terminal.
     Token(TokenArgs),
+    /// Move the store from the data directory to a PostgreSQL database, so that several servers can serve it.
+    MigrateStore(MigrateStoreArgs),
     /// The audit log.
     Audit {
         /// What to do with it.
@@ -46,16 +49,20 @@ pub enum AuditCommand {
 #[derive(Debug, ClapArgs)]
 pub struct StoreArgs {
     /// Directory with the database and, unless it is elsewhere, the root key.
-    #[arg(long, value_name = "DIR")]
-    pub data_dir: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "store")]
+    pub data_dir: Option<PathBuf>,
+    /// PostgreSQL database, if it is not in the data directory: postgres://user@host/database. A password belongs in
+    /// PostgreSQL's password file (PGPASSFILE), not here, where other users of the machine see it.
+    #[arg(long, value_name = "URL")]
+    pub store: Option<Location>,
 }
 
 /// Set up an organisation.
 #[derive(Debug, ClapArgs)]
 pub struct InitArgs {
-    /// Where the state is to be.
-    #[command(flatten)]
-    pub store: StoreArgs,
+    /// Directory for the database and, unless it is elsewhere, the root key.
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: PathBuf,
     /// Name of the organisation, as people will see it.
     #[arg(long, value_name = "NAME")]
     pub organisation: String,
@@ -86,17 +93,31 @@ pub struct InitArgs {
 #[derive(Debug, ClapArgs)]
 pub struct ServeArgs {
     /// Configuration file (TOML); the options below override it.
-    #[arg(long, value_name = "FILE", required_unless_present = "data_dir")]
+    #[arg(long, value_name = "FILE", required_unless_present_any = ["data_dir", "store"])]
     pub config: Option<PathBuf>,
-    /// Directory with the database.
+    /// Directory with the database and, unless it is elsewhere, the root key.
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
+    /// PostgreSQL database, which any number of servers may serve, instead of one in the data directory.
+    #[arg(long, value_name = "URL")]
+    pub store: Option<Location>,
     /// Address and port to listen on.
     #[arg(long, value_name = "ADDR")]
     pub listen: Option<SocketAddr>,
     /// Where the root key is.
     #[arg(long, value_name = "FILE")]
     pub root_key_file: Option<PathBuf>,
+}
+
+/// Move the store to PostgreSQL.
+#[derive(Debug, ClapArgs)]
+pub struct MigrateStoreArgs {
+    /// Directory with the database that is moved. It is kept there under another name.
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: PathBuf,
+    /// PostgreSQL database to move to; it must be empty.
+    #[arg(long, value_name = "URL")]
+    pub to: Location,
 }
 
 /// Make a one-time enrolment token.

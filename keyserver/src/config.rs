@@ -2,6 +2,7 @@
 
 use crate::args::ServeArgs;
 use crate::service::Limits;
+use crate::store::postgres::{Location, LocationError};
 use jiff::SignedDuration;
 use serde::Deserialize;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -14,8 +15,10 @@ const DEFAULT_PORT: u16 = 8443;
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RawConfig {
-    /// Directory with the database.
+    /// Directory with the database and, unless it is elsewhere, the root key.
     data_dir: Option<PathBuf>,
+    /// PostgreSQL database instead of the one in the data directory.
+    store: Option<String>,
     /// Address and port; `127.0.0.1:8443` when absent.
     listen: Option<SocketAddr>,
     /// Host names and addresses in the certificate, besides those given to `init`.
@@ -40,8 +43,10 @@ pub struct RawConfig {
 /// The configuration as resolved.
 #[derive(Debug)]
 pub struct Config {
-    /// Directory with the database.
-    pub data_dir: PathBuf,
+    /// Directory with the database, or at least the root key.
+    pub data_dir: Option<PathBuf>,
+    /// PostgreSQL database instead of the one in the data directory.
+    pub store: Option<Location>,
     /// Address and port.
     pub listen: SocketAddr,
     /// More names for the certificate.
@@ -91,7 +96,10 @@ pub enum ConfigError {
         /// As written.
         name: String,
     },
-    /// No data directory is named.
+    /// Not the address of a database.
+    #[error("store: {0}")]
+    Store(#[from] LocationError),
+    /// Neither a data directory nor a database is named.
     #[error("data_dir: missing in the configuration file and on the command line")]
     NoDataDir,
 }
@@ -164,9 +172,18 @@ impl Config {
                 return Err(ConfigError::Name { index, name: name.clone() });
             }
         }
-        let data_dir = args.data_dir.clone().or(raw.data_dir).ok_or(ConfigError::NoDataDir)?;
+        let data_dir = args.data_dir.clone().or(raw.data_dir);
+        let store = match (&args.store, &raw.store) {
+            (Some(location), _) => Some(location.clone()),
+            (None, Some(text)) => Some(text.parse()?),
+            (None, None) => None,
+        };
+        if data_dir.is_none() && store.is_none() {
+            return Err(ConfigError::NoDataDir);
+        }
         Ok(Self {
             data_dir,
+            store,
             listen: args
                 .listen
                 .or(raw.listen)
@@ -203,7 +220,12 @@ mod tests {
         let text = include_str!("../../deploy/examples/keyserver.toml");
         let raw: RawConfig = toml::from_str(text).unwrap();
         assert_eq!(format!("{:?}", raw.limits().unwrap()), format!("{:?}", Limits::default()));
-        assert!(toml::from_str::<RawConfig>(&text.replace("#root_key_file", "root_key_file")).is_ok());
+        assert!(
+            toml::from_str::<RawConfig>(
+                &text.replace("#root_key_file", "root_key_file").replace("#store", "store")
+            )
+            .is_ok()
+        );
     }
 
     #[test]
@@ -214,11 +236,12 @@ mod tests {
         let args = ServeArgs {
             config: Some(path),
             data_dir: None,
+            store: None,
             listen: Some("127.0.0.1:2".parse().unwrap()),
             root_key_file: None,
         };
         let config = Config::resolve(&args).unwrap();
-        assert_eq!(config.data_dir, Path::new("/a"));
+        assert_eq!(config.data_dir.as_deref(), Some(Path::new("/a")));
         assert_eq!(config.listen.port(), 2);
         assert_eq!(config.limits.grant_life, SignedDuration::from_mins(5));
     }

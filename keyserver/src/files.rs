@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 pub(crate) const DATABASE: &str = "tobari.db";
 /// The database while `init` makes it.
 pub(crate) const DATABASE_NEW: &str = "tobari.db.new";
+/// The database after it was moved to PostgreSQL: kept, but no longer served.
+pub(crate) const DATABASE_MOVED: &str = "tobari.db.moved";
 /// Where the root key lies unless told otherwise, in the data directory.
 pub(crate) const ROOT_KEY: &str = "root.key";
 /// Held by the one `serve` of a data directory.

@@ -67,6 +67,16 @@ impl From<&CommandError> for Message {
                 Self::new("database-new").path(path).detail(Causes(source))
             }
             E::Database { path, source } => Self::new("database").path(path).detail(Causes(source)),
+            E::Store { location, source: source @ StoreError::TooNew { .. } } => {
+                Self::new("database-new").with("path", location).detail(Causes(source))
+            }
+            E::Store { location, source } => {
+                Self::new("store").with("location", location).detail(Causes(source))
+            }
+            E::NotEmpty(location) => Self::new("not-empty").with("location", location),
+            E::MovedBadly { location, detail } => {
+                Self::new("moved-badly").with("location", location).with("detail", detail)
+            }
             E::DatabaseIncomplete(path) => Self::new("database-incomplete").path(path),
             E::Audit(error) => error.into(),
             E::Listen(ServeError::Listen { address, source }) => {
@@ -98,6 +108,7 @@ impl From<&ConfigError> for Message {
             ConfigError::Name { index, name } => {
                 Self::new("configuration-name").with("field", format!("names[{index}]")).with("value", name)
             }
+            ConfigError::Store(_) => Self::new("configuration-store"),
             ConfigError::NoDataDir => Self::new("configuration-directory"),
         }
     }
@@ -182,6 +193,7 @@ mod tests {
             ConfigError::OutOfRange { field: "grant_minutes", value: 0, least: 1, most: 1440 }.into(),
             ConfigError::Name { index: 1, name: "a b".to_owned() }.into(),
             ConfigError::NoDataDir.into(),
+            ConfigError::Store(crate::store::postgres::LocationError).into(),
             CommandError::PasswordFile { path: path.clone(), source: system() },
             CommandError::NoTerminal(system()),
             CommandError::PasswordsDiffer,
@@ -204,6 +216,16 @@ mod tests {
                 source: StoreError::Unavailable(Box::new(system())),
             },
             CommandError::DatabaseIncomplete(path),
+            CommandError::Store {
+                location: "db".to_owned(),
+                source: StoreError::Unavailable(Box::new(system())),
+            },
+            CommandError::Store {
+                location: "db".to_owned(),
+                source: StoreError::TooNew { found: 9, known: 1 },
+            },
+            CommandError::NotEmpty("db".to_owned()),
+            CommandError::MovedBadly { location: "db".to_owned(), detail: "why".to_owned() },
             ChainError::Gap { expected, found }.into(),
             ChainError::Store(StoreError::Stale).into(),
             ServeError::Listen { address: ([127, 0, 0, 1], 1).into(), source: system() }.into(),

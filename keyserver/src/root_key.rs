@@ -12,7 +12,7 @@ use tobari_core::crypto::RootKey;
 use zeroize::Zeroizing;
 
 /// The file in which the root key lies.
-pub(crate) fn location(named: Option<&Path>, data_dir: &Path) -> PathBuf {
+pub(crate) fn location(named: Option<&Path>, data_dir: Option<&Path>) -> PathBuf {
     if let Some(path) = named {
         return path.to_owned();
     }
@@ -22,7 +22,7 @@ pub(crate) fn location(named: Option<&Path>, data_dir: &Path) -> PathBuf {
             return credential;
         }
     }
-    data_dir.join(files::ROOT_KEY)
+    data_dir.unwrap_or(Path::new(".")).join(files::ROOT_KEY)
 }
 
 /// What is wrong with the root key.

@@ -2,9 +2,9 @@
 //! concurrent requests cost one fsync and none of them is answered before it.
 
 use super::record::{Act, Record};
-use crate::store::{AuditHead, Change, Store, StoreError};
+use crate::store::{AuditHead, Basis, Change, Store, StoreError};
 use std::sync::Arc;
-use tobari_core::ids::FileId;
+use tobari_core::ids::{FileId, SessionId};
 use tokio::sync::{mpsc, oneshot};
 
 /// Requests that may wait for the writer before others wait to be let in.
@@ -18,6 +18,9 @@ pub enum AuditError {
     /// The change was refused by the store; the log is well.
     #[error(transparent)]
     Refused(StoreError),
+    /// What was decided on is no longer so; nothing was written. Decide again.
+    #[error("what this builds on was changed meanwhile")]
+    Moved,
     /// The log cannot be written.
     #[error("the audit log cannot be written: {0}")]
     Unavailable(String),
@@ -50,6 +53,7 @@ pub struct AuditLog {
 
 #[derive(Debug)]
 struct Entry {
+    basis: Basis,
     changes: Vec<Change>,
     payloads: Vec<Vec<u8>>,
     answer: oneshot::Sender<Result<u64, AuditError>>,
@@ -69,6 +73,19 @@ impl AuditLog {
     /// [`AuditError`]; then nothing happened, or, if the disk failed during the commit, nothing may be
     /// taken to have happened.
     pub async fn commit(&self, changes: Vec<Change>, records: &[Record]) -> Result<Vec<Audited>, AuditError> {
+        self.commit_on(Basis::ANY, changes, records).await
+    }
+
+    /// As [`AuditLog::commit`], if what was decided on is still so.
+    ///
+    /// # Errors
+    /// [`AuditError`]; [`AuditError::Moved`] when another server has changed it.
+    pub async fn commit_on(
+        &self,
+        basis: Basis,
+        changes: Vec<Change>,
+        records: &[Record],
+    ) -> Result<Vec<Audited>, AuditError> {
         let ended = || AuditError::Unavailable(String::from("the writer has ended"));
         let mut payloads = Vec::with_capacity(records.len());
         for record in records {
@@ -76,7 +93,7 @@ impl AuditLog {
         }
         let count = payloads.len() as u64;
         let (answer, answered) = oneshot::channel();
-        self.queue.send(Entry { changes, payloads, answer }).await.map_err(|_| ended())?;
+        self.queue.send(Entry { basis, changes, payloads, answer }).await.map_err(|_| ended())?;
         let last = answered.await.map_err(|_| ended())??;
         let granted = |record: &Record| (record.act == Act::Grant).then_some(record.file).flatten();
         Ok((last + 1 - count..)
@@ -111,12 +128,13 @@ async fn write(store: Arc<dyn Store>, mut entries: mpsc::Receiver<Entry>) {
 }
 
 async fn commit_alone(store: &dyn Store, entry: Entry) {
-    let result = store.commit(&entry.changes, &entry.payloads).await;
+    let result = store.commit(&entry.basis, &entry.changes, &entry.payloads).await;
     if let Err(error) = &result {
         log(error);
     }
     let answer = result.map(|head| head.sequence).map_err(|error| match error {
         error @ (StoreError::Taken(_) | StoreError::Stale) => AuditError::Refused(error),
+        StoreError::Moved { .. } => AuditError::Moved,
         error @ (StoreError::Damaged { .. }
         | StoreError::AuditBroken(_)
         | StoreError::TooNew { .. }
@@ -126,36 +144,62 @@ async fn commit_alone(store: &dyn Store, entry: Entry) {
     let _ = entry.answer.send(answer);
 }
 
-async fn commit_batch(store: &dyn Store, batch: Vec<Entry>) {
-    if batch.is_empty() {
-        return;
-    }
-    let mut payloads = Vec::new();
-    let mut answers = Vec::with_capacity(batch.len());
-    for mut entry in batch {
-        answers.push((entry.payloads.len() as u64, entry.answer));
-        payloads.append(&mut entry.payloads);
-    }
-    match store.commit(&[], &payloads).await {
-        Ok(AuditHead { sequence, .. }) => {
-            let mut last = sequence - payloads.len() as u64;
-            for (count, answer) in answers {
-                last += count;
-                let _ = answer.send(Ok(last));
+async fn commit_batch(store: &dyn Store, mut batch: Vec<Entry>) {
+    // Ends: each round that does not commit answers at least one entry.
+    while !batch.is_empty() {
+        let basis = common_basis(&batch);
+        let payloads: Vec<Vec<u8>> = batch.iter().flat_map(|entry| entry.payloads.iter().cloned()).collect();
+        let moved = match store.commit(&basis, &[], &payloads).await {
+            Ok(AuditHead { sequence, .. }) => {
+                let mut last = sequence - payloads.len() as u64;
+                for entry in batch {
+                    last += entry.payloads.len() as u64;
+                    let _ = entry.answer.send(Ok(last));
+                }
+                return;
             }
-        }
-        Err(error) => {
-            log(&error);
-            for (_, answer) in answers {
-                let _ = answer.send(Err(AuditError::Unavailable(error.to_string())));
+            Err(StoreError::Moved { version, ended }) => move |entry: &Entry| {
+                entry.basis.version.is_some_and(|expected| expected != version)
+                    || entry.basis.sessions.iter().any(|session| ended.contains(session))
+            },
+            Err(error) => {
+                log(&error);
+                for entry in batch {
+                    let _ = entry.answer.send(Err(AuditError::Unavailable(error.to_string())));
+                }
+                return;
             }
+        };
+        let (late, rest): (Vec<Entry>, Vec<Entry>) = batch.into_iter().partition(moved);
+        if late.is_empty() {
+            for entry in rest {
+                let _ = entry
+                    .answer
+                    .send(Err(AuditError::Unavailable(String::from("the store contradicts itself"))));
+            }
+            return;
         }
+        for entry in late {
+            let _ = entry.answer.send(Err(AuditError::Moved));
+        }
+        batch = rest;
     }
+}
+
+/// What all of a batch builds on. Where the versions differ the highest is asked for: versions only grow, so the
+/// others are late already.
+fn common_basis(batch: &[Entry]) -> Basis {
+    let mut sessions: Vec<SessionId> = batch.iter().flat_map(|entry| entry.basis.sessions.clone()).collect();
+    sessions.sort_unstable();
+    sessions.dedup();
+    Basis { version: batch.iter().filter_map(|entry| entry.basis.version).max(), sessions }
 }
 
 fn log(error: &StoreError) {
     match error {
-        StoreError::Taken(_) | StoreError::Stale => tracing::debug!(%error, "change refused"),
+        StoreError::Taken(_) | StoreError::Stale | StoreError::Moved { .. } => {
+            tracing::debug!(%error, "change refused")
+        }
         StoreError::Damaged { .. }
         | StoreError::AuditBroken(_)
         | StoreError::TooNew { .. }

@@ -65,6 +65,25 @@ pub enum CommandError {
         /// Why.
         source: StoreError,
     },
+    /// Environment: the PostgreSQL database cannot be opened.
+    #[error("failed to open the database {location}")]
+    Store {
+        /// Where, without a password.
+        location: String,
+        /// Why.
+        source: StoreError,
+    },
+    /// Input: the database to move to holds something.
+    #[error("{0} is not empty")]
+    NotEmpty(String),
+    /// Environment: what was written to the new database does not read back alike; it was taken back.
+    #[error("{location} does not hold what was written to it: {detail}")]
+    MovedBadly {
+        /// Where, without a password.
+        location: String,
+        /// What differs.
+        detail: String,
+    },
     /// Environment: part of the new database is not in its file.
     #[error("the database {0:?} was not written completely")]
     DatabaseIncomplete(PathBuf),

@@ -49,7 +49,7 @@ impl Drop for Made {
 }
 
 pub(super) async fn init(args: &InitArgs, clock: &dyn Clock, say: Say) -> Result<(), CommandError> {
-    let data_dir = &args.store.data_dir;
+    let data_dir = &args.data_dir;
     let password = password(args, say)?;
     let mut names: Vec<String> = LOCAL_NAMES.iter().map(|name| (*name).to_owned()).collect();
     names.extend(args.names.iter().filter(|name| !LOCAL_NAMES.contains(&name.as_str())).cloned());
@@ -69,7 +69,7 @@ pub(super) async fn init(args: &InitArgs, clock: &dyn Clock, say: Say) -> Result
         return Err(CommandError::DatabaseExists(data_dir.clone()));
     }
 
-    let key_path = root_key::location(args.root_key_file.as_deref(), data_dir);
+    let key_path = root_key::location(args.root_key_file.as_deref(), Some(data_dir));
     let root_key = if key_path.exists() {
         root_key::read(&key_path)?
     } else {

@@ -3,16 +3,20 @@
 mod audit;
 mod error;
 mod init;
+mod migrate_store;
 mod serve;
 mod token;
 
 use crate::args::{Args, AuditCommand, Command};
 use crate::files;
 use crate::message;
+use crate::store::Store;
+use crate::store::postgres::{Location, PostgresStore};
 use crate::store::sqlite::SqliteStore;
 pub use error::CommandError;
 use std::io::Write as _;
 use std::path::Path;
+use std::sync::Arc;
 use tobari_core::clock::SystemClock;
 use tobari_core::message::{Language, Message};
 
@@ -27,6 +31,7 @@ pub fn run(args: Args, language: Language) -> Result<(), CommandError> {
         Command::Init(args) => runtime()?.block_on(init::init(&args, &SystemClock, say)),
         Command::Serve(args) => runtime()?.block_on(serve::serve(&args)),
         Command::Token(args) => runtime()?.block_on(token::token(&args, &SystemClock, say)),
+        Command::MigrateStore(args) => runtime()?.block_on(migrate_store::migrate_store(&args, say)),
         Command::Audit { command: AuditCommand::Verify(args) } => {
             runtime()?.block_on(audit::verify(&args, say))
         }
@@ -38,13 +43,41 @@ fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build()
 }
 
-/// Opens the database that `init` made.
-async fn open_store(data_dir: &Path) -> Result<SqliteStore, CommandError> {
-    let path = files::database(data_dir);
+/// Opens the database: PostgreSQL where one is named, else the file that `init` made.
+async fn open_store(
+    data_dir: Option<&Path>,
+    location: Option<&Location>,
+) -> Result<Arc<dyn Store>, CommandError> {
+    if let Some(location) = location {
+        return match PostgresStore::open(location).await {
+            Ok(store) => Ok(Arc::new(store)),
+            Err(source) => Err(CommandError::Store { location: location.to_string(), source }),
+        };
+    }
+    let path = files::database(data_dir.unwrap_or(Path::new(".")));
     if !path.exists() {
         return Err(CommandError::NoDatabase(path));
     }
-    SqliteStore::open(&path).await.map_err(|source| CommandError::Database { path, source })
+    match SqliteStore::open(&path).await {
+        Ok(store) => Ok(Arc::new(store)),
+        Err(source) => Err(CommandError::Database { path, source }),
+    }
+}
+
+/// One server for one data directory: it holds what is in the file in memory, and nobody tells it of changes.
+fn lock(data_dir: &Path) -> Result<std::fs::File, CommandError> {
+    let path = data_dir.join(files::LOCK);
+    let file = std::fs::File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .map_err(CommandError::write(&path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => Err(CommandError::InUse(data_dir.to_owned())),
+        Err(std::fs::TryLockError::Error(error)) => Err(CommandError::Write { path, source: error }),
+    }
 }
 
 /// One line on standard output.

@@ -1,12 +1,11 @@
 //! `serve`: refuses to start unless store and audit log are sound.
 
-use super::{CommandError, open_store};
+use super::{CommandError, lock, open_store};
 use crate::args::ServeArgs;
 use crate::config::Config;
 use crate::http::{Server, ServerOptions};
 use crate::service::Service;
 use crate::{files, root_key};
-use std::path::Path;
 use std::sync::Arc;
 use tobari_core::clock::SystemClock;
 use tokio::signal::unix::{SignalKind, signal};
@@ -16,14 +15,20 @@ pub(super) async fn serve(args: &ServeArgs) -> Result<(), CommandError> {
     let config = Config::resolve(args)?;
     log_json();
     crate::harden::harden();
-    let database = files::database(&config.data_dir);
-    if !database.exists() {
-        return Err(CommandError::NoDatabase(database));
-    }
-    let _lock = lock(&config.data_dir)?;
-    let root_key = root_key::read(&root_key::location(config.root_key_file.as_deref(), &config.data_dir))?;
-    let store = open_store(&config.data_dir).await?;
-    let service = Service::open(Arc::new(store), root_key, Arc::new(SystemClock), config.limits).await?;
+    let data_dir = config.data_dir.as_deref();
+    let _lock = match (data_dir, &config.store) {
+        (Some(data_dir), None) => {
+            let database = files::database(data_dir);
+            if !database.exists() {
+                return Err(CommandError::NoDatabase(database));
+            }
+            Some(lock(data_dir)?)
+        }
+        _ => None,
+    };
+    let root_key = root_key::read(&root_key::location(config.root_key_file.as_deref(), data_dir))?;
+    let store = open_store(data_dir, config.store.as_ref()).await?;
+    let service = Service::open(store, root_key, Arc::new(SystemClock), config.limits).await?;
     service.check_before_serving().await?;
 
     let options = ServerOptions { listen: config.listen, names: config.names };
@@ -46,22 +51,6 @@ pub(super) async fn serve(args: &ServeArgs) -> Result<(), CommandError> {
         })
         .await;
     Ok(())
-}
-
-/// One server for one data directory: two would each hold part of the truth in memory.
-fn lock(data_dir: &Path) -> Result<std::fs::File, CommandError> {
-    let path = data_dir.join(files::LOCK);
-    let file = std::fs::File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path)
-        .map_err(CommandError::write(&path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => Err(CommandError::InUse(data_dir.to_owned())),
-        Err(std::fs::TryLockError::Error(error)) => Err(CommandError::Write { path, source: error }),
-    }
 }
 
 fn log_json() {

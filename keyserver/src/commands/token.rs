@@ -3,16 +3,14 @@
 use super::{CommandError, Say, open_store};
 use crate::args::TokenArgs;
 use crate::service::bootstrap_token;
-use crate::store::Store;
 use crate::{files, root_key};
-use std::sync::Arc;
 use tobari_core::clock::Clock;
 use tobari_core::message::Message;
 use tobari_core::proto::admin::EnrolmentTokenInput;
 
 pub(super) async fn token(args: &TokenArgs, clock: &dyn Clock, say: Say) -> Result<(), CommandError> {
-    let data_dir = &args.store.data_dir;
-    let store: Arc<dyn Store> = Arc::new(open_store(data_dir).await?);
+    let data_dir = args.store.data_dir.as_deref();
+    let store = open_store(data_dir, args.store.store.as_ref()).await?;
     let root_key = root_key::read(&root_key::location(args.root_key_file.as_deref(), data_dir))?;
     let input = EnrolmentTokenInput {
         zone: args.zone.clone(),

@@ -84,6 +84,7 @@ impl Failure {
                 (error.to_string(), None, Some(*retry_after_seconds), None)
             }
             ServiceError::TooManyRequests => (error.to_string(), None, Some(1), None),
+            ServiceError::Moved => (error.to_string(), Some(String::from("request")), Some(1), None),
             ServiceError::TooLarge(_)
             | ServiceError::BadCredentials
             | ServiceError::NotLoggedIn

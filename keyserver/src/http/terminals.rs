@@ -59,7 +59,7 @@ pub(super) async fn assert(
 #[utoipa::path(get, path = "/v1/sessions/current", tag = "sessions",
     responses((status = 200, body = Session), (status = "default", body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn session(State(service): App, call: Call) -> Result<Output<Session>, ServiceError> {
-    Ok(Output(service.current_session(&call)?))
+    Ok(Output(service.current_session(&call).await?))
 }
 
 /// Logs out.
@@ -79,7 +79,7 @@ pub(super) async fn bulletin(
     call: Call,
     headers: HeaderMap,
 ) -> Result<Response, ServiceError> {
-    let (number, bulletin) = service.bulletin(&call)?;
+    let (number, bulletin) = service.bulletin(&call).await?;
     let tag = format!("\"{number}\"");
     let known = headers.get(IF_NONE_MATCH).and_then(|value| value.to_str().ok()).is_some_and(|value| {
         value.split(',').any(|known| known.trim().trim_start_matches("W/") == tag || known.trim() == "*")

@@ -4,11 +4,12 @@
 //! there is, [`Service::grants`].
 
 use super::caller::{Call, Caller};
-use super::login::MAX_LOGIN;
+use super::follow::ATTEMPTS;
+use super::login::{MAX_LOGIN, check_storable};
 use super::sessions::LiveSession;
 use super::{Service, ServiceError};
 use crate::audit::{Act, Record, Who};
-use crate::store::{Change, SessionRow};
+use crate::store::{Basis, Change, SessionRow};
 use data_encoding::BASE64URL_NOPAD;
 use std::sync::Arc;
 use tobari_core::crypto::{random_bytes, sha256};
@@ -24,7 +25,18 @@ impl Service {
     /// The terminal is no gateway; no such person or a disabled one, which are answered alike; a request that
     /// carries a session. Each refusal is recorded.
     pub async fn assert(&self, call: &Call, request: AssertRequest) -> Result<LoginResponse, ServiceError> {
-        let terminal = self.terminal(call)?;
+        for _ in 1..ATTEMPTS {
+            match self.assert_once(call, &request).await {
+                // Another server has changed something meanwhile: once more, on what is so now.
+                Err(ServiceError::Moved) => {}
+                result => return result,
+            }
+        }
+        self.assert_once(call, &request).await
+    }
+
+    async fn assert_once(&self, call: &Call, request: &AssertRequest) -> Result<LoginResponse, ServiceError> {
+        let terminal = self.terminal(call).await?;
         // Whose rights would count, the session's or the asserted person's?
         if call.bearer.is_some() {
             return Err(ServiceError::invalid("Authorization", "an assertion is not made in a session"));
@@ -32,6 +44,7 @@ impl Service {
         if request.login.len() > MAX_LOGIN {
             return Err(ServiceError::invalid("login", format!("must have at most {MAX_LOGIN} bytes")));
         }
+        check_storable("login", &request.login)?;
         let login = fold_name(&request.login);
         // Held until the session can be found: taking the mark off and shutting a person out end sessions, and
         // one that was being begun must not come after it.
@@ -79,7 +92,9 @@ impl Service {
         changes.extend(earlier.map(Change::DeleteSession));
         let session = Arc::new(LiveSession::new(row.clone()));
         let caller = Caller { request: call.request, terminal, person, session };
-        self.audit.commit(changes, &[Record::new(Act::Assertion, now, caller.who())]).await?;
+        let basis = Basis::new(directory.version, None);
+        let record = Record::new(Act::Assertion, now, caller.who());
+        self.audit.commit_on(basis, changes, &[record]).await?;
         if let Some(earlier) = earlier {
             self.sessions.end(earlier);
         }

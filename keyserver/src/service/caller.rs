@@ -1,5 +1,6 @@
 //! Who asks: the terminal by its certificate, the person by a session that is bound to that certificate.
 
+use super::directory::Directory;
 use super::sessions::LiveSession;
 use super::{Service, ServiceError};
 use crate::audit::{Act, Record, Who};
@@ -61,15 +62,47 @@ impl Caller {
     }
 }
 
+fn no_certificate() -> ServiceError {
+    ServiceError::TerminalNotAccepted(String::from(
+        "this request needs the certificate of an enrolled terminal",
+    ))
+}
+
 impl Service {
-    /// The terminal that calls.
-    pub(crate) fn terminal(&self, call: &Call) -> Result<Arc<TerminalRow>, ServiceError> {
+    /// The terminal that calls, as of now on every server.
+    pub(crate) async fn terminal(&self, call: &Call) -> Result<Arc<TerminalRow>, ServiceError> {
+        // Somebody without a certificate is not worth a question to the store.
+        call.peer.ok_or_else(no_certificate)?;
+        self.refresh().await?;
+        self.terminal_in(&self.directory.load(), call)
+    }
+
+    /// The person who is logged in on the calling terminal, as of now on every server.
+    pub(crate) async fn caller(&self, call: &Call) -> Result<Caller, ServiceError> {
+        self.terminal(call).await?;
+        if let Some(bearer) = &call.bearer {
+            let hash = sha256(&[bearer.0.as_bytes()]);
+            self.sessions.recall(&hash, self.store.session(hash).await?);
+        }
+        self.caller_in(&self.directory.load(), call)
+    }
+
+    /// The same, without asking the store where what is in memory suffices: only for what is committed on the basis of
+    /// this directory and session. A refusal is never given from memory alone.
+    pub(super) async fn caller_at_hand(&self, call: &Call) -> Result<(Caller, Arc<Directory>), ServiceError> {
+        let directory = self.directory.load_full();
+        if let Ok(caller) = self.caller_in(&directory, call) {
+            return Ok((caller, directory));
+        }
+        self.caller(call).await?;
+        let directory = self.directory.load_full();
+        Ok((self.caller_in(&directory, call)?, directory))
+    }
+
+    fn terminal_in(&self, directory: &Directory, call: &Call) -> Result<Arc<TerminalRow>, ServiceError> {
         let refuse = |detail: String| Err(ServiceError::TerminalNotAccepted(detail));
-        let Some(peer) = call.peer else {
-            return refuse(String::from("this request needs the certificate of an enrolled terminal"));
-        };
+        let peer = call.peer.ok_or_else(no_certificate)?;
         let now = self.clock.now();
-        let directory = self.directory.load();
         let Some(terminal) = directory.terminal(&peer.fingerprint) else {
             return refuse(String::from(
                 "the terminal's certificate is not known here: enrol the terminal again",
@@ -86,9 +119,8 @@ impl Service {
         Ok(Arc::clone(terminal))
     }
 
-    /// The person who is logged in on the calling terminal.
-    pub(crate) fn caller(&self, call: &Call) -> Result<Caller, ServiceError> {
-        let terminal = self.terminal(call)?;
+    fn caller_in(&self, directory: &Directory, call: &Call) -> Result<Caller, ServiceError> {
+        let terminal = self.terminal_in(directory, call)?;
         let now = self.clock.now();
         let bearer = call.bearer.as_ref().ok_or(ServiceError::NotLoggedIn)?;
         let session = self
@@ -97,9 +129,7 @@ impl Service {
             .filter(|session| session.row.terminal == terminal.id)
             .filter(|session| !session.row.asserted || terminal.gateway)
             .ok_or(ServiceError::NotLoggedIn)?;
-        let person = self
-            .directory
-            .load()
+        let person = directory
             .tables
             .people
             .get(&session.row.person)
@@ -112,7 +142,7 @@ impl Service {
 
     /// A caller with all of `roles`; without them the attempt is recorded.
     pub(crate) async fn administrator(&self, call: &Call, roles: &[Role]) -> Result<Caller, ServiceError> {
-        let caller = self.caller(call)?;
+        let caller = self.caller(call).await?;
         match roles.iter().find(|role| !caller.roles().contains(role)) {
             None => Ok(caller),
             Some(missing) => self.refuse_administrator(&caller, *missing).await,
@@ -121,7 +151,7 @@ impl Service {
 
     /// A caller with any role at all, for reading.
     pub(crate) async fn any_administrator(&self, call: &Call) -> Result<Caller, ServiceError> {
-        let caller = self.caller(call)?;
+        let caller = self.caller(call).await?;
         if caller.roles().is_empty() {
             return self.refuse_administrator(&caller, Role::Policy).await;
         }

@@ -176,7 +176,7 @@ impl Service {
         call: &Call,
         request: GrantRequest,
     ) -> Result<DecisionResponse, ServiceError> {
-        let caller = self.caller(call)?;
+        let caller = self.caller(call).await?;
         check_batch(&request)?;
         let service = Arc::clone(self);
         let decide = move || {

@@ -24,6 +24,8 @@ const BULLETIN_CONTEXT: &str = "tobari/1 bulletin";
 /// One moment of the organisation.
 #[derive(Debug)]
 pub(crate) struct Directory {
+    /// The version of the tables in the store.
+    pub(crate) version: u64,
     pub(crate) tables: Tables,
     pub(crate) policy: PolicySet,
     pub(crate) bulletin: Bulletin,
@@ -82,6 +84,8 @@ impl Directory {
         let signature = identity.signing_key.sign(BULLETIN_CONTEXT, &payload);
         let signed_bulletin = SignedBulletin { payload: Base64(payload), signature: Base64(signature) };
         let directory = Self {
+            // A change makes the next one; whoever loads says which it is.
+            version: before.map_or(0, |before| before.version + 1),
             policy,
             bulletin,
             signed_bulletin,

@@ -32,6 +32,9 @@ pub enum ServiceError {
         /// What stands in the way.
         detail: String,
     },
+    /// Nobody's fault: what this builds on was changed meanwhile, by another server or request.
+    #[error("the object was changed meanwhile: try again")]
+    Moved,
     /// Input: no such object or path.
     #[error("no such {0}")]
     NotFound(&'static str),
@@ -101,7 +104,7 @@ impl ServiceError {
         match self {
             Self::Invalid { .. } => ProblemCode::InvalidRequest,
             Self::TooLarge(_) => ProblemCode::TooLarge,
-            Self::Conflict { .. } => ProblemCode::Conflict,
+            Self::Conflict { .. } | Self::Moved => ProblemCode::Conflict,
             Self::NotFound(_) => ProblemCode::NotFound,
             Self::BadCredentials => ProblemCode::BadCredentials,
             Self::NotLoggedIn => ProblemCode::NotLoggedIn,
@@ -138,6 +141,7 @@ impl From<StoreError> for ServiceError {
                 Self::conflict(field, "already taken")
             }
             StoreError::Stale => Self::conflict("request", "the object was changed meanwhile: try again"),
+            StoreError::Moved { .. } => Self::Moved,
             error @ (StoreError::Damaged { .. }
             | StoreError::AuditBroken(_)
             | StoreError::TooNew { .. }
@@ -150,6 +154,7 @@ impl From<AuditError> for ServiceError {
     fn from(error: AuditError) -> Self {
         match error {
             AuditError::Refused(error) => error.into(),
+            AuditError::Moved => Self::Moved,
             AuditError::Unavailable(_) => Self::AuditUnavailable,
         }
     }

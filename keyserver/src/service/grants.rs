@@ -4,10 +4,12 @@
 use super::caller::Caller;
 use super::decide::{Allowed, Asked, Question, check_batch, read, unreadable};
 use super::directory::Directory;
+use super::follow::ATTEMPTS;
 use super::release::release;
 use super::unwrap::{SecretName, Unwrapped, secret_name, stanza, unwrap};
 use super::{Call, Service, ServiceError};
 use crate::audit::{Act, Audited, Record};
+use crate::store::Basis;
 use jiff::Timestamp;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -61,10 +63,34 @@ impl Service {
         call: &Call,
         request: GrantRequest,
     ) -> Result<GrantResponse, ServiceError> {
-        let caller = Arc::new(self.caller(call)?);
         check_batch(&request)?;
-        let count = request.items.len();
-        let directory = self.directory.load_full();
+        let items = Arc::new(request.items);
+        for _ in 0..ATTEMPTS {
+            let (caller, directory) = self.caller_at_hand(call).await?;
+            match self.grant_on(Arc::new(caller), directory, Arc::clone(&items)).await {
+                // What this was decided on has changed, here or on another server: once more, on what is so now.
+                Err(ServiceError::Moved) => self.catch_up_for(call).await?,
+                result => return result,
+            }
+        }
+        Err(ServiceError::TimedOut)
+    }
+
+    /// After a commit that found its basis gone: the directory and the caller's session as they are now.
+    async fn catch_up_for(&self, call: &Call) -> Result<(), ServiceError> {
+        // Answers why, if the caller is no longer one.
+        self.caller(call).await.map(|_| ())
+    }
+
+    /// One attempt: every key is released on the basis of this directory and the caller's session, or none.
+    async fn grant_on(
+        self: &Arc<Self>,
+        caller: Arc<Caller>,
+        directory: Arc<Directory>,
+        items: Arc<Vec<GrantItem>>,
+    ) -> Result<GrantResponse, ServiceError> {
+        let count = items.len();
+        let basis = Basis::new(directory.version, Some(caller.session.row.id));
         let now = self.clock.now();
         let latest = now
             .checked_add(self.limits.grant_life)
@@ -73,8 +99,7 @@ impl Service {
         let (items, wanted) = {
             let (service, caller, directory) =
                 (Arc::clone(self), Arc::clone(&caller), Arc::clone(&directory));
-            compute_for(count, move || service.decide_all(&caller, &directory, request.items, now, latest))
-                .await?
+            compute_for(count, move || service.decide_all(&caller, &directory, &items, now, latest)).await?
         };
         let secrets = self.secrets(wanted).await?;
         let (items, records) = {
@@ -87,7 +112,7 @@ impl Service {
             })
             .await?
         };
-        let audited = self.audit.commit(Vec::new(), &records).await?;
+        let audited = self.audit.commit_on(basis, Vec::new(), &records).await?;
         let service = Arc::clone(self);
         let response = compute_for(count, move || service.answer(&caller, items, audited)).await??;
         for outcome in &response.outcomes {
@@ -106,16 +131,16 @@ impl Service {
         &self,
         caller: &Caller,
         directory: &Directory,
-        items: Vec<GrantItem>,
+        items: &[GrantItem],
         now: Timestamp,
         latest: Timestamp,
     ) -> (Vec<Item>, HashMap<SecretName, Vec<u8>>) {
         let question = Question::new(directory, caller, now, latest);
         let mut wanted = HashMap::new();
         let items = items
-            .into_iter()
+            .iter()
             .map(|item| {
-                let (asked, state) = match read(&item, self.identity.organisation, directory) {
+                let (asked, state) = match read(item, self.identity.organisation, directory) {
                     None => (Asked::default(), State::Refused(unreadable())),
                     Some(header) => match question.decide(&header, item.right) {
                         (asked, Err(refusal)) => (asked, State::Refused(refusal)),
@@ -130,7 +155,7 @@ impl Service {
                     },
                 };
                 let new_label = item.new_label.filter(|_| item.right == Right::Relabel);
-                Item { name: item.name, new_label, right: item.right, asked, state }
+                Item { name: item.name.clone(), new_label, right: item.right, asked, state }
             })
             .collect();
         (items, wanted)

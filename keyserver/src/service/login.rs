@@ -1,12 +1,15 @@
 //! Logging in.
 
 use super::caller::{Call, Caller};
+use super::follow::ATTEMPTS;
 use super::sessions::LiveSession;
 use super::{Service, ServiceError, identity, lockout, totp};
 use crate::audit::{Act, AuditError, Record, Who};
-use crate::store::{Change, PersonRow, SessionRow, StoreError, TerminalRow};
+use crate::store::{Basis, Change, LoginFailuresRow, PersonRow, SessionRow, StoreError, TerminalRow};
 use data_encoding::BASE64URL_NOPAD;
+use jiff::Timestamp;
 use std::sync::Arc;
+use std::time::Duration;
 use tobari_core::crypto::{random_bytes, sha256};
 use tobari_core::ids::SessionId;
 use tobari_core::policy::fold_name;
@@ -17,6 +20,14 @@ use zeroize::Zeroizing;
 /// Longest login name that is looked at, in bytes.
 pub(super) const MAX_LOGIN: usize = 256;
 
+/// Refuses what PostgreSQL has no text for.
+pub(super) fn check_storable(field: &str, text: &str) -> Result<(), ServiceError> {
+    if text.contains('\0') {
+        return Err(ServiceError::invalid(field, "must not contain control characters"));
+    }
+    Ok(())
+}
+
 impl Service {
     /// `POST /v1/sessions`.
     ///
@@ -25,10 +36,11 @@ impl Service {
     pub async fn login(&self, call: &Call, request: LoginRequest) -> Result<LoginResponse, ServiceError> {
         let LoginRequest { login, password, totp } = request;
         let (password, code) = (Zeroizing::new(password), totp.map(Zeroizing::new));
-        let terminal = self.terminal(call)?;
+        let terminal = self.terminal(call).await?;
         if login.len() > MAX_LOGIN {
             return Err(ServiceError::invalid("login", format!("must have at most {MAX_LOGIN} bytes")));
         }
+        check_storable("login", &login)?;
         let login_key = fold_name(&login);
         let entered = self.lockout.enter(&login_key).await;
 
@@ -60,15 +72,37 @@ impl Service {
             return Ok(response);
         }
 
-        let counted = lockout::count(&self.limits, failures, &login_key, now);
-        let mut record = Record::new(Act::LoginFailed, now, who);
-        record.code = Some(ProblemCode::BadCredentials);
-        record.login = Some(login_key);
-        let delay = lockout::delay(&self.limits, &counted);
-        self.audit.commit(vec![Change::PutLoginFailures(counted)], &[record]).await?;
+        let delay = self.count_failure(failures, login_key, now, who).await?;
         drop(entered);
         tokio::time::sleep(delay).await;
         Err(ServiceError::BadCredentials)
+    }
+
+    /// Counts and records a failed login; how long its answer waits.
+    async fn count_failure(
+        &self,
+        mut failures: Option<LoginFailuresRow>,
+        login_key: String,
+        now: Timestamp,
+        who: Who,
+    ) -> Result<Duration, ServiceError> {
+        let mut record = Record::new(Act::LoginFailed, now, who);
+        record.code = Some(ProblemCode::BadCredentials);
+        record.login = Some(login_key.clone());
+        for _ in 0..ATTEMPTS {
+            let counted = lockout::count(&self.limits, failures, &login_key, now);
+            let delay = lockout::delay(&self.limits, &counted);
+            let changes = vec![Change::PutLoginFailures(counted)];
+            match self.audit.commit(changes, std::slice::from_ref(&record)).await {
+                Ok(_) => return Ok(delay),
+                // Another server counted one meanwhile: no guess is lost.
+                Err(AuditError::Refused(StoreError::Stale)) => {
+                    failures = lockout::failures(self.store.as_ref(), &self.limits, &login_key, now).await?;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(ServiceError::TimedOut)
     }
 
     async fn second_factor(&self, person: &PersonRow, code: Option<&str>) -> Result<Factor, ServiceError> {
@@ -96,12 +130,6 @@ impl Service {
         factor: Factor,
         clear_failures: bool,
     ) -> Result<Option<LoginResponse>, ServiceError> {
-        // Held until the session can be found: a change of password, a shut-out or a removal ends the sessions that
-        // there are, and one that was being begun with the old credentials must not come after it.
-        let _changing = self.begin_change().await;
-        if self.directory.load().tables.people.get(&person.id) != Some(&person) {
-            return Ok(None);
-        }
         let now = self.clock.now();
         let secret: Zeroizing<[u8; 32]> = Zeroizing::new(random_bytes());
         let token = BASE64URL_NOPAD.encode(secret.as_slice());
@@ -133,12 +161,31 @@ impl Service {
             request: Some(call.request),
             asserted: false,
         };
-        match self.audit.commit(changes, &[Record::new(Act::Login, now, who)]).await {
-            Ok(_) => {}
-            Err(AuditError::Refused(StoreError::Stale)) => return Ok(None),
-            Err(error) => return Err(error.into()),
+        let record = Record::new(Act::Login, now, who);
+        for attempt in 1.. {
+            // Held until the session can be found: a change of password, a shut-out or a removal ends the sessions that
+            // there are, and one that was being begun with the old credentials must not come after it. On another
+            // server it moves the version on.
+            let _changing = self.begin_change().await;
+            let directory = self.directory.load_full();
+            let same = |terminal: &TerminalRow, person: &PersonRow| {
+                directory.tables.people.get(&person.id).is_some_and(|now| **now == *person)
+                    && directory.tables.terminals.get(&terminal.id).is_some_and(|now| !now.revoked)
+            };
+            if !same(terminal, &person) {
+                return Ok(None);
+            }
+            let basis = Basis::new(directory.version, None);
+            match self.audit.commit_on(basis, changes.clone(), std::slice::from_ref(&record)).await {
+                Ok(_) => {
+                    self.sessions.add(row.clone());
+                    break;
+                }
+                Err(AuditError::Refused(StoreError::Stale)) => return Ok(None),
+                Err(AuditError::Moved) if attempt < ATTEMPTS => {}
+                Err(error) => return Err(error.into()),
+            }
         }
-        self.sessions.add(row.clone());
         let session = Arc::new(LiveSession::new(row));
         let caller = Caller { request: call.request, terminal: Arc::clone(terminal), person, session };
         Ok(Some(LoginResponse { token, session: self.describe(&caller) }))

@@ -10,6 +10,7 @@ mod caller;
 mod decide;
 mod directory;
 mod error;
+mod follow;
 mod grants;
 mod identity;
 mod keys;
@@ -30,9 +31,9 @@ pub use error::ServiceError;
 pub use limits::Limits;
 pub use setup::{NewOrganisation, Setup, bootstrap_token};
 
-use crate::audit::{AuditLog, Record};
+use crate::audit::{AuditError, AuditLog, Record};
 use crate::ca::{Authority, CaError};
-use crate::store::{Change, Store, Tables};
+use crate::store::{Basis, Change, Loaded, Store, Tables};
 use arc_swap::ArcSwap;
 use directory::Directory;
 use identity::Identity;
@@ -63,7 +64,7 @@ pub struct Service {
     secrets: unwrap::Secrets,
 }
 
-/// The right to change the directory, one at a time.
+/// The right to change this server's directory, one at a time.
 pub(crate) struct Changing<'a>(#[expect(dead_code, reason = "held, not read")] MutexGuard<'a, ()>);
 
 impl Service {
@@ -78,20 +79,17 @@ impl Service {
         limits: Limits,
     ) -> Result<Arc<Self>, ServiceError> {
         let now = clock.now();
-        let tables = store.load().await?;
+        let Loaded { tables, .. } = store.load().await?;
         let identity = Identity::open(&tables, root_key)?;
         let keys = KeyRing::open(&tables, &identity.root_key)?;
         let audit = AuditLog::start(Arc::clone(&store));
         let sessions = sessions::Sessions::new(store.sessions(now).await?);
         let contacts = terminals::Contacts::new(store.last_contacts().await?);
-        let (directory, numbered) = Directory::new(tables, &identity, None, now)?;
-        if let Some(change) = numbered {
-            audit.commit(vec![change], &[]).await?;
-        }
+        let directory = follow::first(store.as_ref(), &audit, &identity, &keys, now).await?;
         let passwords = tokio::task::spawn_blocking(password::Passwords::new)
             .await
             .map_err(|error| ServiceError::Internal(error.to_string()))??;
-        Ok(Arc::new(Self {
+        let service = Arc::new(Self {
             store,
             audit,
             clock,
@@ -106,7 +104,9 @@ impl Service {
             lockout: lockout::Lockout::new(),
             secrets: unwrap::Secrets::new(&limits),
             limits,
-        }))
+        });
+        service.follow();
+        Ok(service)
     }
 
     /// The time, by the server's clock.
@@ -133,15 +133,21 @@ impl Service {
         &self.identity.authority
     }
 
+    /// Waits for other changes on this server, and takes over those of other servers.
     pub(crate) async fn begin_change(&self) -> Changing<'_> {
-        Changing(self.changing.lock().await)
+        let changing = Changing(self.changing.lock().await);
+        // If it fails the commit fails too, or finds that what it builds on is no longer so.
+        if let Err(error) = self.catch_up(&changing).await {
+            tracing::debug!(%error, "changes of other servers were not read");
+        }
+        changing
     }
 
     /// Makes changes to the directory: checks the result as a whole, commits it with its record, and swaps
-    /// it in. When this returns, every request sees it.
+    /// it in. When this returns, every request sees it, on every server.
     pub(crate) async fn change(
         &self,
-        _changing: &Changing<'_>,
+        changing: &Changing<'_>,
         mut changes: Vec<Change>,
         record: Record,
     ) -> Result<(), ServiceError> {
@@ -153,29 +159,21 @@ impl Service {
         }
         let (after, numbered) = Directory::new(tables, &self.identity, Some(&before), now)?;
         changes.extend(numbered);
-        if let Err(error) = self.audit.commit(changes, &[record]).await {
-            let error = ServiceError::from(error);
-            // After a failed commit the outcome may be unknown: what the disk says counts.
-            if matches!(error, ServiceError::AuditUnavailable) {
-                self.reload(now).await;
+        let basis = Basis::new(before.version, record.session);
+        match self.audit.commit_on(basis, changes, &[record]).await {
+            Ok(_) => {
+                self.directory.store(Arc::new(after));
+                Ok(())
             }
-            return Err(error);
-        }
-        self.directory.store(Arc::new(after));
-        Ok(())
-    }
-
-    async fn reload(&self, now: Timestamp) {
-        let loaded = match self.store.load().await {
-            Ok(tables) => self
-                .keys
-                .complete(&tables, &self.identity.root_key)
-                .and_then(|()| Directory::new(tables, &self.identity, None, now)),
-            Err(error) => Err(error.into()),
-        };
-        match loaded {
-            Ok((directory, _)) => self.directory.store(Arc::new(directory)),
-            Err(error) => tracing::error!(%error, "the directory cannot be read again"),
+            Err(error) => {
+                // After a failed commit the outcome may be unknown: what the disk says counts.
+                if matches!(error, AuditError::Unavailable(_) | AuditError::Moved)
+                    && let Err(error) = self.reload(changing).await
+                {
+                    tracing::error!(%error, "the directory cannot be read again");
+                }
+                Err(error.into())
+            }
         }
     }
 

@@ -63,6 +63,22 @@ impl Sessions {
             .insert(row.token_hash, Arc::new(LiveSession::new(row)));
     }
 
+    /// Takes over what the store says of the session with this token hash; the last use that is later counts.
+    pub(crate) fn recall(&self, token_hash: &Digest, row: Option<SessionRow>) {
+        let mut sessions = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        match row {
+            None => {
+                sessions.remove(token_hash);
+            }
+            Some(row) => match sessions.get(token_hash) {
+                Some(known) => known.touch(row.last_used_at),
+                None => {
+                    sessions.insert(*token_hash, Arc::new(LiveSession::new(row)));
+                }
+            },
+        }
+    }
+
     fn retain(&self, keep: impl Fn(&LiveSession) -> bool) {
         self.0.write().unwrap_or_else(PoisonError::into_inner).retain(|_, session| keep(session));
     }
@@ -112,8 +128,8 @@ impl Service {
     ///
     /// # Errors
     /// The terminal is not accepted, or nobody is logged in.
-    pub fn current_session(&self, call: &Call) -> Result<Session, ServiceError> {
-        Ok(self.describe(&self.caller(call)?))
+    pub async fn current_session(&self, call: &Call) -> Result<Session, ServiceError> {
+        Ok(self.describe(&self.caller(call).await?))
     }
 
     /// `DELETE /v1/sessions/current`: logs out.
@@ -121,7 +137,7 @@ impl Service {
     /// # Errors
     /// As [`Service::current_session`], and the audit log.
     pub async fn logout(&self, call: &Call) -> Result<(), ServiceError> {
-        let caller = self.caller(call)?;
+        let caller = self.caller(call).await?;
         let id = caller.session.row.id;
         let record = Record::new(Act::Logout, self.clock.now(), caller.who());
         self.audit.commit(vec![Change::DeleteSession(id)], &[record]).await?;

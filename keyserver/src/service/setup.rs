@@ -69,7 +69,7 @@ impl Setup<'_> {
         now: Timestamp,
     ) -> Result<NewOrganisation, ServiceError> {
         self.check()?;
-        if !store.load().await?.settings.is_empty() {
+        if !store.load().await?.tables.settings.is_empty() {
             return Err(ServiceError::conflict("data-dir", "the database already holds an organisation"));
         }
         let (id, mut changes, recovery_key) =
@@ -121,7 +121,7 @@ pub async fn bootstrap_token(
     input: &EnrolmentTokenInput,
     now: Timestamp,
 ) -> Result<EnrolmentToken, ServiceError> {
-    let identity = Identity::open(&store.load().await?, root_key)?;
+    let identity = Identity::open(&store.load().await?.tables, root_key)?;
     let (token, row) = admin::new_token(input, now)?;
     let record = Record::new(Act::EnrolmentToken, now, Who::default()).detail("made on the server itself");
     AuditLog::start(store).commit(vec![Change::PutToken(row)], &[record]).await?;

@@ -1,6 +1,7 @@
 //! Enrolment of terminals, the bulletin that they fetch, and their last contacts.
 
 use super::caller::Call;
+use super::follow::ATTEMPTS;
 use super::{Service, ServiceError};
 use crate::audit::{Act, Record, Who};
 use crate::store::{Change, TerminalRow};
@@ -122,17 +123,21 @@ impl Service {
         };
         let who = Who { terminal: Some(id), request: Some(call.request), ..Who::default() };
         let record = Record::new(Act::Enrolment, now, who).about("terminal", id).detail(row.name.clone());
-        let changing = self.begin_change().await;
-        let changes = vec![Change::UseToken(hash), Change::PutTerminal(row)];
-        match self.change(&changing, changes, record).await {
-            Ok(()) => {}
-            // Somebody else was faster with the same token.
-            Err(ServiceError::Conflict { .. }) => {
-                return self.refuse_enrolment(call, now, &request.name).await;
+        let changes = [Change::UseToken(hash), Change::PutTerminal(row)];
+        for attempt in 1.. {
+            let changing = self.begin_change().await;
+            match self.change(&changing, changes.to_vec(), record.clone()).await {
+                Ok(()) => break,
+                // A new terminal builds on nothing that another server could have changed.
+                Err(ServiceError::Moved) if attempt < ATTEMPTS => {}
+                // Somebody else was faster with the same token.
+                Err(ServiceError::Conflict { .. }) => {
+                    drop(changing);
+                    return self.refuse_enrolment(call, now, &request.name).await;
+                }
+                Err(error) => return Err(error),
             }
-            Err(error) => return Err(error),
         }
-        drop(changing);
         tracing::info!(terminal = %id, request = %call.request, "terminal enrolled");
         Ok(EnrolResponse {
             terminal: id,
@@ -157,8 +162,8 @@ impl Service {
     ///
     /// # Errors
     /// The terminal is not accepted.
-    pub fn bulletin(&self, call: &Call) -> Result<(u64, SignedBulletin), ServiceError> {
-        self.terminal(call)?;
+    pub async fn bulletin(&self, call: &Call) -> Result<(u64, SignedBulletin), ServiceError> {
+        self.terminal(call).await?;
         let directory = self.directory.load();
         Ok((directory.bulletin.number, directory.signed_bulletin.clone()))
     }

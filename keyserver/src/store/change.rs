@@ -63,12 +63,49 @@ pub enum Change {
     DeleteAssertedSessions(TerminalId),
     /// The last uses of sessions.
     TouchSessions(Vec<(SessionId, Timestamp)>),
-    /// Counts failed logins.
+    /// Counts failed logins. Stale unless it is the first or one more than what is there: another server counted.
     PutLoginFailures(LoginFailuresRow),
     /// Forgets the failures of a login name.
     ClearLoginFailures(String),
     /// Removes tokens and sessions that ended, and failures that were last seen, before this time.
     Prune(Timestamp),
+}
+
+impl Change {
+    /// Whether it changes [`Tables`], and so what servers hold in memory. Exhaustive on purpose: a change that is
+    /// forgotten here would not reach other servers.
+    pub(super) fn is_of_tables(&self) -> bool {
+        match self {
+            Self::PutSetting(..)
+            | Self::PutLabel(_)
+            | Self::AddLabelKey(_)
+            | Self::PutGroup(_)
+            | Self::DeleteGroup(_)
+            | Self::PutPost(_)
+            | Self::DeletePost(_)
+            | Self::PutRule(_)
+            | Self::DeleteRule(_)
+            | Self::PutPerson(_)
+            | Self::DeletePerson(_)
+            | Self::PutTerminal(_)
+            | Self::PutFolder(_)
+            | Self::DeleteFolder(_) => true,
+            Self::AdvanceTotpStep(..)
+            | Self::ForgetTotpStep(_)
+            | Self::TouchTerminals(_)
+            | Self::PutToken(_)
+            | Self::UseToken(_)
+            | Self::PutSession(_)
+            | Self::DeleteSession(_)
+            | Self::DeleteSessionsOfPerson(_)
+            | Self::DeleteSessionsOnTerminal(_)
+            | Self::DeleteAssertedSessions(_)
+            | Self::TouchSessions(_)
+            | Self::PutLoginFailures(_)
+            | Self::ClearLoginFailures(_)
+            | Self::Prune(_) => false,
+        }
+    }
 }
 
 impl Tables {

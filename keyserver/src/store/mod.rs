@@ -3,10 +3,24 @@
 //! commit a list of [`Change`]s together with audit records. Its conformance suite is `tests/store.rs`.
 //!
 //! It knows nothing of policy, people's rights or HTTP; `service/` decides, this keeps.
+//!
+//! Two stores: `sqlite` for one server, `postgres` for any number of servers over one database. The SQL and what a
+//! commit does are the same (`commit`, `write`, `read`, `load` over a connection of either, `sql`). Several servers
+//! agree by one rule: what a server decided on names the version of the tables it knew and its caller's session
+//! ([`Basis`]), and a commit in whose transaction either is no longer so writes nothing ([`StoreError::Moved`]).
 
 mod change;
+mod commit;
+mod decode;
+mod load;
+mod migrations;
+pub mod postgres;
+mod read;
 mod rows;
+mod sql;
 pub mod sqlite;
+pub(crate) mod transfer;
+mod write;
 
 pub use change::Change;
 pub use rows::{
@@ -16,7 +30,8 @@ pub use rows::{
 use jiff::Timestamp;
 use std::collections::HashMap;
 use std::pin::Pin;
-use tobari_core::ids::{PersonId, TerminalId};
+use tobari_core::ids::{PersonId, SessionId, TerminalId};
+use tokio::sync::watch;
 
 /// What asynchronous store calls return, so that a store can be a trait object.
 pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
@@ -31,6 +46,14 @@ pub enum StoreError {
     /// What the change builds on is gone: a used token, a code's time step that was already used.
     #[error("the change builds on something that is no longer so")]
     Stale,
+    /// What was decided on is no longer so: the tables are of another version, or sessions have ended.
+    #[error("the database has moved on to version {version}")]
+    Moved {
+        /// The version now.
+        version: u64,
+        /// Those of the sessions named that have ended.
+        ended: Vec<SessionId>,
+    },
     /// A row holds what it must not: damage, or another version's data.
     #[error("damaged row in {table}: {detail}")]
     Damaged {
@@ -80,13 +103,53 @@ pub struct AuditRow {
     pub hash: Digest,
 }
 
+/// Everything that is held in memory, as of one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Loaded {
+    /// Grows with each change of the tables, whichever server made it.
+    pub version: u64,
+    /// The tables.
+    pub tables: Tables,
+}
+
+/// What a commit was decided on. Checked in its transaction, so that no other server's change comes between.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Basis {
+    /// The tables' version; any, when it does not matter.
+    pub version: Option<u64>,
+    /// Sessions that must not have ended.
+    pub sessions: Vec<SessionId>,
+}
+
+impl Basis {
+    /// Nothing: the commit is right whatever was changed.
+    pub const ANY: Self = Self { version: None, sessions: Vec::new() };
+
+    /// The tables as of a version, and a session.
+    pub fn new(version: u64, session: Option<SessionId>) -> Self {
+        Self { version: Some(version), sessions: session.into_iter().collect() }
+    }
+}
+
 /// A durable store.
 pub trait Store: Send + Sync + std::fmt::Debug {
     /// Everything that is held in memory.
-    fn load(&self) -> StoreFuture<'_, Tables>;
+    fn load(&self) -> StoreFuture<'_, Loaded>;
+
+    /// The version of the tables, read from where commits go.
+    fn version(&self) -> StoreFuture<'_, u64>;
+
+    /// Counts hints that another server may have changed something; none where there is one server only. A hint may
+    /// be lost: it saves waiting, [`Basis`] keeps the promise.
+    fn hints(&self) -> Option<watch::Receiver<u64>> {
+        None
+    }
 
     /// All sessions that have not ended at `now`.
     fn sessions(&self, now: Timestamp) -> StoreFuture<'_, Vec<SessionRow>>;
+
+    /// The session with this token hash, ended or not.
+    fn session(&self, token_hash: Digest) -> StoreFuture<'_, Option<SessionRow>>;
 
     /// The last contacts of terminals, as far as written.
     fn last_contacts(&self) -> StoreFuture<'_, HashMap<TerminalId, Timestamp>>;
@@ -100,9 +163,14 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// The time step of the last code that a person used.
     fn totp_step(&self, person: PersonId) -> StoreFuture<'_, Option<i64>>;
 
-    /// Makes all changes and appends one audit record for each payload, durably and in one transaction.
-    /// Answers with the head after the last record.
-    fn commit<'a>(&'a self, changes: &'a [Change], payloads: &'a [Vec<u8>]) -> StoreFuture<'a, AuditHead>;
+    /// Makes all changes and appends one audit record for each payload, durably and in one transaction, unless what
+    /// they build on is no longer so. Answers with the head after the last record.
+    fn commit<'a>(
+        &'a self,
+        basis: &'a Basis,
+        changes: &'a [Change],
+        payloads: &'a [Vec<u8>],
+    ) -> StoreFuture<'a, AuditHead>;
 
     /// The end of the audit chain.
     fn audit_head(&self) -> StoreFuture<'_, AuditHead>;

@@ -11,7 +11,7 @@ use tobari_core::proto::admin::AuditPage;
 use tobari_core::proto::problem::ProblemCode;
 use tobari_keyserver::audit::chain;
 use tobari_keyserver::service::Service;
-use tobari_keyserver::store::{Store, StoreError};
+use tobari_keyserver::store::{Basis, Store, StoreError};
 
 async fn page(terminal: &crate::support::Terminal, admin: &str, after: u64, limit: u32) -> AuditPage {
     terminal.get(&format!("/v1/admin/audit?after={after}&limit={limit}"), Some(admin)).await.ok().to()
@@ -160,7 +160,10 @@ async fn a_log_that_was_cut_under_a_running_server_stops_all_grants() {
     tamper(&site, "DELETE FROM audit WHERE sequence > 5").await;
     let request = json!({ "items": [item(file.header.wire_bytes(), Right::View)] });
     case.terminal.post("/v1/grants", Some(&bucho), &request).await.refused(ProblemCode::AuditUnavailable);
-    assert!(matches!(site.store.commit(&[], &[b"x".to_vec()]).await, Err(StoreError::AuditBroken(_))));
+    assert!(matches!(
+        site.store.commit(&Basis::ANY, &[], &[b"x".to_vec()]).await,
+        Err(StoreError::AuditBroken(_))
+    ));
 }
 
 #[tokio::test]

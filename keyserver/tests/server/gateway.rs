@@ -368,7 +368,7 @@ async fn a_database_of_before_gateways_has_none() {
     connection.close().await.unwrap();
 
     let store = SqliteStore::open(&path).await.unwrap();
-    let tables = store.load().await.unwrap();
+    let tables = store.load().await.unwrap().tables;
     let terminal = tables.terminals.values().next().unwrap();
     assert!(!terminal.gateway && terminal.name == "端末");
     let sessions = store.sessions(jiff::Timestamp::UNIX_EPOCH).await.unwrap();

@@ -9,10 +9,13 @@
 
 mod admin;
 mod audit;
+mod database;
 mod gateway;
 mod grants;
 mod http;
 mod load;
+mod processes;
+mod servers;
 mod sessions;
 mod store;
 mod support;

@@ -1,5 +1,6 @@
 //! What every store must do, as a function over any store; and that a committed change reads back as it was made.
 
+use crate::database::Database;
 use jiff::{SignedDuration, Timestamp};
 use std::collections::HashMap;
 use tobari_core::crypto::{KeyId, sha256};
@@ -11,10 +12,11 @@ use tobari_core::proto::admin::{KeyKind, Role};
 use tobari_core::proto::base64::Base64;
 use tobari_core::proto::bulletin::{Folder, PublicKey};
 use tobari_keyserver::audit::chain;
+use tobari_keyserver::store::postgres::PostgresStore;
 use tobari_keyserver::store::sqlite::SqliteStore;
 use tobari_keyserver::store::{
-    AuditHead, Change, LabelKeyRow, LabelRow, LoginFailuresRow, PersonRow, SessionRow, Store, StoreError,
-    Tables, TerminalRow, TokenRow,
+    AuditHead, Basis, Change, LabelKeyRow, LabelRow, LoginFailuresRow, PersonRow, SessionRow, Store,
+    StoreError, Tables, TerminalRow, TokenRow,
 };
 
 fn at(seconds: i64) -> Timestamp {
@@ -73,25 +75,25 @@ struct Checked<'a> {
 impl Checked<'_> {
     async fn commit(&mut self, changes: Vec<Change>) {
         let payload = format!("record {}", self.records).into_bytes();
-        let head = self.store.commit(&changes, &[payload]).await.unwrap();
+        let head = self.store.commit(&Basis::ANY, &changes, &[payload]).await.unwrap();
         self.records += 1;
         assert_eq!(head.sequence, self.records);
         changes.iter().for_each(|change| self.model.apply(change));
-        assert_eq!(self.store.load().await.unwrap(), self.model, "after {changes:?}");
+        assert_eq!(self.store.load().await.unwrap().tables, self.model, "after {changes:?}");
     }
 
     async fn refuse(&self, changes: Vec<Change>, fits: impl Fn(&StoreError) -> bool) {
         let before = self.store.audit_head().await.unwrap();
-        let error = self.store.commit(&changes, &[b"refused".to_vec()]).await.unwrap_err();
+        let error = self.store.commit(&Basis::ANY, &changes, &[b"refused".to_vec()]).await.unwrap_err();
         assert!(fits(&error), "{error:?}");
         assert_eq!(self.store.audit_head().await.unwrap(), before, "a refused change leaves no record");
-        assert_eq!(self.store.load().await.unwrap(), self.model, "and no part of it");
+        assert_eq!(self.store.load().await.unwrap().tables, self.model, "and no part of it");
     }
 }
 
 /// The conformance suite, for an empty store.
 async fn conforms(store: &dyn Store) {
-    assert_eq!(store.load().await.unwrap(), Tables::default());
+    assert_eq!(store.load().await.unwrap().tables, Tables::default());
     assert_eq!(store.audit_head().await.unwrap(), AuditHead::START);
     store.check().await.unwrap();
     let mut checked = Checked { store, model: Tables::default(), records: 0 };
@@ -99,6 +101,7 @@ async fn conforms(store: &dyn Store) {
     people(&mut checked).await;
     sessions(&mut checked).await;
     counters(&mut checked).await;
+    basis(&mut checked).await;
     audit(store, checked.records).await;
 }
 
@@ -275,6 +278,9 @@ async fn counters(checked: &mut Checked<'_>) {
     checked.commit(vec![Change::PutLoginFailures(row.clone())]).await;
     let more = LoginFailuresRow { failures: 4, ..row };
     checked.commit(vec![Change::PutLoginFailures(more.clone())]).await;
+    // Another server counted the same failure: one of the two must count again.
+    let stale = |error: &StoreError| matches!(error, StoreError::Stale);
+    checked.refuse(vec![Change::PutLoginFailures(more.clone())], stale).await;
     checked.commit(vec![Change::Prune(at(130))]).await;
     assert_eq!(store.login_failures("ippan").await.unwrap(), Some(more), "locked until later");
     assert_eq!(store.login_failures("ippa").await.unwrap(), None);
@@ -291,6 +297,58 @@ async fn counters(checked: &mut Checked<'_>) {
     assert_eq!(store.last_contacts().await.unwrap(), HashMap::from([(terminal.id, at(9))]));
 }
 
+/// What is built on what is no longer so leaves nothing behind.
+async fn basis(checked: &mut Checked<'_>) {
+    let store = checked.store;
+    let row = SessionRow {
+        id: SessionId::generate(),
+        token_hash: [8; 32],
+        person: PersonId::generate(),
+        terminal: TerminalId::generate(),
+        second_factor: false,
+        asserted: false,
+        created_at: at(10),
+        expires_at: at(1000),
+        last_used_at: at(10),
+    };
+    checked.commit(vec![Change::PutSession(row.clone())]).await;
+    assert_eq!(store.session([8; 32]).await.unwrap(), Some(row.clone()));
+    assert_eq!(store.session([9; 32]).await.unwrap(), None);
+    let version = store.version().await.unwrap();
+    assert_eq!(store.load().await.unwrap().version, version, "a session is not part of the tables");
+    let other = SessionId::generate();
+    let on = |version: Option<u64>, sessions: &[SessionId]| Basis { version, sessions: sessions.to_vec() };
+
+    // What is so is no hindrance, however often it is named.
+    let good = on(Some(version), &[row.id, row.id, row.id]);
+    store.commit(&good, &[], &[b"good".to_vec()]).await.unwrap();
+    checked.records += 1;
+
+    let head = store.audit_head().await.unwrap();
+    for (basis, gone) in [
+        (on(Some(version - 1), &[]), vec![]),
+        (on(Some(version + 1), &[row.id]), vec![]),
+        (on(Some(version), &[row.id, other]), vec![other]),
+        (on(None, &[other]), vec![other]),
+    ] {
+        let change = [Change::PutPost(Post { id: PostId::generate(), name: String::from("x"), rank: 1 })];
+        let error = store.commit(&basis, &change, &[b"x".to_vec()]).await.unwrap_err();
+        let StoreError::Moved { version: now, ended } = error else { panic!("{error:?}") };
+        assert_eq!((now, ended), (version, gone));
+        assert_eq!(store.audit_head().await.unwrap(), head);
+        assert_eq!(store.load().await.unwrap().tables, checked.model);
+    }
+
+    // Each commit that changes the tables is the next version, however much it changes.
+    let post = |name: &str| Change::PutPost(Post { id: PostId::generate(), name: name.to_owned(), rank: 1 });
+    checked.commit(vec![post("a"), post("b")]).await;
+    assert_eq!(store.version().await.unwrap(), version + 1);
+    checked.commit(vec![Change::DeleteSession(row.id)]).await;
+    assert_eq!(store.version().await.unwrap(), version + 1);
+    let late = on(Some(version + 1), &[row.id]);
+    assert!(matches!(store.commit(&late, &[], &[]).await, Err(StoreError::Moved { .. })));
+}
+
 async fn audit(store: &dyn Store, records: u64) {
     let before = chain::verify(store).await.unwrap();
     assert_eq!(before.sequence, records);
@@ -298,7 +356,7 @@ async fn audit(store: &dyn Store, records: u64) {
     let payloads: Vec<Vec<u8>> = (0..1203_u32)
         .map(|number| if number == 7 { Vec::new() } else { [&[0xff, 0][..], &number.to_le_bytes()].concat() })
         .collect();
-    let head = store.commit(&[], &payloads).await.unwrap();
+    let head = store.commit(&Basis::ANY, &[], &payloads).await.unwrap();
     assert_eq!(head.sequence, records + 1203);
     assert_eq!(store.audit_head().await.unwrap(), head);
     assert_eq!(chain::verify(store).await.unwrap(), head);
@@ -309,7 +367,7 @@ async fn audit(store: &dyn Store, records: u64) {
     assert_eq!(sequences, [records + 6, records + 7, records + 8]);
     assert_eq!(page[2].payload, Vec::<u8>::new());
     assert!(store.audit_page(head.sequence, 10).await.unwrap().is_empty());
-    assert_eq!(store.commit(&[], &[]).await.unwrap(), head);
+    assert_eq!(store.commit(&Basis::ANY, &[], &[]).await.unwrap(), head);
 }
 
 #[tokio::test]
@@ -318,11 +376,11 @@ async fn sqlite_conforms() {
     let path = directory.path().join("tobari.db");
     let store = SqliteStore::create(&path).await.unwrap();
     conforms(&store).await;
-    let (tables, head) = (store.load().await.unwrap(), store.audit_head().await.unwrap());
+    let (tables, head) = (store.load().await.unwrap().tables, store.audit_head().await.unwrap());
     store.close().await.unwrap();
     drop(store);
     let store = SqliteStore::open(&path).await.unwrap();
-    assert_eq!((store.load().await.unwrap(), store.audit_head().await.unwrap()), (tables, head));
+    assert_eq!((store.load().await.unwrap().tables, store.audit_head().await.unwrap()), (tables, head));
     assert!(SqliteStore::create(&path).await.is_err(), "does not overwrite");
     assert!(SqliteStore::open(&directory.path().join("missing.db")).await.is_err());
     use std::os::unix::fs::PermissionsExt as _;
@@ -336,10 +394,70 @@ async fn two_processes_append_to_one_chain() {
     let one = SqliteStore::create(&path).await.unwrap();
     let two = SqliteStore::open(&path).await.unwrap();
     for round in 0..10_u8 {
-        one.commit(&[], &[vec![round]]).await.unwrap();
-        two.commit(&[], &[vec![round], vec![round]]).await.unwrap();
+        one.commit(&Basis::ANY, &[], &[vec![round]]).await.unwrap();
+        two.commit(&Basis::ANY, &[], &[vec![round], vec![round]]).await.unwrap();
     }
     assert_eq!(chain::verify(&one).await.unwrap().sequence, 30);
+}
+
+#[tokio::test]
+async fn postgres_conforms() {
+    let Some(database) = Database::start().await else { return };
+    let location = database.create("suite").await;
+    let store = PostgresStore::open(&location).await.unwrap();
+    conforms(&store).await;
+    let (loaded, head) = (store.load().await.unwrap(), store.audit_head().await.unwrap());
+    store.close().await.unwrap();
+    drop(store);
+    let store = PostgresStore::open(&location).await.unwrap();
+    assert_eq!((store.load().await.unwrap(), store.audit_head().await.unwrap()), (loaded, head));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn postgres_stores_append_to_one_chain_at_the_same_time() {
+    let Some(database) = Database::start().await else { return };
+    let location = database.create("chain").await;
+    let mut running = tokio::task::JoinSet::new();
+    for server in 0..4_u8 {
+        let store = PostgresStore::open(&location).await.unwrap();
+        running.spawn(async move {
+            for round in 0..25_u8 {
+                store.commit(&Basis::ANY, &[], &[vec![server, round], vec![round]]).await.unwrap();
+            }
+        });
+    }
+    running.join_all().await;
+    let store = PostgresStore::open(&location).await.unwrap();
+    assert_eq!(chain::verify(&store).await.unwrap().sequence, 200);
+}
+
+#[tokio::test]
+async fn postgres_records_that_are_gone_stop_every_commit() {
+    let Some(database) = Database::start().await else { return };
+    let store = database.store("cut").await;
+    store.commit(&Basis::ANY, &[], &[b"a".to_vec(), b"b".to_vec()]).await.unwrap();
+    // As after a fail-over to a standby that had not received it.
+    database.run_sql("cut", "DELETE FROM audit WHERE sequence = 2").await;
+    let error = store.commit(&Basis::ANY, &[], &[b"c".to_vec()]).await.unwrap_err();
+    assert!(matches!(error, StoreError::AuditBroken(_)), "{error:?}");
+    // And when somebody else has written on over it.
+    database.run_sql("cut", "INSERT INTO audit VALUES (2, 'x', 'y'), (3, 'x', 'y')").await;
+    let error = store.commit(&Basis::ANY, &[], &[b"c".to_vec()]).await.unwrap_err();
+    assert!(matches!(error, StoreError::AuditBroken(_)), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_postgres_that_may_lose_what_it_answers_is_refused() {
+    let Some(database) = Database::start().await else { return };
+    let location = database.create("unsafe").await;
+    database.run_sql("postgres", "ALTER SYSTEM SET fsync = off").await;
+    database.run_sql("postgres", "SELECT pg_reload_conf()").await;
+    // The database takes it over when it comes to it.
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while PostgresStore::open(&location).await.is_ok() {
+        assert!(std::time::Instant::now() < deadline, "fsync = off was accepted");
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
 }
 
 #[tokio::test]
@@ -355,5 +473,5 @@ async fn a_database_of_a_later_version_is_not_touched() {
         .await
         .unwrap();
     connection.close().await.unwrap();
-    assert!(matches!(SqliteStore::open(&path).await, Err(StoreError::TooNew { found: 99, known: 2 })));
+    assert!(matches!(SqliteStore::open(&path).await, Err(StoreError::TooNew { found: 99, known: 3 })));
 }

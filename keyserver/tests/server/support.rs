@@ -30,8 +30,8 @@ use tobari_keyserver::http::{Server, ServerOptions};
 use tobari_keyserver::service::{Limits, Service, Setup};
 use tobari_keyserver::store::sqlite::SqliteStore;
 use tobari_keyserver::store::{
-    AuditHead, AuditRow, Change, Digest, LoginFailuresRow, SessionRow, Store, StoreError, StoreFuture,
-    Tables, TokenRow,
+    AuditHead, AuditRow, Basis, Change, Digest, Loaded, LoginFailuresRow, SessionRow, Store, StoreError,
+    StoreFuture, TokenRow,
 };
 use tokio::sync::oneshot;
 
@@ -44,12 +44,21 @@ pub(crate) fn password(login: &str) -> String {
 /// A store that passes everything on, until it is told to fail.
 #[derive(Debug)]
 pub(crate) struct Faulty {
-    inner: SqliteStore,
+    inner: Arc<dyn Store>,
     pub(crate) commits_fail: AtomicBool,
     pub(crate) reads_fail: AtomicBool,
+    /// Hears nothing of other servers.
+    pub(crate) deaf: AtomicBool,
+    /// Trusts what is in memory: neither asks for the version nor checks what a commit builds on.
+    pub(crate) trusting: AtomicBool,
 }
 
 impl Faulty {
+    pub(crate) fn new(inner: Arc<dyn Store>) -> Arc<Self> {
+        let no = || AtomicBool::new(false);
+        Arc::new(Self { inner, commits_fail: no(), reads_fail: no(), deaf: no(), trusting: no() })
+    }
+
     fn fault<T: Send>(&self, fails: &AtomicBool) -> Option<StoreFuture<'_, T>> {
         fails.load(Ordering::SeqCst).then(|| {
             let error = std::io::Error::from(std::io::ErrorKind::StorageFull);
@@ -69,8 +78,20 @@ macro_rules! reads {
 }
 
 impl Store for Faulty {
-    fn load(&self) -> StoreFuture<'_, Tables> {
+    fn load(&self) -> StoreFuture<'_, Loaded> {
         self.fault(&self.reads_fail).unwrap_or_else(|| self.inner.load())
+    }
+    fn version(&self) -> StoreFuture<'_, u64> {
+        if self.trusting.load(Ordering::SeqCst) {
+            return Box::pin(async { Ok(0) });
+        }
+        self.fault(&self.reads_fail).unwrap_or_else(|| self.inner.version())
+    }
+    fn hints(&self) -> Option<tokio::sync::watch::Receiver<u64>> {
+        if self.deaf.load(Ordering::SeqCst) { None } else { self.inner.hints() }
+    }
+    fn session(&self, token_hash: Digest) -> StoreFuture<'_, Option<SessionRow>> {
+        self.fault(&self.reads_fail).unwrap_or_else(|| self.inner.session(token_hash))
     }
     fn sessions(&self, now: Timestamp) -> StoreFuture<'_, Vec<SessionRow>> {
         self.inner.sessions(now)
@@ -85,8 +106,15 @@ impl Store for Faulty {
     fn totp_step(&self, person: PersonId) -> StoreFuture<'_, Option<i64>> {
         self.inner.totp_step(person)
     }
-    fn commit<'a>(&'a self, changes: &'a [Change], payloads: &'a [Vec<u8>]) -> StoreFuture<'a, AuditHead> {
-        self.fault(&self.commits_fail).unwrap_or_else(|| self.inner.commit(changes, payloads))
+    fn commit<'a>(
+        &'a self,
+        basis: &'a Basis,
+        changes: &'a [Change],
+        payloads: &'a [Vec<u8>],
+    ) -> StoreFuture<'a, AuditHead> {
+        static ANY: Basis = Basis::ANY;
+        let basis = if self.trusting.load(Ordering::SeqCst) { &ANY } else { basis };
+        self.fault(&self.commits_fail).unwrap_or_else(|| self.inner.commit(basis, changes, payloads))
     }
     fn audit_head(&self) -> StoreFuture<'_, AuditHead> {
         self.fault(&self.reads_fail).unwrap_or_else(|| self.inner.audit_head())
@@ -120,13 +148,13 @@ pub(crate) fn limits() -> Limits {
 impl Site {
     pub(crate) async fn start() -> Self {
         let directory = tempfile::tempdir().unwrap();
+        let store = Arc::new(SqliteStore::create(&directory.path().join("tobari.db")).await.unwrap());
+        Self::over(directory, Faulty::new(store)).await
+    }
+
+    /// A new organisation in an empty store.
+    pub(crate) async fn over(directory: tempfile::TempDir, store: Arc<Faulty>) -> Self {
         let clock = Arc::new(FixedClock::new(SystemClock.now()));
-        let inner = SqliteStore::create(&directory.path().join("tobari.db")).await.unwrap();
-        let store = Arc::new(Faulty {
-            inner,
-            commits_fail: AtomicBool::new(false),
-            reads_fail: AtomicBool::new(false),
-        });
         let root_key = *RootKey::generate().to_bytes();
         let names = [String::from("127.0.0.1")];
         let setup = Setup {
@@ -147,6 +175,22 @@ impl Site {
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             token: made.token.token,
             root_key,
+            end: None,
+            running: None,
+        };
+        site.serve().await;
+        site
+    }
+
+    /// Another server of the same organisation, over a store of its own to the same database.
+    pub(crate) async fn beside(&self, store: Arc<Faulty>) -> Self {
+        let mut site = Self {
+            directory: tempfile::tempdir().unwrap(),
+            clock: Arc::clone(&self.clock),
+            store,
+            address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            token: self.token.clone(),
+            root_key: self.root_key,
             end: None,
             running: None,
         };
@@ -211,12 +255,7 @@ impl Site {
     }
 
     pub(crate) async fn enrol(&self, token: &str) -> Terminal {
-        let stranger = self.stranger();
-        let keys = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
-        let grant_key = GrantKeyPair::generate().unwrap();
-        let answer = stranger.post("/v1/terminals/enrol", None, &enrolment(token, &keys, &grant_key)).await;
-        assert_eq!(answer.status, StatusCode::CREATED, "{:?}", answer.body);
-        Terminal::enrolled(self.address, answer.to(), &keys.serialize_pem(), grant_key)
+        enrol_at(self.address, token).await
     }
 
     /// The first terminal, with the administrator logged in.
@@ -236,6 +275,13 @@ impl Site {
     /// The reference case: the preset, a group and three people.
     pub(crate) async fn reference(&self) -> Reference {
         let (terminal, admin) = self.first().await;
+        Reference::make(terminal, admin).await
+    }
+}
+
+impl Reference {
+    /// Made by the administrator who is logged in on a terminal.
+    pub(crate) async fn make(terminal: Terminal, admin: String) -> Self {
         let preset: PresetApplied =
             terminal.post("/v1/admin/presets/kigyo", Some(&admin), &Value::Null).await.created().to();
         let group: tobari_core::policy::Group = terminal
@@ -251,7 +297,7 @@ impl Site {
                 terminal.post("/v1/admin/people", Some(&admin), &input).await.created().to();
             people.insert(login, person);
         }
-        Reference { terminal, admin, preset, group: group.id, people }
+        Self { terminal, admin, preset, group: group.id, people }
     }
 }
 
@@ -261,6 +307,15 @@ impl Drop for Site {
             running.abort();
         }
     }
+}
+
+pub(crate) async fn enrol_at(address: SocketAddr, token: &str) -> Terminal {
+    let keys = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
+    let grant_key = GrantKeyPair::generate().unwrap();
+    let body = enrolment(token, &keys, &grant_key);
+    let answer = Terminal::new(address, None).post("/v1/terminals/enrol", None, &body).await;
+    assert_eq!(answer.status, StatusCode::CREATED, "{:?}", answer.body);
+    Terminal::enrolled(address, answer.to(), &keys.serialize_pem(), grant_key)
 }
 
 pub(crate) fn enrolment(token: &str, keys: &rcgen::KeyPair, grant_key: &GrantKeyPair) -> Value {
@@ -458,6 +513,19 @@ impl Terminal {
         terminal.enrolment = Some(enrolment);
         terminal.grant_key = Some(grant_key);
         terminal
+    }
+
+    /// The same terminal, speaking to another server.
+    pub(crate) fn at(&self, address: SocketAddr) -> Self {
+        let pair = self.grant_key.as_ref();
+        Self {
+            client: self.client.clone(),
+            base: format!("https://{address}"),
+            id: self.id,
+            organisation: self.organisation,
+            enrolment: self.enrolment.clone(),
+            grant_key: pair.map(|pair| GrantKeyPair::import(&pair.export()).unwrap()),
+        }
     }
 
     /// Speaks to another server from now on.

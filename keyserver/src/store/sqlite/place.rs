@@ -1,8 +1,8 @@
 //! Whether the database is still where it was opened. A file that was removed or renamed can be written all the
 //! same, and SQLite does not notice in WAL mode: records would be "durable" in files that nobody will ever read.
 
-use super::decode::unavailable;
 use crate::store::StoreError;
+use crate::store::decode::unavailable;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 

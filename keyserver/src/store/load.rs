@@ -1,19 +1,18 @@
 //! Rows to types.
 
-use super::decode::{column, flag, hex_digest, id, json, micros, number, optional_id, unavailable};
-use crate::store::{LabelKeyRow, LabelRow, PersonRow, SessionRow, StoreError, Tables, TerminalRow};
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Row as _, SqliteConnection};
+use super::decode::{column, flag, hex_digest, id, json, micros, number, optional_id};
+use super::sql::{Columns, Sql, query};
+use super::{LabelKeyRow, LabelRow, PersonRow, SessionRow, StoreError, Tables, TerminalRow};
 use std::sync::Arc;
 use tobari_core::crypto::KeyId;
 use tobari_core::policy::{Group, Label, Post};
 use tobari_core::proto::bulletin::Folder;
 
-async fn all(connection: &mut SqliteConnection, sql: &'static str) -> Result<Vec<SqliteRow>, StoreError> {
-    sqlx::query(sql).fetch_all(connection).await.map_err(unavailable)
+async fn all<C: Sql>(connection: &mut C, sql: &'static str) -> Result<Vec<C::Row>, StoreError> {
+    connection.all(query(sql)).await
 }
 
-pub(super) async fn tables(connection: &mut SqliteConnection) -> Result<Tables, StoreError> {
+pub(super) async fn tables(connection: &mut impl Sql) -> Result<Tables, StoreError> {
     let mut tables = Tables::default();
     for row in all(connection, "SELECT name, value FROM settings").await? {
         let value: Vec<u8> = column("settings", row.try_get("value"))?;
@@ -72,7 +71,7 @@ pub(super) async fn tables(connection: &mut SqliteConnection) -> Result<Tables, 
     Ok(tables)
 }
 
-fn label(row: &SqliteRow) -> Result<LabelRow, StoreError> {
+fn label(row: &impl Columns) -> Result<LabelRow, StoreError> {
     Ok(LabelRow {
         label: Label {
             id: id("labels", row.try_get("id"))?,
@@ -84,7 +83,7 @@ fn label(row: &SqliteRow) -> Result<LabelRow, StoreError> {
     })
 }
 
-fn label_key(row: &SqliteRow) -> Result<LabelKeyRow, StoreError> {
+fn label_key(row: &impl Columns) -> Result<LabelKeyRow, StoreError> {
     let table = "label_keys";
     Ok(LabelKeyRow {
         label: id(table, row.try_get("label"))?,
@@ -96,7 +95,7 @@ fn label_key(row: &SqliteRow) -> Result<LabelKeyRow, StoreError> {
     })
 }
 
-fn person(row: &SqliteRow) -> Result<PersonRow, StoreError> {
+fn person(row: &impl Columns) -> Result<PersonRow, StoreError> {
     let table = "people";
     Ok(PersonRow {
         id: id(table, row.try_get("id"))?,
@@ -111,7 +110,7 @@ fn person(row: &SqliteRow) -> Result<PersonRow, StoreError> {
     })
 }
 
-fn terminal(row: &SqliteRow) -> Result<TerminalRow, StoreError> {
+fn terminal(row: &impl Columns) -> Result<TerminalRow, StoreError> {
     let table = "terminals";
     Ok(TerminalRow {
         id: id(table, row.try_get("id"))?,
@@ -127,7 +126,7 @@ fn terminal(row: &SqliteRow) -> Result<TerminalRow, StoreError> {
     })
 }
 
-pub(super) fn session(row: &SqliteRow) -> Result<SessionRow, StoreError> {
+pub(super) fn session(row: &impl Columns) -> Result<SessionRow, StoreError> {
     let table = "sessions";
     Ok(SessionRow {
         id: id(table, row.try_get("id"))?,

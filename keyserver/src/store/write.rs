@@ -1,41 +1,24 @@
 //! Changes to SQL.
 
-use super::decode::{damaged, hex, unavailable};
-use crate::store::{Change, StoreError};
+use super::decode::{damaged, hex};
+use super::sql::{Sql, query};
+use super::{Change, StoreError};
 use jiff::Timestamp;
 use serde::Serialize;
-use sqlx::sqlite::{SqliteArguments, SqliteQueryResult};
-use sqlx::{Sqlite, SqliteConnection};
-
-type Query<'q> = sqlx::query::Query<'q, Sqlite, SqliteArguments>;
 
 fn text(value: &impl Serialize) -> Result<String, StoreError> {
     serde_json::to_string(value).map_err(|error| damaged("(new row)", error))
 }
 
-/// Which column a violated uniqueness constraint names: `UNIQUE constraint failed: people.login_key`.
-fn taken_column(message: &str) -> String {
-    message.rsplit(['.', ' ']).next().unwrap_or_default().to_owned()
-}
-
-async fn run(connection: &mut SqliteConnection, query: Query<'_>) -> Result<SqliteQueryResult, StoreError> {
-    query.execute(connection).await.map_err(|error| match error {
-        sqlx::Error::Database(database) if database.is_unique_violation() => {
-            StoreError::Taken(taken_column(database.message()))
-        }
-        error => unavailable(error),
-    })
-}
-
 /// Makes one change. The statements are separate on purpose: each reads as the row that it writes.
-pub(super) async fn change(connection: &mut SqliteConnection, change: &Change) -> Result<(), StoreError> {
-    let query = match change {
-        Change::PutSetting(name, value) => sqlx::query(
+pub(super) async fn change(connection: &mut impl Sql, change: &Change) -> Result<(), StoreError> {
+    let statement = match change {
+        Change::PutSetting(name, value) => query(
             "INSERT INTO settings (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
         )
         .bind(name)
         .bind(value),
-        Change::PutLabel(row) => sqlx::query(
+        Change::PutLabel(row) => query(
             "INSERT INTO labels (id, name, level, key_kind, allow_legacy_zip) VALUES ($1, $2, $3, $4, $5) \
              ON CONFLICT (id) DO UPDATE SET name = excluded.name, level = excluded.level, \
              key_kind = excluded.key_kind, allow_legacy_zip = excluded.allow_legacy_zip",
@@ -45,7 +28,7 @@ pub(super) async fn change(connection: &mut SqliteConnection, change: &Change) -
         .bind(i64::from(row.label.level))
         .bind(text(&row.key_kind)?)
         .bind(i64::from(row.allow_legacy_zip)),
-        Change::AddLabelKey(row) => sqlx::query(
+        Change::AddLabelKey(row) => query(
             "INSERT INTO label_keys (label, generation, key_id, public_key, sealed_private, created_at) \
              VALUES ($1, $2, $3, $4, $5, $6)",
         )
@@ -55,31 +38,31 @@ pub(super) async fn change(connection: &mut SqliteConnection, change: &Change) -
         .bind(text(&row.public_key)?)
         .bind(&row.sealed_private)
         .bind(row.created_at.as_microsecond()),
-        Change::PutGroup(group) => sqlx::query(
+        Change::PutGroup(group) => query(
             "INSERT INTO groups (id, name, parent) VALUES ($1, $2, $3) \
              ON CONFLICT (id) DO UPDATE SET name = excluded.name, parent = excluded.parent",
         )
         .bind(group.id.to_string())
         .bind(&group.name)
         .bind(group.parent.map(|parent| parent.to_string())),
-        Change::DeleteGroup(id) => sqlx::query("DELETE FROM groups WHERE id = $1").bind(id.to_string()),
-        Change::PutPost(post) => sqlx::query(
+        Change::DeleteGroup(id) => query("DELETE FROM groups WHERE id = $1").bind(id.to_string()),
+        Change::PutPost(post) => query(
             "INSERT INTO posts (id, name, post_rank) VALUES ($1, $2, $3) \
              ON CONFLICT (id) DO UPDATE SET name = excluded.name, post_rank = excluded.post_rank",
         )
         .bind(post.id.to_string())
         .bind(&post.name)
         .bind(i64::from(post.rank)),
-        Change::DeletePost(id) => sqlx::query("DELETE FROM posts WHERE id = $1").bind(id.to_string()),
-        Change::PutRule(rule) => sqlx::query(
+        Change::DeletePost(id) => query("DELETE FROM posts WHERE id = $1").bind(id.to_string()),
+        Change::PutRule(rule) => query(
             "INSERT INTO rules (id, label, body) VALUES ($1, $2, $3) \
              ON CONFLICT (id) DO UPDATE SET label = excluded.label, body = excluded.body",
         )
         .bind(rule.id.to_string())
         .bind(rule.label.to_string())
         .bind(text(rule)?),
-        Change::DeleteRule(id) => sqlx::query("DELETE FROM rules WHERE id = $1").bind(id.to_string()),
-        Change::PutPerson(row) => sqlx::query(
+        Change::DeleteRule(id) => query("DELETE FROM rules WHERE id = $1").bind(id.to_string()),
+        Change::PutPerson(row) => query(
             "INSERT INTO people (id, login, login_key, name, password_hash, sealed_totp, memberships, roles, disabled) \
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (id) DO UPDATE SET login = excluded.login, \
              login_key = excluded.login_key, name = excluded.name, password_hash = excluded.password_hash, \
@@ -97,28 +80,26 @@ pub(super) async fn change(connection: &mut SqliteConnection, change: &Change) -
         .bind(i64::from(row.disabled)),
         Change::DeletePerson(id) => {
             let id = id.to_string();
-            run(
-                connection,
-                sqlx::query(
+            connection.execute(query(
                     "INSERT INTO departed (person) SELECT id FROM people WHERE id = $1 ON CONFLICT (person) DO NOTHING",
                 )
                 .bind(id.clone()),
             )
             .await?;
-            run(connection, sqlx::query("DELETE FROM totp_steps WHERE person = $1").bind(id.clone())).await?;
-            sqlx::query("DELETE FROM people WHERE id = $1").bind(id)
+            connection.execute(query("DELETE FROM totp_steps WHERE person = $1").bind(id.clone())).await?;
+            query("DELETE FROM people WHERE id = $1").bind(id)
         }
         Change::AdvanceTotpStep(person, step) => {
-            let advance = sqlx::query(
+            let advance = query(
                 "INSERT INTO totp_steps (person, step) VALUES ($1, $2) ON CONFLICT (person) \
                  DO UPDATE SET step = excluded.step WHERE totp_steps.step < excluded.step",
             );
-            return one(run(connection, advance.bind(person.to_string()).bind(*step)).await?);
+            return one(connection.execute(advance.bind(person.to_string()).bind(*step)).await?);
         }
         Change::ForgetTotpStep(person) => {
-            sqlx::query("DELETE FROM totp_steps WHERE person = $1").bind(person.to_string())
+            query("DELETE FROM totp_steps WHERE person = $1").bind(person.to_string())
         }
-        Change::PutTerminal(row) => sqlx::query(
+        Change::PutTerminal(row) => query(
             "INSERT INTO terminals (id, name, zone, tags, revoked, fingerprint, certificate_expires_at, grant_key, \
              enrolled_at, gateway) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT (id) DO UPDATE SET \
              name = excluded.name, zone = excluded.zone, tags = excluded.tags, revoked = excluded.revoked, \
@@ -139,7 +120,7 @@ pub(super) async fn change(connection: &mut SqliteConnection, change: &Change) -
             let sql = "UPDATE terminals SET last_seen_at = $2 WHERE id = $1 AND (last_seen_at IS NULL OR last_seen_at < $2)";
             return touch(connection, sql, contacts).await;
         }
-        Change::PutFolder(folder) => sqlx::query(
+        Change::PutFolder(folder) => query(
             "INSERT INTO folders (id, terminal, path, label, owner_group, exclude) VALUES ($1, $2, $3, $4, $5, $6) \
              ON CONFLICT (id) DO UPDATE SET terminal = excluded.terminal, path = excluded.path, \
              label = excluded.label, owner_group = excluded.owner_group, exclude = excluded.exclude",
@@ -150,8 +131,8 @@ pub(super) async fn change(connection: &mut SqliteConnection, change: &Change) -
         .bind(folder.label.to_string())
         .bind(folder.owner_group.map(|group| group.to_string()))
         .bind(text(&folder.exclude)?),
-        Change::DeleteFolder(id) => sqlx::query("DELETE FROM folders WHERE id = $1").bind(id.to_string()),
-        Change::PutToken(row) => sqlx::query(
+        Change::DeleteFolder(id) => query("DELETE FROM folders WHERE id = $1").bind(id.to_string()),
+        Change::PutToken(row) => query(
             "INSERT INTO enrolment_tokens (hash, zone, tags, expires_at) VALUES ($1, $2, $3, $4)",
         )
         .bind(hex(&row.hash))
@@ -159,10 +140,10 @@ pub(super) async fn change(connection: &mut SqliteConnection, change: &Change) -
         .bind(text(&row.tags)?)
         .bind(row.expires_at.as_microsecond()),
         Change::UseToken(hash) => {
-            let delete = sqlx::query("DELETE FROM enrolment_tokens WHERE hash = $1").bind(hex(hash));
-            return one(run(connection, delete).await?);
+            let delete = query("DELETE FROM enrolment_tokens WHERE hash = $1").bind(hex(hash));
+            return one(connection.execute(delete).await?);
         }
-        Change::PutSession(row) => sqlx::query(
+        Change::PutSession(row) => query(
             "INSERT INTO sessions (id, token_hash, person, terminal, second_factor, created_at, expires_at, \
              last_used_at, asserted) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
         )
@@ -175,31 +156,35 @@ pub(super) async fn change(connection: &mut SqliteConnection, change: &Change) -
         .bind(row.expires_at.as_microsecond())
         .bind(row.last_used_at.as_microsecond())
         .bind(i64::from(row.asserted)),
-        Change::DeleteSession(id) => sqlx::query("DELETE FROM sessions WHERE id = $1").bind(id.to_string()),
+        Change::DeleteSession(id) => query("DELETE FROM sessions WHERE id = $1").bind(id.to_string()),
         Change::DeleteSessionsOfPerson(id) => {
-            sqlx::query("DELETE FROM sessions WHERE person = $1").bind(id.to_string())
+            query("DELETE FROM sessions WHERE person = $1").bind(id.to_string())
         }
         Change::DeleteSessionsOnTerminal(id) => {
-            sqlx::query("DELETE FROM sessions WHERE terminal = $1").bind(id.to_string())
+            query("DELETE FROM sessions WHERE terminal = $1").bind(id.to_string())
         }
         Change::DeleteAssertedSessions(terminal) => {
-            sqlx::query("DELETE FROM sessions WHERE terminal = $1 AND asserted = 1").bind(terminal.to_string())
+            query("DELETE FROM sessions WHERE terminal = $1 AND asserted = 1").bind(terminal.to_string())
         }
         Change::TouchSessions(uses) => {
             let sql = "UPDATE sessions SET last_used_at = $2 WHERE id = $1 AND last_used_at < $2";
             return touch(connection, sql, uses).await;
         }
-        Change::PutLoginFailures(row) => sqlx::query(
-            "INSERT INTO login_failures (login_key, failures, last_failed_at, locked_until) VALUES ($1, $2, $3, $4) \
-             ON CONFLICT (login_key) DO UPDATE SET failures = excluded.failures, \
-             last_failed_at = excluded.last_failed_at, locked_until = excluded.locked_until",
-        )
-        .bind(&row.login_key)
-        .bind(i64::from(row.failures))
-        .bind(row.last_failed_at.as_microsecond())
-        .bind(row.locked_until.as_microsecond()),
+        Change::PutLoginFailures(row) => {
+            let count = query(
+                "INSERT INTO login_failures (login_key, failures, last_failed_at, locked_until) VALUES ($1, $2, $3, $4) \
+                 ON CONFLICT (login_key) DO UPDATE SET failures = excluded.failures, \
+                 last_failed_at = excluded.last_failed_at, locked_until = excluded.locked_until \
+                 WHERE excluded.failures = 1 OR login_failures.failures = excluded.failures - 1",
+            )
+            .bind(&row.login_key)
+            .bind(i64::from(row.failures))
+            .bind(row.last_failed_at.as_microsecond())
+            .bind(row.locked_until.as_microsecond());
+            return one(connection.execute(count).await?);
+        }
         Change::ClearLoginFailures(login_key) => {
-            sqlx::query("DELETE FROM login_failures WHERE login_key = $1").bind(login_key)
+            query("DELETE FROM login_failures WHERE login_key = $1").bind(login_key)
         }
         Change::Prune(before) => {
             let before = before.as_microsecond();
@@ -207,26 +192,26 @@ pub(super) async fn change(connection: &mut SqliteConnection, change: &Change) -
                 "DELETE FROM enrolment_tokens WHERE expires_at < $1",
                 "DELETE FROM sessions WHERE expires_at < $1",
             ] {
-                run(connection, sqlx::query(sql).bind(before)).await?;
+                connection.execute(query(sql).bind(before)).await?;
             }
-            sqlx::query("DELETE FROM login_failures WHERE last_failed_at < $1 AND locked_until < $1").bind(before)
+            query("DELETE FROM login_failures WHERE last_failed_at < $1 AND locked_until < $1").bind(before)
         }
     };
-    run(connection, query).await.map(|_| ())
+    connection.execute(statement).await.map(|_| ())
 }
 
 /// The statement changed a row; otherwise what it builds on is gone.
-fn one(result: SqliteQueryResult) -> Result<(), StoreError> {
-    if result.rows_affected() == 0 { Err(StoreError::Stale) } else { Ok(()) }
+fn one(rows: u64) -> Result<(), StoreError> {
+    if rows == 0 { Err(StoreError::Stale) } else { Ok(()) }
 }
 
-async fn touch<T: std::fmt::Display>(
-    connection: &mut SqliteConnection,
+async fn touch<T: std::fmt::Display + Sync>(
+    connection: &mut impl Sql,
     sql: &'static str,
     times: &[(T, Timestamp)],
 ) -> Result<(), StoreError> {
     for (id, time) in times {
-        run(connection, sqlx::query(sql).bind(id.to_string()).bind(time.as_microsecond())).await?;
+        connection.execute(query(sql).bind(id.to_string()).bind(time.as_microsecond())).await?;
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! Column values to types and back. What does not fit is damage, and says in which table.
 
-use crate::store::{Digest, StoreError};
+use super::{Digest, StoreError};
 use data_encoding::HEXLOWER;
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;

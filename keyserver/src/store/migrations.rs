@@ -1,0 +1,44 @@
+//! The schema: one text for both databases, in which only the name of the type for bytes differs.
+
+use super::StoreError;
+use super::decode::unavailable;
+use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
+use sqlx::{AssertSqlSafe, SqlSafeStr as _};
+use std::borrow::Cow;
+
+/// Every migration with its version, in order.
+const MIGRATIONS: [(i64, &str, &str); 3] = [
+    (1, "initial", include_str!("../../migrations/0001_initial.sql")),
+    (2, "gateway", include_str!("../../migrations/0002_gateway.sql")),
+    (3, "state", include_str!("../../migrations/0003_state.sql")),
+];
+
+/// Highest schema version that this program knows.
+const KNOWN: i64 = MIGRATIONS[MIGRATIONS.len() - 1].0;
+
+/// For which database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Dialect {
+    Sqlite,
+    Postgres,
+}
+
+/// What brings a database up to date.
+pub(super) fn migrator(dialect: Dialect) -> Migrator {
+    let migrations = MIGRATIONS.map(|(version, name, text)| {
+        let sql = match dialect {
+            Dialect::Sqlite => text.into_sql_str(),
+            Dialect::Postgres => AssertSqlSafe(text.replace(" BLOB", " BYTEA")).into_sql_str(),
+        };
+        Migration::new(version, Cow::Borrowed(name), MigrationType::Simple, sql, false)
+    });
+    Migrator::with_migrations(migrations.into())
+}
+
+/// What it means for the store.
+pub(super) fn migrated(result: Result<(), MigrateError>) -> Result<(), StoreError> {
+    match result {
+        Err(MigrateError::VersionMissing(found)) => Err(StoreError::TooNew { found, known: KNOWN }),
+        result => result.map_err(unavailable),
+    }
+}
