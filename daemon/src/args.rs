@@ -30,9 +30,10 @@ pub enum Command {
 /// `tobarid enrol`.
 #[derive(Args)]
 pub struct Enrol {
-    /// URL of the key server.
-    #[arg(long, value_name = "URL")]
-    pub server: String,
+    /// URL of the key server; may be repeated where several servers serve one organisation. They are tried in this
+    /// order, and the one that answered last comes first.
+    #[arg(long, value_name = "URL", required = true)]
+    pub server: Vec<String>,
     /// SHA-256 of the organisation's CA certificate, as 'tobari-keyserver init' printed it.
     #[arg(long, value_name = "HEX")]
     pub ca_sha256: String,

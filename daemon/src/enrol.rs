@@ -2,7 +2,7 @@
 //! private keys are made here and never leave; nothing is kept unless everything succeeded.
 
 use crate::pin::{Fingerprint, InvalidFingerprint, PinnedCa};
-use crate::server::{Call, ClientError, InvalidServerUrl, KeyServer, ServerUrl, crypto_provider};
+use crate::server::{Call, ClientError, InvalidServerUrl, KeyServer, ServerUrls, crypto_provider};
 use crate::state::{self, NewEnrolment, StateDir, StateError, Terminal};
 use rcgen::{CertificateParams, DnType, KeyPair};
 use rustls_pki_types::CertificateDer;
@@ -19,7 +19,7 @@ use zeroize::Zeroizing;
 
 /// What an enrolment needs.
 pub struct EnrolSettings {
-    /// URL of the key server.
+    /// URL of the key server, or of several with commas between them.
     pub server: String,
     /// SHA-256 of its CA certificate, hexadecimal.
     pub ca_sha256: String,
@@ -91,7 +91,7 @@ pub fn enrol(
     runtime: &tokio::runtime::Handle,
     clock: Arc<dyn Clock>,
 ) -> Result<TerminalId, EnrolError> {
-    let url: ServerUrl = settings.server.parse()?;
+    let urls: ServerUrls = settings.server.parse()?;
     let pinned: Fingerprint = settings.ca_sha256.parse()?;
     let token = settings.token.trim();
     if token.is_empty() {
@@ -115,7 +115,7 @@ pub fn enrol(
     };
 
     let verifier = PinnedCa::new(pinned, crypto_provider());
-    let server = KeyServer::unenrolled(url.clone(), verifier, runtime.clone(), Arc::clone(&clock))?;
+    let server = KeyServer::unenrolled(urls.clone(), verifier, runtime.clone(), Arc::clone(&clock))?;
     let response: EnrolResponse = Call::post("/v1/terminals/enrol", &request)
         .and_then(|call| server.call(call))
         .and_then(crate::server::Reply::object)
@@ -127,7 +127,7 @@ pub fn enrol(
         terminal: response.terminal,
         name: settings.name.clone(),
         organisation: response.organisation,
-        server: url.to_string(),
+        server: urls.to_string(),
         signing_key: response.signing_key.clone(),
         enrolled_at: clock.now(),
     };

@@ -55,7 +55,7 @@ fn enrol_command(arguments: Enrol, language: Language) -> anyhow::Result<()> {
     let name =
         arguments.name.unwrap_or_else(|| rustix::system::uname().nodename().to_string_lossy().into_owned());
     let settings = EnrolSettings {
-        server: arguments.server,
+        server: arguments.server.join(","),
         ca_sha256: arguments.ca_sha256,
         token,
         state_dir: arguments.state_dir,

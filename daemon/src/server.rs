@@ -13,6 +13,7 @@ use rustls::{AlertDescription, CertificateError, ClientConfig, RootCertStore};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde::{Serialize, de::DeserializeOwned};
 use std::error::Error as _;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tobari_core::clock::Clock;
@@ -50,6 +51,28 @@ impl std::str::FromStr for ServerUrl {
 impl std::fmt::Display for ServerUrl {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.0.as_str().trim_end_matches('/'))
+    }
+}
+
+/// The key servers of an organisation, in the order in which they are tried; all serve the same database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerUrls(Vec<ServerUrl>);
+
+impl std::str::FromStr for ServerUrls {
+    type Err = InvalidServerUrl;
+
+    /// One URL or several, with commas between them.
+    fn from_str(text: &str) -> Result<Self, InvalidServerUrl> {
+        text.split(',').map(|url| url.trim().parse()).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+impl std::fmt::Display for ServerUrls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (index, url) in self.0.iter().enumerate() {
+            write!(f, "{}{url}", if index == 0 { "" } else { "," })?;
+        }
+        Ok(())
     }
 }
 
@@ -91,6 +114,13 @@ impl<'a> Call<'a> {
     pub fn post(path: &'a str, body: &impl Serialize) -> Result<Self, Problem> {
         let body = serde_json::to_value(body).map_err(|error| internal(format!("a request: {error}")))?;
         Ok(Self { method: Method::POST, path, token: None, body: Some(body), unless: None })
+    }
+
+    /// Whether it may be sent again when it is not known whether a server has done it. Making an object or a terminal twice
+    /// is not the same as once; asking, logging in and putting are.
+    fn may_repeat(&self) -> bool {
+        self.method != Method::POST
+            || !(self.path.starts_with("/v1/admin/") || self.path.starts_with("/v1/terminals/"))
     }
 
     /// The same in a person's session.
@@ -167,9 +197,11 @@ pub struct Contact {
     pub error: Option<String>,
 }
 
-/// The key server, as seen from this terminal.
+/// The key server, as seen from this terminal: the first of its servers that answers, until it no longer does.
 pub struct KeyServer {
-    url: ServerUrl,
+    urls: ServerUrls,
+    /// The one that answered last.
+    current: AtomicUsize,
     http: reqwest::Client,
     runtime: tokio::runtime::Handle,
     clock: Arc<dyn Clock>,
@@ -180,7 +212,7 @@ pub struct KeyServer {
 
 impl std::fmt::Debug for KeyServer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("KeyServer").field("url", &self.url).finish_non_exhaustive()
+        f.debug_struct("KeyServer").field("urls", &self.urls).finish_non_exhaustive()
     }
 }
 
@@ -202,7 +234,7 @@ impl KeyServer {
     /// # Errors
     /// When key and certificates do not fit.
     pub fn new(
-        url: ServerUrl,
+        urls: ServerUrls,
         credentials: Credentials,
         runtime: tokio::runtime::Handle,
         clock: Arc<dyn Clock>,
@@ -213,7 +245,7 @@ impl KeyServer {
             .with_protocol_versions(&[&rustls::version::TLS13])?
             .with_root_certificates(roots)
             .with_client_auth_cert(vec![credentials.certificate], credentials.key)?;
-        Self::with_tls(url, tls, Some(credentials.certificate_expires_at), runtime, clock)
+        Self::with_tls(urls, tls, Some(credentials.certificate_expires_at), runtime, clock)
     }
 
     /// A client without a certificate, for enrolment: trusts the CA that `verifier` pins.
@@ -221,7 +253,7 @@ impl KeyServer {
     /// # Errors
     /// A bug.
     pub fn unenrolled(
-        url: ServerUrl,
+        urls: ServerUrls,
         verifier: PinnedCa,
         runtime: tokio::runtime::Handle,
         clock: Arc<dyn Clock>,
@@ -231,11 +263,11 @@ impl KeyServer {
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier))
             .with_no_client_auth();
-        Self::with_tls(url, tls, None, runtime, clock)
+        Self::with_tls(urls, tls, None, runtime, clock)
     }
 
     fn with_tls(
-        url: ServerUrl,
+        urls: ServerUrls,
         mut tls: ClientConfig,
         certificate_expires_at: Option<Timestamp>,
         runtime: tokio::runtime::Handle,
@@ -253,12 +285,19 @@ impl KeyServer {
             .build()?;
         let (closed, _) = tokio::sync::watch::channel(false);
         let contact = Mutex::default();
-        Ok(Self { url, http, runtime, clock, certificate_expires_at, contact, closed })
+        let current = AtomicUsize::new(0);
+        Ok(Self { urls, current, http, runtime, clock, certificate_expires_at, contact, closed })
     }
 
-    /// Its URL.
-    pub fn url(&self) -> &ServerUrl {
-        &self.url
+    /// The URL of the server that answered last.
+    pub fn url(&self) -> String {
+        self.in_turn().next().map_or_else(String::new, |(_, url)| url.to_string())
+    }
+
+    /// All servers, from the one that answered last.
+    fn in_turn(&self) -> impl Iterator<Item = (usize, &ServerUrl)> {
+        let (count, first) = (self.urls.0.len(), self.current.load(Ordering::Relaxed));
+        self.urls.0.iter().enumerate().cycle().skip(first).take(count)
     }
 
     /// How contact stands.
@@ -297,15 +336,35 @@ impl KeyServer {
         let mut closed = self.closed.subscribe();
         tokio::select! {
             biased;
-            _ = closed.wait_for(|closed| *closed) => Err(self.unreachable_because("tobarid is stopping")),
+            _ = closed.wait_for(|closed| *closed) => Err(Problem::local(ProblemCode::KeyServerUnreachable, "the key server cannot be reached: tobarid is stopping")),
             result = self.send(call) => result,
         }
     }
 
     async fn send(&self, call: Call<'_>) -> Result<Reply, Problem> {
+        let mut result = Err(Unsent::nowhere());
+        for (index, url) in self.in_turn() {
+            result = self.send_to(url, &call).await;
+            let elsewhere = match &result {
+                // It cannot reach its database; another one perhaps can.
+                Ok(reply) => reply.status == StatusCode::SERVICE_UNAVAILABLE && call.may_repeat(),
+                Err(unsent) => {
+                    unsent.problem.code == ProblemCode::KeyServerUnreachable
+                        && (!unsent.perhaps_done || call.may_repeat())
+                }
+            };
+            if !elsewhere {
+                self.current.store(index, Ordering::Relaxed);
+                break;
+            }
+        }
+        result.map_err(|unsent| unsent.problem)
+    }
+
+    async fn send_to(&self, server: &ServerUrl, call: &Call<'_>) -> Result<Reply, Unsent> {
         let path = call.path;
-        let url = self.url.0.join(path).map_err(|error| internal(format!("path '{path}': {error}")))?;
-        let mut request = self.http.request(call.method, url);
+        let url = server.0.join(path).map_err(|error| internal(format!("path '{path}': {error}")))?;
+        let mut request = self.http.request(call.method.clone(), url);
         if let Some(token) = call.token {
             let mut value = HeaderValue::try_from(format!("Bearer {}", token.expose()))
                 .map_err(|_| internal(String::from("the session's token is not a header value")))?;
@@ -318,62 +377,86 @@ impl KeyServer {
         if let Some(body) = &call.body {
             request = request.json(body);
         }
-        let mut response = request.send().await.map_err(|error| self.unreachable(&error))?;
+        let failed = |error: reqwest::Error| Unsent {
+            perhaps_done: !error.is_connect(),
+            problem: unreachable(server, &error),
+        };
+        let mut response = request.send().await.map_err(failed)?;
         let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(|error| self.unreachable(&error))? {
+        while let Some(chunk) = response.chunk().await.map_err(failed)? {
             if body.len() + chunk.len() > MAX_ANSWER {
-                return Err(internal(format!("the key server's answer is longer than {MAX_ANSWER} bytes")));
+                return Err(
+                    internal(format!("the key server's answer is longer than {MAX_ANSWER} bytes")).into()
+                );
             }
             body.extend_from_slice(&chunk);
         }
         Ok(Reply { status: response.status(), etag: response.headers().get(ETAG).cloned(), body })
     }
+}
 
-    fn unreachable(&self, error: &reqwest::Error) -> Problem {
-        let mut root = error.to_string();
-        for cause in causes(error) {
-            if let Some(tls) = cause.downcast_ref::<rustls::Error>() {
-                return self.tls_failed(tls);
-            }
-            root = cause.to_string();
-        }
-        if error.is_timeout() {
-            root = String::from("it did not answer in time");
-        }
-        self.unreachable_because(&root)
+/// A call that was not answered.
+struct Unsent {
+    problem: Problem,
+    /// Whether the server may have done all the same what it was asked.
+    perhaps_done: bool,
+}
+
+impl Unsent {
+    fn nowhere() -> Self {
+        internal(String::from("no key server is named")).into()
     }
+}
 
-    fn unreachable_because(&self, why: &str) -> Problem {
-        let detail = format!("the key server {} cannot be reached: {why}", self.url);
-        Problem::local(ProblemCode::KeyServerUnreachable, detail)
+impl From<Problem> for Unsent {
+    fn from(problem: Problem) -> Self {
+        Self { problem, perhaps_done: true }
     }
+}
 
-    fn tls_failed(&self, error: &rustls::Error) -> Problem {
-        match error {
-            rustls::Error::AlertReceived(AlertDescription::CertificateExpired) => {
-                expired("was refused as expired")
-            }
-            rustls::Error::AlertReceived(
-                alert @ (AlertDescription::BadCertificate
-                | AlertDescription::CertificateRevoked
-                | AlertDescription::CertificateUnknown
-                | AlertDescription::UnknownCA
-                | AlertDescription::AccessDenied
-                // Signed by another CA of the same name: the key server was set up anew.
-                | AlertDescription::DecryptError),
-            ) => Problem::local(
-                ProblemCode::TerminalNotAccepted,
-                format!("the key server {} refuses this terminal's certificate ({alert:?})", self.url),
-            ),
-            rustls::Error::InvalidCertificate(CertificateError::Other(other)) => {
-                self.unreachable_because(&other.0.to_string())
-            }
-            rustls::Error::InvalidCertificate(
-                CertificateError::UnknownIssuer | CertificateError::BadSignature,
-            ) => self
-                .unreachable_because("its certificate is not from the CA under which this terminal enrolled"),
-            other => self.unreachable_because(&other.to_string()),
+fn unreachable(server: &ServerUrl, error: &reqwest::Error) -> Problem {
+    let mut root = error.to_string();
+    for cause in causes(error) {
+        if let Some(tls) = cause.downcast_ref::<rustls::Error>() {
+            return tls_failed(server, tls);
         }
+        root = cause.to_string();
+    }
+    if error.is_timeout() {
+        root = String::from("it did not answer in time");
+    }
+    unreachable_because(server, &root)
+}
+
+fn unreachable_because(server: &ServerUrl, why: &str) -> Problem {
+    let detail = format!("the key server {server} cannot be reached: {why}");
+    Problem::local(ProblemCode::KeyServerUnreachable, detail)
+}
+
+fn tls_failed(server: &ServerUrl, error: &rustls::Error) -> Problem {
+    match error {
+        rustls::Error::AlertReceived(AlertDescription::CertificateExpired) => {
+            expired("was refused as expired")
+        }
+        rustls::Error::AlertReceived(
+            alert @ (AlertDescription::BadCertificate
+            | AlertDescription::CertificateRevoked
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::UnknownCA
+            | AlertDescription::AccessDenied
+            // Signed by another CA of the same name: the key server was set up anew.
+            | AlertDescription::DecryptError),
+        ) => Problem::local(
+            ProblemCode::TerminalNotAccepted,
+            format!("the key server {} refuses this terminal's certificate ({alert:?})", server),
+        ),
+        rustls::Error::InvalidCertificate(CertificateError::Other(other)) => {
+            unreachable_because(server, &other.0.to_string())
+        }
+        rustls::Error::InvalidCertificate(
+            CertificateError::UnknownIssuer | CertificateError::BadSignature,
+        ) => unreachable_because(server, "its certificate is not from the CA under which this terminal enrolled"),
+        other => unreachable_because(server, &other.to_string()),
     }
 }
 

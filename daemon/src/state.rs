@@ -76,7 +76,7 @@ pub struct Terminal {
     pub name: String,
     /// The organisation.
     pub organisation: OrganisationId,
-    /// URL of the key server, `https://host:port`.
+    /// URL of the key server, `https://host:port`; of several, with commas between them, in the order of trial.
     pub server: String,
     /// Ed25519 public key that signs bulletins.
     pub signing_key: Base64,

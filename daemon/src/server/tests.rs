@@ -70,6 +70,59 @@ fn an_unreachable_server_is_named_with_the_cause_until_it_answers() {
     assert_eq!(client.contact().error, Some(problem.detail));
 }
 
+fn unavailable() -> Said {
+    let mut problem = Problem::local(ProblemCode::StoreUnavailable, "no database");
+    problem.status = 503;
+    Said::json(503, &problem)
+}
+
+#[test]
+fn another_server_is_asked_when_one_does_not_answer_or_has_no_database() {
+    let ca = Authority::new();
+    let (asked, noted) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let without = {
+        let asked = Arc::clone(&asked);
+        FakeKeyServer::start(&ca, move |_| {
+            asked.fetch_add(1, Ordering::SeqCst);
+            unavailable()
+        })
+    };
+    let good = {
+        let noted = Arc::clone(&noted);
+        FakeKeyServer::start(&ca, move |asked| {
+            noted.fetch_add(1, Ordering::SeqCst);
+            Said::json(200, &asked.path)
+        })
+    };
+    let urls = format!("https://127.0.0.1:1,{}, {}", without.url, good.url);
+    let (client, _runtime) = client(&urls, &ca, &ca, "2026-01-01T00:00:00Z");
+    for _ in 0..2 {
+        assert_eq!(client.call(Call::get("/v1/x")).unwrap().object::<String>().unwrap(), "/v1/x");
+    }
+    assert_eq!(asked.load(Ordering::SeqCst), 1, "the one that answered is asked first from then on");
+    assert_eq!(client.url(), good.url);
+    // What must not be done twice goes to no other server once one may have done it.
+    let (second, _runtime) = self::client(&urls, &ca, &ca, "2026-01-01T00:00:00Z");
+    let before = noted.load(Ordering::SeqCst);
+    let create = Call::post("/v1/admin/groups", &"x").unwrap();
+    assert_eq!(second.call(create).unwrap().nothing().unwrap_err().code, ProblemCode::StoreUnavailable);
+    assert_eq!(noted.load(Ordering::SeqCst), before);
+    assert_eq!(asked.load(Ordering::SeqCst), 2, "and the one that was not reached cannot have");
+}
+
+#[test]
+fn the_last_answer_counts_when_no_server_can() {
+    let ca = Authority::new();
+    let server = FakeKeyServer::start(&ca, |_| unavailable());
+    let urls = format!("https://127.0.0.1:1,{}", server.url);
+    let (client, _runtime) = client(&urls, &ca, &ca, "2026-01-01T00:00:00Z");
+    let problem = client.call(Call::get("/v1/x")).unwrap().nothing().unwrap_err();
+    assert_eq!(problem.code, ProblemCode::StoreUnavailable);
+    for text in ["", "https://a,", "https://a,b", "https://a https://b"] {
+        assert!(text.parse::<ServerUrls>().is_err(), "{text}");
+    }
+}
+
 #[test]
 fn a_server_of_another_ca_is_not_spoken_to() {
     let (ca, other) = (Authority::new(), Authority::new());
