@@ -14,7 +14,10 @@ const MIGRATIONS: [(i64, &str, &str); 3] = [
 ];
 
 /// Highest schema version that this program knows.
-const KNOWN: i64 = MIGRATIONS[MIGRATIONS.len() - 1].0;
+const KNOWN: i64 = match MIGRATIONS.last() {
+    Some((version, ..)) => *version,
+    None => 0,
+};
 
 /// For which database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
