@@ -50,6 +50,7 @@ fn as_nobody(program: &Path) -> Command {
 
 impl Database {
     /// None, loudly, where PostgreSQL is not installed.
+    #[expect(clippy::print_stderr, reason = "what is skipped is said")]
     pub(crate) async fn start() -> Option<Self> {
         let Some(programs) = programs() else {
             eprintln!("!! SKIPPED: PostgreSQL is not installed (apt-get install postgresql)");
@@ -234,8 +235,7 @@ async fn pass(
 ) {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let mut buffer = vec![0; 16 * 1024];
-    loop {
-        let Ok(count @ 1..) = from.read(&mut buffer).await else { break };
+    while let Ok(count @ 1..) = from.read(&mut buffer).await {
         if cut.wait_for(|cut| !cut).await.is_err() || to.write_all(&buffer[..count]).await.is_err() {
             break;
         }

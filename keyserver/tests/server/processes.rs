@@ -49,6 +49,10 @@ struct Serving {
 }
 
 impl Serving {
+    #[expect(
+        clippy::zombie_processes,
+        reason = "waited for when it is dropped; before that a panic ends the test"
+    )]
     fn start(place: &Path, url: &str) -> Self {
         let arguments =
             ["serve", "--store", url, "--root-key-file", "data/root.key", "--listen", "127.0.0.1:0"];
