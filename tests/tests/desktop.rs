@@ -43,8 +43,8 @@ fn the_desktops_tools_know_a_sealed_file_and_its_application() {
         .output()
         .unwrap();
     assert!(installed.status.success(), "{installed:?}");
-    // A document's extension does not hide what it is.
-    let file = root.path().join("稟議書.docx");
+    // Where the extension says something else, GLib believes the extension: docs/session.md, "Desktop".
+    let file = root.path().join("稟議書");
     std::fs::write(&file, [MAGIC.as_slice(), &[1; 100]].concat()).unwrap();
     let share = root.path().join("share");
     let ask = |arguments: &[&str]| {
