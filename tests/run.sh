@@ -40,6 +40,7 @@ need python3 'python3 python3-venv'
 /usr/bin/python3 -c 'import uno' 2>/dev/null || wanted+=(python3-uno)
 need mkfs.btrfs btrfs-progs
 need setquota quota
+need bwrap bubblewrap
 if [ ${#wanted[@]} -gt 0 ]; then
     sudo=''
     [ "$(id -u)" -eq 0 ] || sudo=sudo
