@@ -2,6 +2,7 @@
 //! unknown key, a value of the wrong kind and a value out of range are errors that name the key; nothing is
 //! silently replaced by a default. `deploy/examples/tobarid.toml` shows every key.
 
+use crate::gateway::{GatewaySettings, RawGateway};
 use crate::seal::Wipe;
 use crate::session::{FIRST_UID, Home, SessionSettings, UIDS};
 use crate::watch::{EngineSettings, Events};
@@ -17,6 +18,8 @@ pub const DEFAULT_CONFIG: &str = "/etc/tobari/tobarid.toml";
 /// Where the terminal's keys and certificate are unless configured.
 pub const DEFAULT_STATE_DIR: &str = "/var/lib/tobari";
 
+const ROLES: &str = "seal, view, gateway";
+
 /// What the daemon does on this host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -25,6 +28,8 @@ pub enum Role {
     Seal,
     /// Opens sealed files for people who log in here.
     View,
+    /// Shows sealed files to a share, for the people whom it authenticated.
+    Gateway,
 }
 
 impl std::str::FromStr for Role {
@@ -33,7 +38,8 @@ impl std::str::FromStr for Role {
         match text {
             "seal" => Ok(Self::Seal),
             "view" => Ok(Self::View),
-            _ => Err(invalid("roles", format!("'{text}' is not a role (known: seal, view)"))),
+            "gateway" => Ok(Self::Gateway),
+            _ => Err(invalid("roles", format!("'{text}' is not a role (known: {ROLES})"))),
         }
     }
 }
@@ -46,7 +52,7 @@ pub struct RawConfig {
     pub state_dir: Option<PathBuf>,
     /// Path of the control socket.
     pub socket: Option<PathBuf>,
-    /// What the daemon does: `"seal"`, `"view"` or both.
+    /// What the daemon does: any of `"seal"`, `"view"` and `"gateway"`.
     pub roles: Option<Vec<Role>>,
     /// Log filter, such as `"info"` or `"tobari_daemon=debug"`.
     pub log: Option<String>,
@@ -63,6 +69,9 @@ pub struct RawConfig {
     /// How confined sessions are set up.
     #[serde(default)]
     pub session: RawSession,
+    /// What a gateway shows where.
+    #[serde(default)]
+    pub gateway: RawGateway,
 }
 
 /// Table `[control]`.
@@ -146,6 +155,8 @@ pub struct Config {
     pub seal: EngineSettings,
     /// How confined sessions are set up.
     pub session: SessionSettings,
+    /// What a gateway shows where.
+    pub gateway: GatewaySettings,
 }
 
 /// Limits of the control socket.
@@ -212,14 +223,22 @@ impl TryFrom<RawConfig> for Config {
         let roles: BTreeSet<Role> =
             raw.roles.unwrap_or_else(|| vec![Role::Seal, Role::View]).into_iter().collect();
         if roles.is_empty() {
-            return Err(invalid("roles", "at least one role is needed (known: seal, view)"));
+            return Err(invalid("roles", format!("at least one role is needed (known: {ROLES})")));
         }
         let log = raw.log.unwrap_or_else(|| String::from("info"));
         if let Err(error) = tracing_subscriber::EnvFilter::try_new(&log) {
             return Err(invalid("log", error.to_string()));
         }
-        let connections = within("control.connections", raw.control.connections, 256, 1..=65_536)?;
         let socket = absolute("socket", raw.socket, DEFAULT_SOCKET)?;
+        let gateway =
+            raw.gateway.resolve(&socket).map_err(|(field, why)| ConfigError::Invalid { field, why })?;
+        if gateway.mounts.is_empty() == roles.contains(&Role::Gateway) {
+            return Err(invalid(
+                "gateway.mount",
+                "the role 'gateway' and a [[gateway.mount]] need each other",
+            ));
+        }
+        let connections = within("control.connections", raw.control.connections, 256, 1..=65_536)?;
         Ok(Self {
             state_dir: absolute("state_dir", raw.state_dir, DEFAULT_STATE_DIR)?,
             session: raw.session.resolve(&socket)?,
@@ -242,6 +261,7 @@ impl TryFrom<RawConfig> for Config {
                 idle: seconds("control.idle_seconds", raw.control.idle_seconds, 300, 1..=86_400)?,
             },
             seal: raw.seal.resolve()?,
+            gateway,
         })
     }
 }
@@ -381,7 +401,7 @@ mod tests {
             r#"
             state_dir = "/srv/tobari"
             socket = "/srv/tobari.sock"
-            roles = ["view"]
+            roles = ["view", "gateway"]
             log = "debug"
             bulletin_poll_seconds = 5
             metrics_file = "/srv/tobari.prom"
@@ -400,10 +420,18 @@ mod tests {
             events = "inotify"
             chunk_kib = 64
             wipe = "overwrite"
+            [gateway]
+            user_map = "/srv/users.toml"
+            [[gateway.mount]]
+            folder = "/srv/a"
+            at = "/srv/b"
             "#,
         )
         .unwrap();
-        assert_eq!(config.roles, BTreeSet::from([Role::View]));
+        assert_eq!(config.roles, BTreeSet::from([Role::View, Role::Gateway]));
+        assert_eq!(config.gateway.mounts[0].at, Path::new("/srv/b"));
+        assert_eq!(config.gateway.user_map.as_deref(), Some(Path::new("/srv/users.toml")));
+        assert_eq!(config.gateway.views_dir, Path::new("/srv/gateway"));
         assert_eq!(config.metrics_file.as_deref(), Some(Path::new("/srv/tobari.prom")));
         assert_eq!(config.control.connections_per_user, 2);
         assert_eq!(config.control.idle, Duration::from_secs(9));
@@ -423,7 +451,21 @@ mod tests {
             ("stat_dir = '/x'", "stat_dir"),
             ("[seal]\nsweep = 3", "sweep"),
             ("roles = []", "roles"),
-            ("roles = ['gateway']", "gateway"),
+            ("roles = ['gateways']", "gateways"),
+            ("roles = ['gateway']", "gateway.mount"),
+            ("gateway.mount = [{ folder = '/a', at = '/b' }]", "gateway.mount"),
+            ("roles = ['gateway']\ngateway.mount = [{ folder = 'a', at = '/b' }]", "gateway.mount.folder"),
+            ("roles = ['gateway']\ngateway.mount = [{ folder = '/a', at = '/b/../c' }]", "gateway.mount.at"),
+            ("roles = ['gateway']\ngateway.mount = [{ folder = '/a', at = '/a/b' }]", "gateway.mount.at"),
+            ("roles = ['gateway']\ngateway.mount = [{ folder = '/a', at = '/b', x = 1 }]", "x"),
+            (
+                "roles = ['gateway']\ngateway.mount = [{ folder = '/a', at = '/b' }, { folder = '/c', at = '/b/d' }]",
+                "gateway.mount.at",
+            ),
+            (
+                "roles = ['gateway']\ngateway = { user_map = 'x', mount = [{ folder = '/a', at = '/b' }] }",
+                "user_map",
+            ),
             ("state_dir = 'x'", "state_dir"),
             ("socket = 'run/x.sock'", "socket"),
             ("metrics_file = 'x'", "metrics_file"),

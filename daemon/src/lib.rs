@@ -13,6 +13,7 @@ pub mod enrol;
 pub mod failure;
 pub mod files;
 pub mod forward;
+pub mod gateway;
 pub mod grants;
 pub mod info;
 pub mod log;

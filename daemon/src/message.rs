@@ -92,6 +92,7 @@ impl From<&RunError> for Message {
             RunError::Socket { path, source } => {
                 Self::new("socket").with("path", path.display()).detail(source)
             }
+            RunError::Gateway(why) => Self::new("gateway").detail(why),
             RunError::SelfCheck(_) | RunError::Client(_) | RunError::System(_) => {
                 Self::new("other").detail(error)
             }

@@ -4,6 +4,7 @@
 use crate::bulletin::{BulletinError, Bulletins};
 use crate::config::{Config, Role};
 use crate::control::Control;
+use crate::gateway::{Gateway, GatewayError};
 use crate::grants::{GrantSource, Grants};
 use crate::process;
 use crate::seal::SealContext;
@@ -57,6 +58,9 @@ pub enum RunError {
         /// Why.
         source: io::Error,
     },
+    /// The views of a gateway.
+    #[error(transparent)]
+    Gateway(#[from] GatewayError),
     /// The operating system.
     #[error("failed to start: {0}")]
     System(#[from] io::Error),
@@ -78,7 +82,12 @@ pub fn run(config: Config, clock: Arc<dyn Clock>) -> Result<(), RunError> {
     session::clear(&config.session)?;
     let control = Control::start(&config.socket, config.control, Arc::clone(&service))
         .map_err(|source| RunError::Socket { path: config.socket.clone(), source })?;
-    let poller = Poller::start(config.bulletin_poll, config.metrics_file, Arc::clone(&service))?;
+    let gateway = match config.roles.contains(&Role::Gateway) {
+        true => Some(Arc::new(Gateway::start(&service, &config.gateway)?)),
+        false => None,
+    };
+    let poller =
+        Poller::start(config.bulletin_poll, config.metrics_file, Arc::clone(&service), gateway.clone())?;
     notify(&[NotifyState::Ready]);
     tracing::info!(socket = %config.socket.display(), version = env!("CARGO_PKG_VERSION"), "tobarid is ready");
 
@@ -86,9 +95,13 @@ pub fn run(config: Config, clock: Arc<dyn Clock>) -> Result<(), RunError> {
 
     notify(&[NotifyState::Stopping]);
     tracing::info!("tobarid stops");
+    poller.stop();
+    // Before the key server is out of reach: what is written may still have to be sealed.
+    if let Some(gateway) = gateway {
+        gateway.stop();
+    }
     service.close();
     control.stop();
-    poller.stop();
     service.stop();
     runtime.shutdown_timeout(Duration::from_secs(1));
     Ok(())
@@ -158,7 +171,12 @@ struct Poller {
 }
 
 impl Poller {
-    fn start(interval: Duration, metrics: Option<PathBuf>, service: Arc<Service>) -> io::Result<Self> {
+    fn start(
+        interval: Duration,
+        metrics: Option<PathBuf>,
+        service: Arc<Service>,
+        gateway: Option<Arc<Gateway>>,
+    ) -> io::Result<Self> {
         let (stop, stopped) = mpsc::channel();
         let thread = std::thread::Builder::new().name(String::from("bulletin")).spawn(move || {
             let mut well = true;
@@ -178,6 +196,9 @@ impl Poller {
                         );
                     }
                     Err(problem) => tracing::debug!(why = problem.detail, "the bulletin cannot be fetched"),
+                }
+                if let Some(gateway) = &gateway {
+                    gateway.follow();
                 }
                 if let Some(path) = &metrics
                     && let Err(error) = service.write_metrics(path)

@@ -5,6 +5,7 @@ use crate::bulletin::{BulletinError, Bulletins};
 use crate::config::Role;
 use crate::failure::Failure;
 use crate::forward;
+use crate::gateway::Asserted;
 use crate::grants::{GrantSource, Grants};
 use crate::seal::FolderRule;
 use crate::server::{Call, KeyServer, Reply};
@@ -22,8 +23,8 @@ use tobari_core::clock::Clock;
 use tobari_core::ids::{SessionId, TerminalId};
 use tobari_core::policy::Right;
 use tobari_core::proto::api::{
-    DecisionOutcome, DecisionResponse, GrantItem, GrantRequest, GrantResponse, LoginRequest, LoginResponse,
-    Session,
+    AssertRequest, DecisionOutcome, DecisionResponse, GrantItem, GrantRequest, GrantResponse, LoginRequest,
+    LoginResponse, Session,
 };
 use tobari_core::proto::base64::Base64;
 use tobari_core::proto::bulletin::{Bulletin, SignedBulletin};
@@ -31,6 +32,7 @@ use tobari_core::proto::control::{Answer, Status, Unsealed};
 use tobari_core::proto::problem::{Problem, ProblemCode};
 
 const SESSIONS: &str = "/v1/sessions";
+const ASSERTIONS: &str = "/v1/assertions";
 const CURRENT_SESSION: &str = "/v1/sessions/current";
 
 /// A local user, known by the socket's peer credentials.
@@ -70,6 +72,7 @@ pub struct Service {
     server: Arc<KeyServer>,
     bulletins: Bulletins,
     sessions: Sessions,
+    asserted: Asserted,
     grants: Grants,
     engine: Mutex<Option<Engine>>,
     clock: Arc<dyn Clock>,
@@ -119,6 +122,7 @@ impl Service {
             server,
             bulletins,
             sessions: Sessions::default(),
+            asserted: Asserted::default(),
             grants,
             engine: Mutex::new(engine),
             clock,
@@ -144,6 +148,7 @@ impl Service {
             engine.stop();
         }
         self.sessions.clear();
+        self.asserted.clear();
         self.grants.clear();
     }
 
@@ -237,13 +242,22 @@ impl Service {
         if bulletin.revocations.terminals.contains(&self.terminal) {
             tracing::warn!("this terminal is revoked: everybody is logged out");
             self.sessions.clear();
+            self.asserted.clear();
             self.grants.clear();
             self.views.forgotten();
             self.running.end_all();
         }
-        for session in self.sessions.revoke(&bulletin.revocations.people) {
+        let people = &bulletin.revocations.people;
+        for session in self.sessions.revoke(people).into_iter().chain(self.asserted.revoke(people)) {
             tracing::info!(%session, "a revoked person is logged out");
             self.forget(session);
+        }
+        self.asserted.reconsider();
+        if !bulletin.gateways.contains(&self.terminal) {
+            for session in self.asserted.clear() {
+                tracing::warn!(%session, "this terminal is no gateway any more: whom it asserted is logged out");
+                self.forget(session);
+            }
         }
     }
 
@@ -261,6 +275,27 @@ impl Service {
             self.end(&replaced);
         }
         Ok(session)
+    }
+
+    /// The login of a person whom this gateway asserts.
+    ///
+    /// # Errors
+    /// When the terminal is no gateway, there is no such person, or the key server is not reached.
+    pub fn assert(&self, login: &str) -> Result<Arc<Login>, Failure> {
+        self.needs(Role::Gateway)?;
+        self.asserted.login(login, self.clock.now(), || {
+            let request = AssertRequest { login: login.to_owned() };
+            let asserted = self
+                .server
+                .call(Call::post(ASSERTIONS, &request)?)
+                .and_then(Reply::object::<LoginResponse>)
+                .inspect_err(|problem| {
+                    tracing::warn!(login, code = ?problem.code, why = problem.detail, "nobody is asserted");
+                })?;
+            let login = Login::from(asserted);
+            tracing::info!(session = %login.session.id, person = %login.session.person, "asserted");
+            Ok(login)
+        })
     }
 
     /// Logs `caller` out. Here it always succeeds; the key server learns of it if it can be reached.
@@ -316,6 +351,7 @@ impl Service {
     pub fn heard(&self, login: &Login, problem: Problem) -> Problem {
         if problem.code == ProblemCode::NotLoggedIn {
             self.sessions.forget(login.session.id);
+            self.asserted.forget(login.session.id);
             self.forget(login.session.id);
         }
         problem
@@ -337,6 +373,7 @@ impl Service {
         let name = match role {
             Role::Seal => "seal",
             Role::View => "view",
+            Role::Gateway => "gateway",
         };
         Err(Failure::new(
             ProblemCode::NotConfigured,
