@@ -11,7 +11,7 @@ use rustix::mount::{UnmountFlags, mount_bind, unmount};
 use std::fs::DirBuilder;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
@@ -132,7 +132,7 @@ fn close(path: &Path) -> Result<(), String> {
 fn take_away(path: &Path) -> Result<(), String> {
     let table = std::fs::read("/proc/self/mountinfo").map_err(|error| error.to_string())?;
     for kind in mounted_at(&table, path) {
-        if !kind.starts_with("fuse") {
+        if kind != "fuse.tobari" {
             return Err(format!("something else is mounted there ({kind})"));
         }
         tracing::warn!(path = %path.display(), "a view of an earlier run is taken away");
@@ -184,6 +184,7 @@ mod tests {
     use super::*;
     use std::ffi::OsStr;
     use std::fs;
+    use std::os::unix::ffi::OsStrExt as _;
 
     #[test]
     fn mounts_are_found_by_their_unescaped_path() {
