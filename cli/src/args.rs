@@ -5,6 +5,7 @@ pub mod admin;
 
 use crate::app::App;
 use crate::console::Console;
+use crate::drill::expected::Role;
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::message::Language;
@@ -73,6 +74,8 @@ pub enum Command {
     Zip(Zip),
     /// Show how much below some paths is sealed
     ScanCoverage(ScanCoverage),
+    /// Attack this installation with a canary, and show what each way out brings
+    Drill(Drill),
     /// Administer the key server
     #[command(subcommand)]
     Admin(Admin),
@@ -220,6 +223,32 @@ pub struct ScanCoverage {
     /// List every file that is not sealed
     #[arg(long)]
     pub list: bool,
+}
+
+/// `tobari drill`.
+#[derive(Debug, clap::Args)]
+pub struct Drill {
+    /// A protected folder in which you may write
+    #[arg(value_name = "FOLDER", required_unless_present = "task")]
+    pub folder: Option<PathBuf>,
+    /// Who attacks; may be given several times
+    #[arg(long, value_name = "ROLE")]
+    pub role: Vec<Role>,
+    /// Folder for what is got out, neither protected nor private to a session [default: the home directory]
+    #[arg(long, value_name = "DIR")]
+    pub scratch: Option<PathBuf>,
+    /// The user who works with the file [default: who runs this]; others as root
+    #[arg(long, value_name = "UID")]
+    pub user: Option<u32>,
+    /// Another user of this host, who attacks as "other"; as root
+    #[arg(long, value_name = "UID")]
+    pub other: Option<u32>,
+    /// What a process of the drill itself does
+    #[arg(long, value_name = "JSON", hide = true)]
+    pub task: Option<String>,
+    /// What a process of the drill calls itself
+    #[arg(long, value_name = "TEXT", hide = true)]
+    pub said: Option<String>,
 }
 
 /// `tobari completions`.

@@ -35,6 +35,7 @@ pub fn run(command: Command, app: &mut App) -> Result<(), Error> {
         Command::Verify(args) => files::verify(&args, app),
         Command::Seal(args) => seal::run(&args, app),
         Command::Zip(args) => zip::run(&args, app),
+        Command::Drill(args) => crate::drill::run(&args, app),
         Command::ScanCoverage(args) => scan_coverage::run(&args, app),
         Command::Admin(args) => admin::run(args, app),
         Command::Completions(args) => completions::completions(&args, app),

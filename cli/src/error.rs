@@ -152,6 +152,9 @@ pub enum Error {
         /// Its MIME type.
         kind: String,
     },
+    /// `drill`: this many ways brought plaintext that is not to be had.
+    #[error("{0} ways brought plaintext")]
+    Leaked(usize),
     /// Some files are not sealed.
     #[error("{open} of {all} files are not sealed")]
     NotCovered {
@@ -263,6 +266,7 @@ impl Error {
             Self::NotDesignated(_) => "not-designated".to_owned(),
             Self::NoApplication { .. } => "no-application".to_owned(),
             Self::NotCovered { .. } => "not-covered".to_owned(),
+            Self::Leaked(_) => "leaked".to_owned(),
             Self::AuditBroken(_) => "audit-broken".to_owned(),
         }
     }
@@ -289,6 +293,7 @@ impl Error {
             Self::UnknownName { .. } | Self::NoApplication { .. } => Exit::NotFound,
             Self::AmbiguousName { .. } => Exit::Conflict,
             Self::NotCovered { .. } => Exit::NotCovered,
+            Self::Leaked(_) => Exit::Leaked,
             Self::AuditBroken(_) => Exit::AuditBroken,
         }
     }
@@ -320,6 +325,7 @@ impl Error {
             "not-designated",
             "no-application",
             "not-covered",
+            "leaked",
             "audit-broken",
         ]
         .map(str::to_owned)

@@ -86,6 +86,8 @@ exits! {
     BadEnrolmentToken = 26, "bad-enrolment-token";
     /// The audit log's chain does not hold.
     AuditBroken = 27, "audit-broken";
+    /// `drill`: plaintext was got where none is to be had.
+    Leaked = 28, "leaked";
 }
 
 impl From<ProblemCode> for Exit {

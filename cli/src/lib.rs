@@ -13,6 +13,7 @@ pub mod client;
 pub mod commands;
 pub mod console;
 pub mod desktop;
+pub mod drill;
 pub mod environment;
 pub mod error;
 pub mod exit;

@@ -97,6 +97,12 @@ impl Process {
     }
 }
 
+impl From<Child> for Process {
+    fn from(child: Child) -> Self {
+        Self(child)
+    }
+}
+
 impl Drop for Process {
     fn drop(&mut self) {
         let _ = self.terminate();
@@ -157,7 +163,9 @@ pub struct Site {
     ca_sha256: String,
     key_server: Option<Process>,
     daemon: Option<Process>,
-    /// More lines for `[seal]` of the daemon's configuration, for its next start.
+    /// Roles of the daemon, for its next start.
+    pub roles: Vec<&'static str>,
+    /// More lines for `[seal]` of the daemon's configuration, and tables after it, for its next start.
     pub seal_settings: String,
     /// A program, with its arguments, that becomes the daemon at its next start.
     pub daemon_wrapper: Vec<String>,
@@ -188,6 +196,7 @@ impl Site {
             ca_sha256: String::new(),
             key_server: None,
             daemon: None,
+            roles: vec!["seal", "view"],
             seal_settings: String::new(),
             daemon_wrapper: Vec::new(),
             session_settings: String::new(),
@@ -307,8 +316,18 @@ impl Site {
         std::fs::write(
             &config,
             format!(
-                "state_dir = {state:?}\nsocket = {socket:?}\nroles = [\"seal\", \"view\"]\n[seal]\nretry_seconds = 2\n{}\n\
-                 [session]\nfirst_uid = {}\nuids = 256\n{}",
+                "state_dir = {state:?}
+socket = {socket:?}
+roles = {:?}
+[seal]
+retry_seconds = 2
+{}
+\
+                 [session]
+first_uid = {}
+uids = 256
+{}",
+                self.roles,
                 self.seal_settings,
                 self.first_session_uid(),
                 self.session_settings

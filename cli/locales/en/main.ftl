@@ -121,6 +121,22 @@ warning-zipcrypto = ZipCrypto is weak: whoever gets the archive can open it with
 warning-short-password = the password is shorter than { $length } characters; an archive can be attacked without limit
 warning-refresh = the change is made, but this terminal has not heard of it yet: { $why }
 
+## drill
+drill-role-outside = The same user, with programs outside a session
+drill-role-inside = A program in a session
+drill-role-other = Another user of this host
+drill-role-view = Somebody who may view and no more
+drill-got-plaintext = plaintext
+drill-got-ciphertext = ciphertext
+drill-got-nothing = nothing
+drill-got-not-tried = not tried
+drill-leak = LEAK
+drill-not-stopped = not stopped
+drill-open-question = ?
+drill-held = held
+drill-not-tried = Not tried by this command
+drill-sum = tried { $tried } of { $all } ways; leaks: { $leaks }
+
 ## scan-coverage
 coverage-files = files
 coverage-bytes = bytes
@@ -275,6 +291,8 @@ error-not-designated = { $path } lies in no designated folder of this terminal
 hint-not-designated = a session shows only designated folders opened ("tobari status"); read the file with "tobari cat"
 error-no-application = no application is known for { $path } ({ $kind })
 hint-no-application = name one with --with
+error-leaked = { $ways } ways brought plaintext that is not to be had
+hint-leaked = see the lines marked LEAK; docs/leak-matrix.md says what holds each of them up
 error-not-covered = { $open } of { $all } files are not known to be sealed
 hint-not-covered = list them with --list; see "tobari status --unsealed" for why
 error-audit-broken = the chain of the audit log breaks at record { $sequence }

@@ -121,6 +121,22 @@ warning-zipcrypto = ZipCrypto は弱く、書庫を手に入れた人はパス�
 warning-short-password = パスワードが { $length } 文字より短く、書庫は際限なく試されるおそれがあります
 warning-refresh = 変更は済みましたが、この端末にはまだ伝わっていません: { $why }
 
+## drill
+drill-role-outside = 同じ利用者の、セッションの外のプログラム
+drill-role-inside = セッションの中のプログラム
+drill-role-other = このホストの別の利用者
+drill-role-view = 表示だけできる人
+drill-got-plaintext = 平文
+drill-got-ciphertext = 暗号文
+drill-got-nothing = 何も得られない
+drill-got-not-tried = 試していない
+drill-leak = 漏えい
+drill-not-stopped = 止めない
+drill-open-question = ?
+drill-held = 守られた
+drill-not-tried = この命令では試していないもの
+drill-sum = { $all } の経路のうち { $tried } を試しました。漏えい: { $leaks }
+
 ## scan-coverage
 coverage-files = ファイル
 coverage-bytes = バイト
@@ -275,6 +291,8 @@ error-not-designated = { $path } はこの端末の指定フォルダの中に�
 hint-not-designated = セッションの中で開いて見せるのは指定フォルダだけです（「tobari status」）。内容は「tobari cat」で読めます
 error-no-application = { $path }（{ $kind }）を開くアプリが見つかりません
 hint-no-application = --with でアプリを指定してください
+error-leaked = { $ways } 個の経路で、得られないはずの平文が得られました
+hint-leaked = 「漏えい」の行を見てください。何が止めるはずかは docs/leak-matrix.ja.md にあります
 error-not-covered = { $all } 件のうち { $open } 件は封緘が確かめられません
 hint-not-covered = --list で一覧できます。理由は「tobari status --unsealed」で見られます
 error-audit-broken = 監査記録の連鎖が第 { $sequence } 号で切れています

@@ -160,6 +160,7 @@ impl Error {
             | Self::NoTerminal
             | Self::PasswordsDiffer
             | Self::NotCovered { .. }
+            | Self::Leaked(_)
             | Self::AuditBroken(_) => None,
         }
     }
@@ -203,6 +204,7 @@ impl Error {
             },
             Self::NoApplication { kind, .. } => arguments! { path: subject, kind: kind },
             Self::NotCovered { open, all } => arguments! { open: open, all: all },
+            Self::Leaked(ways) => arguments! { ways: ways },
             Self::AuditBroken(sequence) => arguments! { sequence: sequence },
             _ => arguments! { path: subject, name: subject, detail: subject, known: known },
         }

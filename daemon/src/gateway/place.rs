@@ -3,9 +3,8 @@
 //! and is immutable where the file system knows that, which holds up root (and with it `admin users` of a share) too.
 //! A view that a killed daemon left is taken away first.
 
-use rustix::fs::{
-    Dir, IFlags, Mode, OFlags, ResolveFlags, fchmod, fstat, ioctl_getflags, ioctl_setflags, openat2,
-};
+use crate::view::Mount;
+use rustix::fs::{Mode, OFlags, ResolveFlags, fchmod, fstat, openat2};
 use rustix::io::Errno;
 use rustix::mount::{UnmountFlags, mount_bind, unmount};
 use std::fs::DirBuilder;
@@ -98,42 +97,20 @@ fn open(path: &Path) -> Result<OwnedFd, String> {
 
 /// Nobody writes into, or reads, the directory itself.
 fn close(path: &Path) -> Result<(), String> {
-    let directory = open(path)?;
-    let stat = fstat(&directory).map_err(|error| error.to_string())?;
+    let stat = fstat(open(path)?).map_err(|error| error.to_string())?;
     if stat.st_uid != 0 {
         return Err(String::from("it must belong to root"));
     }
-    let entries = Dir::read_from(&directory).map_err(|error| error.to_string())?;
-    for entry in entries {
-        let entry = entry.map_err(|error| error.to_string())?;
-        if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
-            return Err(String::from(
-                "it is not empty: what lies there is not sealed and the view would hide it",
-            ));
-        }
-    }
-    let immutable = ioctl_getflags(&directory).is_ok_and(|flags| flags.contains(IFlags::IMMUTABLE));
-    if immutable {
-        return Ok(());
-    }
-    fchmod(&directory, Mode::empty()).map_err(|error| error.to_string())?;
-    let set =
-        ioctl_getflags(&directory).and_then(|flags| ioctl_setflags(&directory, flags | IFlags::IMMUTABLE));
-    if let Err(error) = set {
-        tracing::warn!(
-            path = %path.display(), %error,
-            "the mount point cannot be made immutable: while no view is mounted, programs of root can write there"
-        );
-    }
-    Ok(())
+    // What lay there would be hidden by the view, and is not sealed.
+    Mount::prepare(path).map_err(|error| error.to_string())
 }
 
 /// Unmounts views that are still there from a daemon that was killed, however many lie on each other.
 fn take_away(path: &Path) -> Result<(), String> {
     let table = std::fs::read("/proc/self/mountinfo").map_err(|error| error.to_string())?;
-    for kind in mounted_at(&table, path) {
-        if kind != "fuse.tobari" {
-            return Err(format!("something else is mounted there ({kind})"));
+    for what in mounted_at(&table, path) {
+        if !matches!(what.as_str(), "fuse tobari" | "fuse.tobari tobari") {
+            return Err(format!("something else is mounted there ({what})"));
         }
         tracing::warn!(path = %path.display(), "a view of an earlier run is taken away");
         unmount(path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW).map_err(|error| error.to_string())?;
@@ -141,19 +118,21 @@ fn take_away(path: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// The kinds of the file systems that are mounted at a path, from `mountinfo` (proc(5)), the uppermost first.
+/// What is mounted at a path, kind and source, from `mountinfo` (proc(5)), the uppermost first.
 fn mounted_at(table: &[u8], path: &Path) -> Vec<String> {
-    let mut kinds: Vec<String> = table
+    let mut mounted: Vec<String> = table
         .split(|byte| *byte == b'\n')
         .filter_map(|line| {
             let mut fields = line.split(|byte| *byte == b' ');
             let point = unescape(fields.nth(4)?);
-            let kind = fields.skip_while(|field| *field != b"-").nth(1)?;
-            (point == path).then(|| String::from_utf8_lossy(kind).into_owned())
+            let mut after = fields.skip_while(|field| *field != b"-").skip(1);
+            let (kind, source) = (after.next()?, after.next()?);
+            let text = |field| String::from_utf8_lossy(field).into_owned();
+            (point == path).then(|| format!("{} {}", text(kind), text(source)))
         })
         .collect();
-    kinds.reverse();
-    kinds
+    mounted.reverse();
+    mounted
 }
 
 /// Undoes the octal escapes of space, tab, newline and backslash.
@@ -182,6 +161,7 @@ fn unescape(field: &[u8]) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
     use std::ffi::OsStr;
     use std::fs;
     use std::os::unix::ffi::OsStrExt as _;
@@ -189,10 +169,10 @@ mod tests {
     #[test]
     fn mounts_are_found_by_their_unescaped_path() {
         let table = b"22 1 0:21 / /proc rw - proc proc rw\n\
-            40 22 0:50 / /srv/a\\040b\\134c rw,nosuid shared:7 - fuse.tobari tobari rw\n\
+            40 22 0:50 / /srv/a\\040b\\134c rw,nosuid shared:7 - fuse tobari rw\n\
             41 22 8:1 / /srv/a\\040b\\134c rw - ext4 /dev/sda1 rw\nshort\n";
         let path = PathBuf::from(OsStr::from_bytes(b"/srv/a b\\c"));
-        assert_eq!(mounted_at(table, &path), ["ext4", "fuse.tobari"]);
+        assert_eq!(mounted_at(table, &path), ["ext4 /dev/sda1", "fuse tobari"]);
         assert!(mounted_at(table, Path::new("/srv")).is_empty());
     }
 

@@ -3,6 +3,8 @@
 
 mod attacks;
 mod bad_input;
+mod drill;
+mod gateway;
 mod main_path;
 mod outage;
 mod rewrite;

@@ -1,0 +1,63 @@
+//! Users of the host, under whose uid the drill's helpers run.
+
+use std::io;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// A user.
+#[derive(Debug, Clone)]
+pub(super) struct User {
+    uid: u32,
+    gid: u32,
+    /// The home directory, or `/var/tmp` for somebody without one.
+    pub home: PathBuf,
+    /// Whether this process runs under another uid, as root.
+    foreign: bool,
+}
+
+impl User {
+    /// The user with this uid, or who runs this process. One who is not in the password file has the group of the same
+    /// number.
+    ///
+    /// # Errors
+    /// When it is somebody else, and this process is not root's.
+    pub(super) fn find(uid: Option<u32>) -> io::Result<Self> {
+        let own = rustix::process::geteuid().as_raw();
+        let uid = uid.unwrap_or(own);
+        if uid != own && own != 0 {
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, "only root drills for others"));
+        }
+        let output = Command::new("getent")
+            .args(["passwd", &uid.to_string()])
+            .stdin(Stdio::null())
+            .stderr(Stdio::null())
+            .output()?;
+        let line = String::from_utf8_lossy(&output.stdout).into_owned();
+        let fields: Vec<&str> = line.trim_end().split(':').collect();
+        let gid = fields.get(3).and_then(|gid| gid.parse().ok()).unwrap_or(uid);
+        let home = fields.get(5).map(PathBuf::from).filter(|home| home.is_dir());
+        Ok(Self { uid, gid, home: home.unwrap_or_else(|| PathBuf::from("/var/tmp")), foreign: uid != own })
+    }
+
+    /// Lets a command run as this user.
+    pub(super) fn dress(&self, command: &mut Command) {
+        if self.foreign {
+            command.uid(self.uid).gid(self.gid).env("HOME", &self.home).env_remove("XDG_RUNTIME_DIR");
+        }
+    }
+
+    /// Gives a file or directory to this user.
+    ///
+    /// # Errors
+    /// As `chown(2)`.
+    pub(super) fn give(&self, path: &Path) -> io::Result<()> {
+        if self.foreign { std::os::unix::fs::lchown(path, Some(self.uid), Some(self.gid)) } else { Ok(()) }
+    }
+
+    /// The directory of the user's running programs, where there is one.
+    pub(super) fn runtime(&self) -> Option<PathBuf> {
+        let usual = PathBuf::from(format!("/run/user/{}", self.uid));
+        Some(usual).filter(|directory| directory.is_dir())
+    }
+}
