@@ -329,3 +329,52 @@ fn streams_that_lead_out_are_refused() -> Result<()> {
     answer.fails_with(21)?;
     Ok(())
 }
+
+#[test]
+fn what_is_written_carries_the_highest_label_read_and_printing_needs_its_right() -> Result<()> {
+    let Some(mut site) = site("the high-water mark")? else { return Ok(()) };
+    let high = site.drop_file("計画.txt", b"the plan")?;
+    let low = site.path("共有/公開");
+    std::fs::create_dir_all(&low)?;
+    tobari_tests::set_mode(&low, 0o1777)?;
+    site.admin(&["folder", "add", text(&low), "--label", "公開", "--owner-group", "総務部"])?.ok()?;
+    wait_until("the second folder to be known", || {
+        site.tobari("admin", &["status", "--json"]).is_ok_and(|answer| answer.text().contains(text(&low)))
+    })?;
+    let label = |name: &str| -> Result<String> {
+        Ok(site.tobari("bucho", &["info", "--json", text(&low.join(name))])?.ok()?.text())
+    };
+    // Saved as: the copy in the lower folder has the higher label. Without reading, it has the folder's own.
+    let script = format!("text=$(cat '{}') && echo \"$text\" > '{}/copy'", high.display(), low.display());
+    shell(&site, "bucho", &script)?.ok()?;
+    shell(&site, "bucho", &format!("echo public > '{}/own'", low.display()))?.ok()?;
+    ensure!(label("copy")?.contains("\"label_name\": \"社外秘\""), "{}", label("copy")?);
+    ensure!(label("own")?.contains("\"label_name\": \"公開\""), "{}", label("own")?);
+    // Written below first, then nothing higher is read; in a session that starts at the label it is.
+    let script = format!("echo x > '{}/first' && cat '{}'", low.display(), high.display());
+    let refused = shell(&site, "bucho", &script)?;
+    ensure!(refused.code != 0 && refused.stdout.is_empty(), "{refused:?}");
+    ensure!(refused.stderr.contains("lower label"), "{refused:?}");
+    let script = script.replace("/first", "/second");
+    let words = ["run", "--label", "社外秘", "--", "sh", "-c", &script];
+    let raised: Answer = command(&site, "bucho", &words)?.stdin(Stdio::null()).output()?.into();
+    ensure!(raised.ok()?.stdout == b"the plan");
+    // The print socket is there only with --print, and then only what may be printed is read.
+    let printer = site.path("printer.sock");
+    let _printer = std::os::unix::net::UnixListener::bind(&printer)?;
+    site.session_settings = format!("print_socket = {printer:?}");
+    site.daemon()?.terminate()?;
+    site.start_daemon()?;
+    for login in ["bucho", "ippan"] {
+        site.login(login)?.ok()?;
+    }
+    let script = format!("test -S '{}' && cat '{}'", printer.display(), high.display());
+    for (login, flags, works) in
+        [("bucho", "--print", true), ("bucho", "--no-progress", false), ("ippan", "--print", false)]
+    {
+        let words = ["run", flags, "--", "sh", "-c", &script];
+        let answer: Answer = command(&site, login, &words)?.stdin(Stdio::null()).output()?.into();
+        ensure!((answer.code == 0 && answer.stdout == b"the plan") == works, "{login} {flags}: {answer:?}");
+    }
+    Ok(())
+}
