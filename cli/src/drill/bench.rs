@@ -214,6 +214,9 @@ impl Bench {
             for entry in fs::read_dir(path).into_iter().flatten().flatten() {
                 self.look_into(&entry.path(), into);
             }
+        } else if found.is_symlink() {
+            use std::os::unix::ffi::OsStrExt as _;
+            into.extend(fs::read_link(path).unwrap_or_default().as_os_str().as_bytes());
         } else if found.is_file() && found.len() < 64 * MOST {
             into.extend(fs::read(path).unwrap_or_default());
             let mut value = [0; 1024];

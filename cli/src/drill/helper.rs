@@ -13,6 +13,8 @@ use std::process::Command;
 
 /// Environment variable in which a holder has the canary.
 const CANARY: &str = "TOBARI_DRILL_CANARY";
+/// How often a save repeats its content before it is killed: some 300 KiB.
+const SAVED: usize = 4096;
 /// Longest detail that is told.
 const LONGEST: usize = 160;
 
@@ -41,6 +43,11 @@ pub enum Task {
     },
     /// Waits until standard input ends.
     Wait,
+    /// Writes standard input to the file without an end, and is killed over it.
+    Save {
+        /// The file.
+        file: PathBuf,
+    },
     /// Reads the file and ends as a program does that is broken.
     Crash {
         /// The file.
@@ -109,8 +116,13 @@ pub fn run(task: Task, program: &Path) -> io::Result<()> {
         }
         Task::Inside { file, sinks } => want_out(&file, &sinks, program),
         Task::Wait => io::stdin().lock().read_to_end(&mut Vec::new()).map(drop),
+        Task::Save { file } => save_and_die(&file),
         Task::Crash { file } => {
-            let content = fs::read(file)?;
+            let mut content = fs::read(file)?;
+            // Not in the file, so that a core dump is told from what else may have arrived.
+            let line = content.iter().position(|byte| *byte == b'\n').unwrap_or(content.len());
+            content.truncate(line);
+            content.extend_from_slice(b":core-dump;");
             let all = rustix::process::Rlimit { current: None, maximum: None };
             let _ = rustix::process::setrlimit(rustix::process::Resource::Core, all);
             nix::sys::signal::raise(nix::sys::signal::Signal::SIGQUIT)?;
@@ -141,6 +153,19 @@ fn hold(file: &Path, program: &Path) -> io::Result<()> {
     io::stdin().lock().read_to_end(&mut Vec::new())?;
     // In memory until here.
     drop(content);
+    Ok(())
+}
+
+/// As a program that loses its power in the middle of a save: nothing is closed, nothing synchronised.
+fn save_and_die(file: &Path) -> io::Result<()> {
+    let mut content = Vec::new();
+    io::stdin().lock().read_to_end(&mut content)?;
+    let mut half = fs::File::create(file)?;
+    // More than a chunk, so that whatever keeps chunks together has to part with some.
+    for _ in 0..SAVED {
+        half.write_all(&content)?;
+    }
+    nix::sys::signal::raise(nix::sys::signal::Signal::SIGKILL)?;
     Ok(())
 }
 

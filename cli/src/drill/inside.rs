@@ -41,10 +41,12 @@ pub const WAYS: &[(&str, Way)] = &[
     ("save-as", save_as),
     ("save-as-other-type", save_as_other_type),
     ("rename-in-folder", rename_in_folder),
+    ("killed-save", killed_save),
     ("planted-symlink", planted_symlink),
     ("hard-link-out", hard_link_out),
     ("rename-out", rename_out),
     ("file-name", file_name),
+    ("link-target", link_target),
     ("extended-attribute", extended_attribute),
     ("tcp", |insider| tcp(insider, insider.sinks.tcp)),
     ("tcp6", |insider| tcp(insider, insider.sinks.tcp6)),
@@ -70,6 +72,16 @@ pub const WAYS: &[(&str, Way)] = &[
     ("message-queue", message_queue),
     ("set-uid", set_uid),
     ("control-socket", control_socket),
+    ("io-uring", io_uring),
+    ("file-handle", file_handle),
+];
+
+/// The ways that leave a file in the folder, and the end of its name.
+pub const LEFT: &[(&str, &str)] = &[
+    ("save-as", "-save-as.txt"),
+    ("save-as-other-type", "-save-as.tmp"),
+    ("rename-in-folder", "-rename.txt"),
+    ("killed-save", "-killed.part"),
 ];
 
 impl Insider<'_> {
@@ -99,7 +111,7 @@ fn save_as(insider: &Insider<'_>) -> io::Result<()> {
 }
 
 fn save_as_other_type(insider: &Insider<'_>) -> io::Result<()> {
-    fs::write(insider.beside(".save-as.tmp"), insider.payload)
+    fs::write(insider.beside("save-as.tmp"), insider.payload)
 }
 
 /// As editors save: a new file beside the old one, then its name.
@@ -109,6 +121,23 @@ fn rename_in_folder(insider: &Insider<'_>) -> io::Result<()> {
     file.write_all(insider.payload)?;
     file.sync_all()?;
     fs::rename(temporary, insider.beside("rename.txt"))
+}
+
+/// kill -9 in the middle of a save: what was written so far stays.
+fn killed_save(insider: &Insider<'_>) -> io::Result<()> {
+    use std::os::unix::process::ExitStatusExt as _;
+    let task = serde_json::to_string(&Task::Save { file: insider.beside("killed.part") })?;
+    let mut child = Command::new(insider.program)
+        .args(["drill", "--task", &task])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()?;
+    if let Some(mut input) = child.stdin.take() {
+        input.write_all(insider.payload)?;
+    }
+    let killed = child.wait()?.signal() == Some(Signal::SIGKILL as i32);
+    if killed { Ok(()) } else { Err(io::ErrorKind::PermissionDenied.into()) }
 }
 
 /// A link in the folder that leads out of it, planted from outside before; written through.
@@ -133,6 +162,12 @@ fn file_name(insider: &Insider<'_>) -> io::Result<()> {
     name.push_str(".name.");
     name.push_str(&String::from_utf8_lossy(insider.payload));
     File::create(insider.beside(&name)).map(drop)
+}
+
+fn link_target(insider: &Insider<'_>) -> io::Result<()> {
+    use std::os::unix::ffi::OsStrExt as _;
+    let target = std::ffi::OsStr::from_bytes(insider.payload);
+    std::os::unix::fs::symlink(target, insider.beside("link-target"))
 }
 
 fn extended_attribute(insider: &Insider<'_>) -> io::Result<()> {
@@ -317,3 +352,41 @@ fn control_socket(insider: &Insider<'_>) -> io::Result<()> {
     UnixStream::connect(socket)?;
     insider.sinks.reached(insider.payload)
 }
+
+/// Runs a Python program that makes system calls for which no library has safe functions, with `way` as its first argument;
+/// Ok when it was let.
+fn by_system_call(insider: &Insider<'_>, way: &str) -> io::Result<()> {
+    // Root of a user namespace of one's own may more, where one can be had.
+    let as_root: &[&str] = &["unshare", "-rm", "python3"];
+    let mut refused = io::Error::from(io::ErrorKind::NotFound);
+    for line in [as_root, &["python3"]] {
+        let [program, arguments @ ..] = line else { continue };
+        let output = Command::new(program)
+            .args(arguments)
+            .args(["-I", "-c", SYSTEM_CALLS, way])
+            .arg(insider.sinks.scratch.join(way))
+            .env("TOBARI_DRILL_SAID", String::from_utf8_lossy(insider.payload).into_owned())
+            .stdin(Stdio::null())
+            .output()?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let said = String::from_utf8_lossy(&output.stderr).lines().last().unwrap_or_default().to_owned();
+        refused = io::Error::other(said);
+    }
+    Err(refused)
+}
+
+/// io_uring, which opens and writes without the system calls that filters look at.
+fn io_uring(insider: &Insider<'_>) -> io::Result<()> {
+    by_system_call(insider, "io-uring")
+}
+
+/// A file handle, which opens what it names without a path to it, and so without the directories above it.
+fn file_handle(insider: &Insider<'_>) -> io::Result<()> {
+    by_system_call(insider, "file-handle")?;
+    insider.sinks.reached(insider.payload)
+}
+
+/// The system calls by their numbers, which all machines have alike for these.
+const SYSTEM_CALLS: &str = include_str!("system_calls.py");

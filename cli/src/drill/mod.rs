@@ -49,26 +49,28 @@ pub fn run(args: &Drill, app: &mut App) -> Result<(), Error> {
         return helper::run(task, &program).map_err(failed("--task"));
     }
     let Some(folder) = &args.folder else { return Ok(()) };
-    let user = User::find(args.user).map_err(failed("--user"))?;
+    let home = app.console.variable("HOME").map(Path::new);
+    let user = User::find(args.user, home).map_err(failed("--user"))?;
     let drill = Exercise::begin(folder, args.scratch.as_deref(), user, program, app)?;
     let mut found = Vec::new();
     let chosen = |role| args.role.is_empty() || args.role.contains(&role);
     if chosen(Role::Outside) {
-        found.extend(drill.from_outside(Role::Outside, &drill.user, outside::WAYS)?);
+        found.extend(drill.attack_all(Role::Outside, &drill.user, outside::WAYS)?);
     }
     if chosen(Role::Inside) {
-        found.extend(drill.from_inside()?);
+        found.extend(drill.get_all_out()?);
     }
     if chosen(Role::Other) {
-        let other = args.other.map(|uid| User::find(Some(uid))).transpose().map_err(failed("--other"))?;
+        let other =
+            args.other.map(|uid| User::find(Some(uid), None)).transpose().map_err(failed("--other"))?;
         match other {
-            Some(other) => found.extend(drill.from_outside(Role::Other, &other, outside::WAYS)?),
+            Some(other) => found.extend(drill.attack_all(Role::Other, &other, outside::WAYS)?),
             None => found.extend(untried(Role::Other, "needs --other UID, as root")),
         }
     }
     if chosen(Role::View) {
         if args.role.contains(&Role::View) {
-            found.extend(drill.from_outside(Role::View, &drill.user, outside::COMMANDS)?);
+            found.extend(drill.attack_all(Role::View, &drill.user, outside::COMMANDS)?);
         } else {
             found.extend(untried(Role::View, "needs --role view, and somebody who may view and no more"));
         }
@@ -190,14 +192,16 @@ impl Exercise {
     }
 
     /// All ways of a table: the control as the owner first, then in earnest.
-    fn from_outside(
+    fn attack_all(
         &self,
         role: Role,
         attacker: &User,
         ways: &[(&str, outside::Way)],
     ) -> Result<Vec<Found>, Error> {
-        let mut open = Holder::start(self.helper(&Task::Hold { file: self.plain.join("1") }, &self.user)?);
-        let mut closed = Holder::start(self.in_session(&Task::Hold { file: self.sealed.clone() })?);
+        let plain = self.plain.join("1");
+        let mut open = Holder::start(self.helper(&Task::Hold { file: plain.clone() }, &self.user)?, plain);
+        let file = self.sealed.clone();
+        let mut closed = Holder::start(self.in_session(&Task::Hold { file: file.clone() })?, file);
         let mut found = Vec::new();
         for (channel, at_most) in expected().of(role) {
             let Some((way, _)) = ways.iter().find(|(name, _)| *name == channel.id) else { continue };
@@ -239,7 +243,7 @@ impl Exercise {
         Ok(command)
     }
 
-    fn from_inside(&self) -> Result<Vec<Found>, Error> {
+    fn get_all_out(&self) -> Result<Vec<Found>, Error> {
         let control = self.get_out(false)?;
         let earnest = self.get_out(true)?;
         let found = expected().of(Role::Inside).map(|(channel, at_most)| {
@@ -260,7 +264,8 @@ impl Exercise {
         } else {
             (format!("{}-control", self.token), self.plain.join("1"))
         };
-        let directory = self.directory.join(&token);
+        // Short: the path of a socket has to be.
+        let directory = self.directory.join(if real { "real" } else { "control" });
         fs::create_dir(&directory).map_err(Action::Write.failed(&directory))?;
         let mut bench = Bench::new(&directory, &token, self.user.home.clone(), self.user.runtime())
             .map_err(Action::Write.failed(&directory))?;
@@ -281,7 +286,7 @@ impl Exercise {
         let _ = outsider.kill();
         let _ = outsider.wait();
         // What lies in the folder may not be sealed yet, and is looked at when it is.
-        self.wait_for_sealed(&bench, &file, real);
+        let sealed = if real { wait_for_sealed(&bench, &file) } else { Vec::new() };
         let mut arrived = bench.collect(&file);
         let output = output.map(|output| (output.stdout, output.stderr, output.status.success()));
         let (stdout, stderr, ended) = output.unwrap_or_default();
@@ -293,20 +298,22 @@ impl Exercise {
             .collect();
         let stderr = String::from_utf8_lossy(&stderr);
         let why = stderr.lines().next().unwrap_or(if ended { "" } else { "it did not end" }).to_owned();
-        Ok(Escape { arrived, told, canary: self.canary.clone(), why })
+        Ok(Escape { arrived, sealed, told, canary: self.canary.clone(), why })
     }
+}
 
-    fn wait_for_sealed(&self, bench: &Bench, file: &Path, real: bool) {
-        let Some(folder) = file.parent().filter(|_| real) else { return };
-        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-            let ours = entry.file_name().to_string_lossy().contains(&bench.sinks.token);
-            let full = entry.metadata().is_ok_and(|found| found.is_file() && found.len() > 0);
-            if ours && full {
-                // What is not sealed in the end is found by the search for the canary.
-                let _ = wait_until_sealed(&entry.path());
-            }
+/// Waits for what lies beside `file`, and gives the names of what is sealed.
+fn wait_for_sealed(bench: &Bench, file: &Path) -> Vec<String> {
+    let mut sealed = Vec::new();
+    for entry in fs::read_dir(file.parent().unwrap_or(Path::new("/"))).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let full = entry.metadata().is_ok_and(|found| found.is_file() && found.len() > 0);
+        // What is not sealed in the end is found by the search for the canary.
+        if name.contains(&bench.sinks.token) && full && wait_until_sealed(&entry.path()).is_ok() {
+            sealed.push(name);
         }
     }
+    sealed
 }
 
 impl Drop for Exercise {
@@ -324,6 +331,8 @@ impl Drop for Exercise {
 /// What a program that wanted out achieved.
 struct Escape {
     arrived: Vec<u8>,
+    /// Names of envelopes that it left in the folder.
+    sealed: Vec<String>,
     told: Vec<Told>,
     canary: String,
     why: String,
@@ -334,6 +343,10 @@ impl Escape {
         let payload = format!("{}:{way};", self.canary);
         if contains(&self.arrived, payload.as_bytes()) {
             return Brought { got: Got::Plaintext, detail: String::from("it arrived outside") };
+        }
+        let left = inside::LEFT.iter().find(|(left, _)| *left == way);
+        if let Some(name) = left.and_then(|(_, end)| self.sealed.iter().find(|name| name.ends_with(end))) {
+            return Brought { got: Got::Ciphertext, detail: format!("{name} is sealed") };
         }
         match self.told.iter().find(|told| told.way == way) {
             Some(Told { refused: Some(why), .. }) => Brought::nothing(why.clone()),
@@ -350,13 +363,15 @@ impl Escape {
 /// A process that has the content open.
 struct Holder {
     command: Command,
+    /// What it holds.
+    file: PathBuf,
     running: Option<(Child, Option<ChildStdin>, Option<i32>)>,
     why: String,
 }
 
 impl Holder {
-    fn start(command: Command) -> Self {
-        let mut holder = Self { command, running: None, why: String::new() };
+    fn start(command: Command, file: PathBuf) -> Self {
+        let mut holder = Self { command, file, running: None, why: String::new() };
         holder.again();
         holder
     }
@@ -389,7 +404,7 @@ impl Holder {
             let _ = tell.send(matches!(read, Some(Ok(length)) if length > 0) && line.starts_with("holding"));
         });
         if told.recv_timeout(PATIENCE) == Ok(true) {
-            let process = holding(child.id());
+            let process = holding(&self.file);
             return Ok((child, stdin, process));
         }
         let _ = child.kill();
@@ -423,36 +438,20 @@ impl Drop for Holder {
     }
 }
 
-/// The process that holds, among a process and those below it: the last that is a holder.
-fn holding(first: u32) -> Option<i32> {
-    let mut found = None;
-    let mut all = vec![first];
-    while let Some(pid) = all.pop() {
-        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        let words: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
-        // `tobari drill --task`, and not `tobari run -- tobari drill --task` or what starts that.
-        if words.get(1) == Some(&b"drill".as_slice()) {
-            found = i32::try_from(pid).ok();
-        }
-        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-        all.extend(children.split_whitespace().filter_map(|word| word.parse::<u32>().ok()));
-    }
-    found.or_else(|| anywhere(first))
-}
-
-/// A session's processes may be the daemon's children, not ours: the youngest holder but our own.
-fn anywhere(first: u32) -> Option<i32> {
-    let mut found = None;
+/// The process that holds `file`, whoever started it: those of a session are the daemon's children.
+fn holding(file: &Path) -> Option<i32> {
+    let name = file.to_string_lossy();
     for entry in fs::read_dir("/proc").ok()?.flatten() {
-        let Ok(pid) = entry.file_name().to_string_lossy().parse::<u32>() else { continue };
+        let Ok(pid) = entry.file_name().to_string_lossy().parse() else { continue };
         let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
         let words: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
-        let holder = words.get(1) == Some(&b"drill".as_slice()) && contains(&line, b"\"hold\"");
-        if holder && pid > first {
-            found = found.max(i32::try_from(pid).ok());
+        // `tobari drill --task`, and not `tobari run -- tobari drill --task` or what starts that.
+        let [_, b"drill", b"--task", task, ..] = words.as_slice() else { continue };
+        if matches!(serde_json::from_slice(task), Ok(Task::Hold { file }) if file.to_string_lossy() == name) {
+            return Some(pid);
         }
     }
-    found
+    None
 }
 
 fn needs_process(way: &str) -> bool {

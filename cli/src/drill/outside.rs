@@ -10,7 +10,7 @@ use rustix::process::{PidfdFlags, PidfdGetfdFlags};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
 use std::io::{self, IoSliceMut, Read as _, Seek as _, SeekFrom};
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -195,10 +195,13 @@ fn overlay_mount(target: &Target) -> io::Result<Vec<u8>> {
     for part in ["over", "upper", "work"] {
         fs::create_dir_all(target.scratch.join(part))?;
     }
-    in_namespace(
+    let got = in_namespace(
         r#"ln -sfn "$1" "$2/lower" && cd "$2" && mount -t overlay none -o lowerdir=lower,upperdir=upper,workdir=work over && cat "over/$3""#,
         &[folder, &target.scratch, &name],
-    )
+    );
+    // The kernel's own folder in it is closed to everybody, and could not be removed.
+    let _ = fs::set_permissions(target.scratch.join("work/work"), fs::Permissions::from_mode(0o700));
+    got
 }
 
 /// Through a descriptor that is no open file yet.

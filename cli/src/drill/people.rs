@@ -17,12 +17,12 @@ pub(super) struct User {
 }
 
 impl User {
-    /// The user with this uid, or who runs this process. One who is not in the password file has the group of the same
-    /// number.
+    /// The user with this uid, or who runs this process: then `home` is theirs, as it is for sessions. One who is not in the
+    /// password file has the group of the same number.
     ///
     /// # Errors
     /// When it is somebody else, and this process is not root's.
-    pub(super) fn find(uid: Option<u32>) -> io::Result<Self> {
+    pub(super) fn find(uid: Option<u32>, home: Option<&Path>) -> io::Result<Self> {
         let own = rustix::process::geteuid().as_raw();
         let uid = uid.unwrap_or(own);
         if uid != own && own != 0 {
@@ -36,7 +36,8 @@ impl User {
         let line = String::from_utf8_lossy(&output.stdout).into_owned();
         let fields: Vec<&str> = line.trim_end().split(':').collect();
         let gid = fields.get(3).and_then(|gid| gid.parse().ok()).unwrap_or(uid);
-        let home = fields.get(5).map(PathBuf::from).filter(|home| home.is_dir());
+        let own_home = home.filter(|_| uid == own).map(Path::to_owned);
+        let home = own_home.into_iter().chain(fields.get(5).map(PathBuf::from)).find(|home| home.is_dir());
         Ok(Self { uid, gid, home: home.unwrap_or_else(|| PathBuf::from("/var/tmp")), foreign: uid != own })
     }
 

@@ -1,12 +1,17 @@
 //! `tobari drill` against a live installation, with every role, and the drill itself put to the test: it has to notice what leaks.
 
+use crate::sessions::{command, home, site as site_with_sessions, text, uid_of};
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 use std::collections::BTreeMap;
-use tobari_tests::{ADMIN, Site, set_mode, skipped_without_root};
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, Stdio};
+use tobari_tests::{ADMIN, Answer, Site, set_mode, skipped_without_root};
 
 /// A user of the host without a person.
 const OTHER: &str = "61009";
+/// What a drill leaves.
+const NOTHING: [String; 0] = [];
 
 struct Drilled {
     code: i32,
@@ -34,15 +39,39 @@ fn drill(site: &Site, uid: &str, more: &[&str]) -> Result<Drilled> {
     let folder = folder.to_str().context("the harness's own path is UTF-8")?;
     let mut arguments = vec!["--json", "drill", folder, "--scratch", &scratch, "--user", uid];
     arguments.extend(more);
-    let answer = site.tobari(ADMIN, &arguments)?;
+    told(&site.tobari(ADMIN, &arguments)?)
+}
+
+fn told(answer: &Answer) -> Result<Drilled> {
     let text = format!("{}{}", answer.text(), answer.stderr);
     let document = answer.json().with_context(|| text.clone())?;
-    let channels = document["channels"].as_array().cloned().unwrap_or_default();
+    let channels = document.get("channels").and_then(Value::as_array).cloned().unwrap_or_default();
     Ok(Drilled { code: answer.code, text, channels })
 }
 
+/// Drills as a person, with the program where sessions show it: in their home.
+fn drill_in_sessions(site: &Site, login: &str, roles: &[&str]) -> Result<Drilled> {
+    let like = command(site, login, &["--version"])?;
+    let program = home(site, login)?.join("tobari");
+    std::fs::copy(like.get_program(), &program)?;
+    let uid = uid_of(login)?;
+    let mut command = Command::new(&program);
+    for (name, value) in like.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    let folder = site.folder();
+    command.args(["--json", "drill", text(&folder)]).uid(uid).gid(uid).current_dir("/").stdin(Stdio::null());
+    for role in roles {
+        command.args(["--role", role]);
+    }
+    told(&command.output()?.into())
+}
+
 fn left(site: &Site) -> Vec<String> {
-    ["共有/総務部", "drill"]
+    ["共有/総務部", "drill", "home-bucho"]
         .iter()
         .flat_map(|place| std::fs::read_dir(site.path(place)).into_iter().flatten().flatten())
         .map(|entry| entry.file_name().to_string_lossy().into_owned())
@@ -76,7 +105,7 @@ fn nothing_leaks_to_programs_outside_a_session_and_to_other_users() -> Result<()
         "who has the right gets it from the daemon"
     );
     assert_eq!(drilled.of("other")["control-socket"], "nothing");
-    assert_eq!(left(&site), [String::new(); 0]);
+    assert_eq!(left(&site), NOTHING);
     Ok(())
 }
 
@@ -106,6 +135,56 @@ fn the_drill_notices_a_leak_and_clears_what_a_killed_one_left() -> Result<()> {
     std::fs::create_dir(site.path("drill").join(dead))?;
     std::fs::write(site.folder().join(format!("{dead}-1.txt")), b"left")?;
     drill(&site, "61003", &["--role", "view"])?;
-    assert_eq!(left(&site), [String::new(); 0]);
+    assert_eq!(left(&site), NOTHING);
+    Ok(())
+}
+
+#[test]
+fn a_program_in_a_session_gets_nothing_out_that_is_not_said() -> Result<()> {
+    let Some(site) = site_with_sessions("the drill in a session")? else { return Ok(()) };
+    let drilled = drill_in_sessions(&site, "bucho", &["inside"])?;
+    assert_eq!(drilled.code, 0, "{}", drilled.text);
+    let got = drilled.of("inside");
+    // Each of them brought plaintext without a session: what cannot be tried everywhere is not named here.
+    for way in [
+        "tmp",
+        "var-tmp",
+        "home",
+        "own-folder",
+        "print-to-file",
+        "planted-symlink",
+        "hard-link-out",
+        "rename-out",
+        "tcp",
+        "abstract-socket",
+        "path-socket",
+        "d-bus",
+        "control-socket",
+    ] {
+        assert_eq!(got[way], "nothing", "{way}: {}", drilled.text);
+    }
+    for way in ["save-as", "save-as-other-type", "rename-in-folder", "killed-save"] {
+        assert_eq!(got[way], "ciphertext", "{way}: {}", drilled.text);
+    }
+    // What is said not to be stopped is seen, so the drill sees what arrives from a session.
+    for way in ["standard-output", "file-name", "link-target"] {
+        assert_eq!(got[way], "plaintext", "{way}: {}", drilled.text);
+    }
+    assert_eq!(left(&site), NOTHING);
+    Ok(())
+}
+
+#[test]
+fn nothing_leaks_out_of_the_processes_of_a_session() -> Result<()> {
+    let Some(site) = site_with_sessions("the drill against a session")? else { return Ok(()) };
+    let drilled = drill_in_sessions(&site, "bucho", &["outside"])?;
+    assert_eq!(drilled.code, 0, "{}", drilled.text);
+    let got = drilled.of("outside");
+    for way in ["proc-root", "proc-cwd", "proc-fd", "proc-environ", "proc-threads", "stop-and-read"] {
+        assert_eq!(got[way], "nothing", "{way}: {}", drilled.text);
+    }
+    // Where the host forbids more even without a session, less is tried; but there was one.
+    assert!(!drilled.text.contains("no session"), "{}", drilled.text);
+    assert_eq!(left(&site), NOTHING);
     Ok(())
 }

@@ -3,6 +3,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 use std::fs;
+use std::io::{self, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -25,7 +26,7 @@ fn skipped() -> bool {
         ("chattr", found("chattr")),
     ] {
         if !there {
-            eprintln!("!! SKIPPED: a gateway with Samba: no {what}");
+            let _ = writeln!(io::stderr(), "!! SKIPPED: a gateway with Samba: no {what}");
             return true;
         }
     }
@@ -221,7 +222,8 @@ impl Drop for Share {
             for log in ["samba/smbd.log", "samba/log"] {
                 let text = fs::read_to_string(self.site.path(log)).unwrap_or_default();
                 let lines: Vec<&str> = text.lines().rev().take(15).collect();
-                eprintln!("--- {log}\n{}", lines.into_iter().rev().collect::<Vec<_>>().join("\n"));
+                let lines: Vec<_> = lines.into_iter().rev().collect();
+                let _ = writeln!(io::stderr(), "--- {log}\n{}", lines.join("\n"));
             }
         }
         if let Ok(daemon) = self.site.daemon() {
