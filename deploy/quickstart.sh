@@ -201,6 +201,7 @@ echo 'the same bytes as before sealing: yes'
 
 step '部長 edits it in a session: opened inside, sealed outside'
 if tobari run -- true 2>"$dir/session.log"; then
+    # shellcheck disable=SC2016 # for the shell in the session
     show tobari run -- sh -c 'echo 結論: 承認 >>"$1" && tail -n 2 "$1"' sh "$folder/打合せ記録.txt"
     is_sealed "$folder/打合せ記録.txt" || die 'the edited file is not sealed'
     [ "$(tobari cat "$folder/打合せ記録.txt" | tail -n 1)" = '結論: 承認' ] || die 'the edit is lost'
