@@ -2,7 +2,7 @@
 //! is in `expected.toml`, and a plaintext byte beyond that is a failure. Every way is tried on a plain file or
 //! without a session first: one that brings nothing there is not counted as tried.
 //!
-//! The ways are in [`outside`] and [`inside`], where things arrive in [`bench`], the processes that try them in [`helper`].
+//! The ways are in [`outside`] and [`inside`], where things arrive in [`mod@bench`], the processes that try them in [`helper`].
 //! Everything that a drill mounts it mounts in namespaces that end with it, so a killed drill leaves files alone, and
 //! the next one removes them.
 
