@@ -1,7 +1,7 @@
 //! The role `gateway`: views that stay mounted, for a share such as Samba to serve. The share takes on the uid of whom it
-//! authenticated ([`users`]), and grants are asked for that person, whom this terminal asserts ([`asserted`]). Which
+//! authenticated (`users`), and grants are asked for that person, whom this terminal asserts (`asserted`). Which
 //! folder is mounted where is configured; what the folder is comes from the bulletin, so the views follow it. Where no
-//! view is mounted, nothing can be written: a share must not take files in the clear ([`place`]).
+//! view is mounted, nothing can be written: a share must not take files in the clear (`place`).
 
 mod asserted;
 mod place;

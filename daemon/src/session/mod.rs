@@ -1,5 +1,5 @@
 //! Confined sessions: unmodified programs that see designated folders opened, and nothing else that they could carry the contents
-//! to. [`launch`] is the daemon's side: it checks who asks, mounts the views and watches over the session. [`outer`] and [`inner`]
+//! to. `launch` is the daemon's side: it checks who asks, mounts the views and watches over the session. `outer` and `inner`
 //! are the stages of the process that becomes the program. `docs/session.md` says how it holds together and what it
 //! does not stop.
 

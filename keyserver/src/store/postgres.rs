@@ -3,7 +3,7 @@
 //!
 //! - One audit chain: a commit holds an advisory lock for its transaction, so all commits have one order, and each
 //!   reads the head that it continues. The lock goes with the transaction: a server that dies holds up nobody, and one
-//!   that is cut off is ended by the database itself after [`IDLE`].
+//!   that is cut off is ended by the database itself after `IDLE`.
 //! - `LISTEN` tells the other servers of a change at once. It may be lost; they also ask now and then.
 //! - What was answered is durable: a database with `fsync` off is refused, `synchronous_commit` is switched on.
 
