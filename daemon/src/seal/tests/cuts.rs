@@ -173,7 +173,11 @@ fn failure_of_every_step() {
             let result = place.seal(NAME);
             assert!(faults.reached.load(Ordering::SeqCst));
             let (reason, detail) = result.unwrap_err().report().unwrap();
-            let expected = if errno == EIO { UnsealedReason::System } else { UnsealedReason::NoSpace };
+            let expected = match (errno, step) {
+                (EIO, Step::OpenParent | Step::OpenFile) => UnsealedReason::Unreadable,
+                (EIO, _) => UnsealedReason::System,
+                _ => UnsealedReason::NoSpace,
+            };
             assert_eq!(reason, expected, "{step:?} {detail}");
             check(&place);
             // The same daemon goes on...

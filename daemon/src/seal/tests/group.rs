@@ -180,7 +180,11 @@ fn failure_of_every_step_of_a_group() {
     for step in steps() {
         for errno in [EIO, ENOSPC] {
             let (mut place, results) = first(|| Nth::new(step, 0, Fault::Errno(errno), Fault::None));
-            let expected = if errno == EIO { UnsealedReason::System } else { UnsealedReason::NoSpace };
+            let expected = match (errno, step) {
+                (EIO, Step::OpenParent | Step::OpenFile) => UnsealedReason::Unreadable,
+                (EIO, _) => UnsealedReason::System,
+                _ => UnsealedReason::NoSpace,
+            };
             let failed = results
                 .iter()
                 .filter_map(|result| result.as_ref().err()?.report())
