@@ -149,7 +149,13 @@ fn a_zip_of_folders_opens_in_seven_zip_and_bsdtar_with_japanese_names() -> Resul
     let answer = site.tobari("bucho", &args)?.ok()?.json()?;
     let password = answer["password"].as_str().expect("the password is shown once");
     let unpack = |program: &str, args: &[&str]| -> Result<bool> {
-        Ok(Command::new(program).args(args).current_dir(&out).output()?.status.success())
+        Ok(Command::new(program)
+            .env("LC_ALL", "C.UTF-8")
+            .args(args)
+            .current_dir(&out)
+            .output()?
+            .status
+            .success())
     };
     let archive = archive.to_str().expect("UTF-8");
     ensure!(unpack("7z", &["x", "-oseven", &format!("-p{password}"), archive])?);
