@@ -33,6 +33,25 @@ pub(crate) enum Lease {
     Write,
 }
 
+/// `fsync`, by the C library and not by `rustix`: programs that take syncs out, which our tests use to see that the syncs matter, stand
+/// between a program and the C library.
+///
+/// # Errors
+/// Those of `fsync`.
+pub(crate) fn fsync(file: impl AsFd) -> io::Result<()> {
+    // SAFETY: takes a descriptor that is open as long as `file` is, and no pointers.
+    check(unsafe { libc::fsync(file.as_fd().as_raw_fd()) }).map(drop)
+}
+
+/// `syncfs`, as [`fsync`].
+///
+/// # Errors
+/// Those of `syncfs`.
+pub(crate) fn syncfs(file: impl AsFd) -> io::Result<()> {
+    // SAFETY: as above.
+    check(unsafe { libc::syncfs(file.as_fd().as_raw_fd()) }).map(drop)
+}
+
 /// Takes, changes or (with [`Lease::None`]) gives up the lease of `file`.
 ///
 /// # Errors

@@ -6,6 +6,7 @@
 
 use rustix::fs::{AtFlags, StatxFlags};
 use rustix::io::Errno;
+use std::io;
 use std::os::fd::AsFd;
 
 /// Makes the content of a file, or the names in a directory, durable.
@@ -13,7 +14,7 @@ use std::os::fd::AsFd;
 /// # Errors
 /// `EIO` also when the file system shut down meanwhile.
 pub(crate) fn sync(file: impl AsFd) -> Result<(), Errno> {
-    rustix::fs::fsync(&file)?;
+    errno(crate::sys::fsync(&file))?;
     works(file)
 }
 
@@ -23,8 +24,12 @@ pub(crate) fn sync(file: impl AsFd) -> Result<(), Errno> {
 /// # Errors
 /// As [`sync`].
 pub(crate) fn sync_disk(file: impl AsFd) -> Result<(), Errno> {
-    rustix::fs::syncfs(&file)?;
+    errno(crate::sys::syncfs(&file))?;
     works(file)
+}
+
+fn errno(result: io::Result<()>) -> Result<(), Errno> {
+    result.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
 }
 
 fn works(file: impl AsFd) -> Result<(), Errno> {
