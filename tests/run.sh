@@ -134,6 +134,7 @@ esac
 
 step 'Dependencies: advisories and licences'
 if command -v cargo-deny >/dev/null; then
+    cargo fetch --locked --quiet # also what only other systems need
     cargo deny --offline check licenses bans sources
     if [ -d "${CARGO_HOME:-$HOME/.cargo}/advisory-db" ] || [ -d "${CARGO_HOME:-$HOME/.cargo}/advisory-dbs" ]; then
         cargo deny --offline check advisories
