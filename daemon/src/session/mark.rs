@@ -30,7 +30,8 @@ pub(super) enum Against {
     WrittenWider,
     /// The file to be written gives more rights than what was read.
     #[error(
-        "this session has read a file with fewer rights or of another group; what it knows cannot be written here"
+        "this session has read a file with fewer rights, of another group or of another label of this level; \
+         what it knows cannot be written here"
     )]
     Wider,
     /// A session that may print reads only what may be printed.
@@ -75,6 +76,8 @@ pub(super) struct Mark {
     rights: Rights,
     /// Owner groups of what was read.
     groups: BTreeSet<Option<GroupId>>,
+    /// Labels of what was read, with their levels: of two of one level neither stands for the other.
+    labels: BTreeSet<(u16, LabelId)>,
     written: Vec<Written>,
     print: bool,
 }
@@ -95,6 +98,7 @@ impl Mark {
             highest: label.map(|label| (label.level, label.id)),
             rights: Rights::ALL,
             groups: BTreeSet::new(),
+            labels: BTreeSet::new(),
             written: Vec::new(),
             print,
         }
@@ -114,7 +118,10 @@ impl Mark {
             }
             let carries = match written.rights {
                 Some(rights) => is_within(rights, file.rights),
-                None => written.group == file.group || is_free(file.rights),
+                None => {
+                    let stands_for = written.level > file.level || written.label == file.label;
+                    (written.group == file.group && stands_for) || is_free(file.rights)
+                }
             };
             if !carries {
                 return Err(Against::WrittenWider);
@@ -122,6 +129,7 @@ impl Mark {
         }
         self.rights = self.rights.intersection(file.rights);
         self.groups.insert(file.group);
+        self.labels.insert((file.level, file.label));
         if self.highest.is_none_or(|(level, _)| level < file.level) {
             self.highest = Some((file.level, file.label));
         }
@@ -158,10 +166,12 @@ impl Mark {
         label: LabelId,
         group: Option<GroupId>,
     ) -> Result<(), Against> {
-        if !is_free(self.rights) && self.groups.iter().any(|read| *read != group) {
+        let (level, label) = self.raised(level).unwrap_or((level, label));
+        let other_group = self.groups.iter().any(|read| *read != group);
+        let other_label = self.labels.iter().any(|(read, id)| *read == level && *id != label);
+        if !is_free(self.rights) && (other_group || other_label) {
             return Err(Against::Wider);
         }
-        let (level, label) = self.raised(level).unwrap_or((level, label));
         self.note(Written { level, label, group, rights: None });
         Ok(())
     }

@@ -80,6 +80,31 @@ fn contents_do_not_gain_rights_by_being_copied() {
 }
 
 #[test]
+fn of_two_labels_of_one_level_neither_stands_for_the_other() {
+    let other = LabelId::from_bytes([0xee; 16]);
+    let sibling = Seen { label: other, ..file(40, 1, READ_ONLY) };
+    // What a new file under the other label allows is not known.
+    let mut mark = fresh();
+    mark.read(&file(40, 1, READ_ONLY)).unwrap();
+    assert_eq!(mark.create(40, other, group(1)), Err(Against::Wider));
+    mark.create(40, label(40), group(1)).unwrap();
+    assert_eq!(mark.read(&sibling), Err(Against::WrittenWider));
+    // Both were read: no one label is that of what is written now, in this folder or in a lower one.
+    let mut mark = fresh();
+    mark.read(&file(40, 1, READ_ONLY)).unwrap();
+    mark.read(&sibling).unwrap();
+    for level in [20, 40] {
+        assert_eq!(mark.create(level, label(level), group(1)), Err(Against::Wider));
+    }
+    assert_eq!(mark.write(&file(20, 1, EDIT)), Err(Against::Wider));
+    mark.create(60, label(60), group(1)).unwrap();
+    // What may go anywhere may go there.
+    let mut mark = fresh();
+    mark.read(&file(40, 1, Rights::ALL)).unwrap();
+    mark.create(40, other, group(1)).unwrap();
+}
+
+#[test]
 fn rights_of_a_session_only_shrink() {
     let (print, send) = (Rights::only(Right::Print), Rights::only(Right::Send));
     let mut mark = fresh();
