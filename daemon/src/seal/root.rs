@@ -10,11 +10,12 @@ use super::facts::Facts;
 use super::journal::{self, ExchangeId};
 use super::stop::Stop;
 use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, FlockOperation, Mode, OFlags, RenameFlags, ResolveFlags, fchmod, flock,
-    fremovexattr, fstatfs, fstatvfs, mkdirat, openat, openat2, readlinkat, renameat_with, unlinkat,
+    AtFlags, CWD, Dir, FileType, FlockOperation, Mode, OFlags, RenameFlags, ResolveFlags, XattrFlags, fchmod,
+    fgetxattr, flock, fremovexattr, fsetxattr, fstatfs, fstatvfs, mkdirat, openat, openat2, readlinkat,
+    renameat_with, unlinkat,
 };
 use rustix::io::Errno;
-use std::ffi::{OsStr, OsString};
+use std::ffi::{CStr, OsStr, OsString};
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -31,6 +32,9 @@ pub(crate) const JOURNALS: &str = "view";
 
 /// How former control directories are called while their content is taken in.
 const STRAY: &str = "stray-";
+
+/// Extended attribute of a control directory, which only its owner can set: an empty one is known by it under another name.
+const MARK: &CStr = c"user.tobari.control";
 
 const BENEATH: ResolveFlags = ResolveFlags::BENEATH
     .union(ResolveFlags::NO_SYMLINKS)
@@ -394,6 +398,12 @@ fn open_control(top: &OwnedFd, alone: bool) -> Result<(OwnedFd, Facts), FolderEr
         Err(errno) => return Err(FolderError::Control(errno)),
     }
     fchmod(&control, mode).map_err(FolderError::Control)?;
+    if alone
+        && let Err(error) = fsetxattr(&control, MARK, b"1", XattrFlags::CREATE)
+        && error != Errno::EXIST
+    {
+        tracing::debug!(%error, "the control directory cannot be marked");
+    }
     let facts = Facts::of(&control).map_err(FolderError::Control)?;
     Ok((control, facts))
 }
@@ -437,7 +447,7 @@ fn adopt_strays(top: &OwnedFd, control: &OwnedFd) -> Result<(), FolderError> {
     Ok(())
 }
 
-/// A directory of ours alone with nothing but a journal in it.
+/// A directory of ours alone with nothing but a journal in it, or with nothing in it and our mark.
 fn open_stray(top: &OwnedFd, name: &OsStr) -> Option<(OwnedFd, Facts)> {
     let (_, found) = probe(top, name).ok()?;
     if !is_ours(&found) || found.mode & 0o777 != 0o700 {
@@ -448,8 +458,9 @@ fn open_stray(top: &OwnedFd, name: &OsStr) -> Option<(OwnedFd, Facts)> {
     let facts = Facts::of(&stray).ok()?;
     let names = names(&stray).ok()?;
     let is_ours = |name: &OsStr| journal::is_entry(name) || name == JOURNALS;
-    let is_journal = !names.is_empty() && names.iter().all(|(name, _)| is_ours(name));
-    (facts.same_file(&found) && is_journal).then_some((stray, facts))
+    let is_journal = names.iter().all(|(name, _)| is_ours(name));
+    let is_known = !names.is_empty() || fgetxattr(&stray, MARK, &mut [0; 1]).is_ok();
+    (facts.same_file(&found) && is_journal && is_known).then_some((stray, facts))
 }
 
 fn empty_stray(control: &OwnedFd, name: &OsStr) -> Result<(), Errno> {

@@ -3,6 +3,7 @@
 
 use super::super::files::{Files, Lane};
 use super::super::rules::Origin;
+use super::sources::skip;
 use super::*;
 use crate::seal::tests::fixture::{Place, is_root};
 use crate::seal::{FolderRoot, Stop};
@@ -167,6 +168,25 @@ fn a_renamed_control_directory_is_noticed_and_taken_in() {
     assert_eq!(place.journal(), [format!("{id}.data"), format!("{id}.intent")]);
     place.seal("a").unwrap();
     assert_eq!(open(&place.path("a")).unwrap(), b"text");
+}
+
+/// While nobody works on the folder: after a fault, say, until it is opened again.
+#[test]
+fn an_empty_control_directory_that_was_renamed_goes_and_no_other_directory() {
+    let folder = tempfile::tempdir().unwrap();
+    let [control, away, other] = [CONTROL, "away", "other"].map(|name| folder.path().join(name));
+    drop(FolderRoot::open(folder.path()).unwrap());
+    if rustix::fs::getxattr(&control, "user.tobari.control", &mut [0; 1]).is_err() {
+        skip("the file system has no extended attributes: an empty control directory is not known again");
+        return;
+    }
+    fs::rename(&control, &away).unwrap();
+    fs::create_dir(&other).unwrap();
+    fs::set_permissions(&other, PermissionsExt::from_mode(0o700)).unwrap();
+    let root = FolderRoot::open(folder.path()).unwrap();
+    assert!(!away.exists() && control.exists() && other.exists());
+    assert_eq!(fs::read_dir(&control).unwrap().count(), 0);
+    drop(root);
 }
 
 #[test]

@@ -672,7 +672,8 @@ fn look_at_contents(top: &Path, violations: &mut Vec<String>) {
         let is_device = found.file_type().is_char_device();
         let is_control = found.uid() == 0 && path == top.join(CONTROL);
         if found.uid() != USER && !theirs && !is_device && !is_control {
-            violations.push(format!("{path:?} belongs to {}", found.uid()));
+            let kind = found.file_type();
+            violations.push(format!("{path:?}, {kind:?}, belongs to {}", found.uid()));
         }
         if !found.is_file() || theirs {
             continue;
