@@ -5,6 +5,7 @@
 //! [`envelope`] for the file format, [`policy`] for who may do what, and [`proto`] for what the programs
 //! say to each other. `docs/spec/` is the normative text behind each of them.
 
+pub mod audit;
 pub mod clock;
 pub mod crypto;
 pub mod envelope;

@@ -15,6 +15,7 @@ use std::fs;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use tobari_core::audit::{Checkpoint, Frontier, Growth, LogSigner, leaf_hash, log_name, make_receipt};
 use tobari_core::clock::{Clock as _, SystemClock};
 use tobari_core::crypto::{
     Dek, GrantKeyPair, GrantSealer, RecipientKind, RecipientPrivateKey, SharedSecret, SigningKey,
@@ -77,7 +78,10 @@ fn serve(keys: &Path, folder: &str, place: &Path) -> Result<()> {
         certificate_expires_at: expires_at,
         server: Arc::new(nobody(expires_at, &runtime)?),
         bulletins: bulletins(&bulletin)?,
-        grants: Grants::new(Arc::new(source), grant_key, ORGANISATION, TERMINAL, Arc::clone(&clock) as _),
+        grants: {
+            let log = log_signer()?.public().clone();
+            Grants::new(Arc::new(source), grant_key, ORGANISATION, TERMINAL, Arc::clone(&clock) as _, log)
+        },
         engine: None,
         session: Config::try_from(RawConfig::default())?.session,
         clock,
@@ -118,6 +122,11 @@ fn login(expires_at: Timestamp) -> Login {
     })
 }
 
+/// Signs a log that begins anew with each answer.
+fn log_signer() -> Result<LogSigner> {
+    Ok(LogSigner::new(&log_name(ORGANISATION), SigningKey::import(&[7; 32])?)?)
+}
+
 /// In the place of the key server: it has the label's key, grants everything, and remembers secrets that files share, as a key
 /// server does.
 struct LocalKeys {
@@ -138,14 +147,23 @@ impl LocalKeys {
     fn answer(&self, request: &GrantRequest) -> Result<GrantResponse> {
         let (encapsulated, mut sealer) = GrantSealer::new(&self.public, &grant_info(ORGANISATION, TERMINAL))?;
         let mut outcomes = Vec::with_capacity(request.items.len());
-        for item in &request.items {
+        let mut records = Vec::with_capacity(request.items.len());
+        for (item, audit) in request.items.iter().zip(1..) {
             let header = Header::parse(item.header.as_ref())?;
             let dek = self.unwrap(&header)?;
             let (file, rights, expires_at) = (header.file_id(), Rights::ALL, self.expires_at);
             let sealed_dek = Base64(sealer.seal(&grant_aad(file, PERSON, rights, expires_at), &dek)?);
-            outcomes.push(GrantOutcome::Granted(Grant { file, rights, expires_at, sealed_dek, audit: 1 }));
+            outcomes.push(GrantOutcome::Granted(Grant { file, rights, expires_at, sealed_dek, audit }));
+            records.push(format!(
+                r#"{{"act":"grant","file":"{file}","person":"{PERSON}","right":"{}","terminal":"{TERMINAL}"}}"#,
+                item.right
+            ));
         }
-        Ok(GrantResponse { encapsulated_key: Base64(encapsulated), outcomes })
+        let leaves = records.iter().map(|record| leaf_hash(record.as_bytes())).collect();
+        let growth = Growth::new(Frontier::default(), leaves);
+        let checkpoint = Checkpoint::of(ORGANISATION, 1, growth.after()).sign(&log_signer()?);
+        let receipt = make_receipt(&growth, &checkpoint, 1, records);
+        Ok(GrantResponse { encapsulated_key: Base64(encapsulated), outcomes, receipt })
     }
 
     fn unwrap(&self, header: &Header) -> Result<Dek> {

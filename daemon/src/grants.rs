@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tobari_core::audit::{CheckedReceipt, LogKey, check_receipt};
 use tobari_core::clock::Clock;
 use tobari_core::crypto::{Dek, GrantKeyPair, GrantOpener, sha256};
 use tobari_core::ids::{FileId, LabelId, OrganisationId, PersonId, SessionId, TerminalId};
@@ -114,6 +115,9 @@ pub struct Grants {
     source: Arc<dyn GrantSource>,
     key: GrantKeyPair,
     info: Vec<u8>,
+    terminal: TerminalId,
+    /// What signs the log in which each release must be.
+    log: LogKey,
     clock: Arc<dyn Clock>,
     kept: Mutex<HashMap<Kept, Arc<Granted>>>,
     /// Counts, under the lock of `kept`, how often something was forgotten.
@@ -127,16 +131,18 @@ impl std::fmt::Debug for Grants {
 }
 
 impl Grants {
-    /// No grants yet; `source` will be asked, and keys are sealed to `key`.
+    /// No grants yet; `source` will be asked, and keys are sealed to `key`. A release counts when its record is in the log
+    /// that `log` signed.
     pub fn new(
         source: Arc<dyn GrantSource>,
         key: GrantKeyPair,
         organisation: OrganisationId,
         terminal: TerminalId,
         clock: Arc<dyn Clock>,
+        log: LogKey,
     ) -> Self {
         let info = grant_info(organisation, terminal);
-        Self { source, key, info, clock, kept: Mutex::default(), forgotten: AtomicU64::new(0) }
+        Self { source, key, info, terminal, log, clock, kept: Mutex::default(), forgotten: AtomicU64::new(0) }
     }
 
     /// Grants to do `right` with each of `wanted`, in order, for the person of `login`. A file that is refused fails
@@ -254,11 +260,22 @@ impl Grants {
             return Err(broken("it has another number of outcomes than the request has items"));
         }
         let mut opener = None;
+        let mut proved = None;
         let mut outcomes = Vec::with_capacity(batch.len());
-        for ((_, wanted), outcome) in batch.iter().zip(response.outcomes) {
+        for (place, ((_, wanted), outcome)) in batch.iter().zip(response.outcomes).enumerate() {
             outcomes.push(match outcome {
                 GrantOutcome::Refused(refusal) => Err(Failure::from(refusal).about(&wanted.name)),
                 GrantOutcome::Granted(grant) => {
+                    let proved: &CheckedReceipt<'_> = match &mut proved {
+                        Some(proved) => proved,
+                        None => proved.insert(
+                            check_receipt(response.receipt.as_ref(), &self.log)
+                                .map_err(|fault| broken(&fault.to_string()))?,
+                        ),
+                    };
+                    proved
+                        .covers(place, grant.audit, wanted.file, login.session.person, self.terminal, right)
+                        .map_err(|fault| broken(&fault.to_string()))?;
                     let opener = match &mut opener {
                         Some(opener) => opener,
                         None => opener.insert(

@@ -18,6 +18,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
+use tobari_core::audit::LogKey;
 use tobari_core::clock::Clock;
 use tobari_core::crypto::{SelfCheckError, self_check};
 use tobari_core::proto::bulletin::SignedBulletin;
@@ -150,7 +151,8 @@ fn assemble(
         None
     };
     let source: Arc<dyn GrantSource> = Arc::clone(&server) as _;
-    let grants = Grants::new(source, grant_key, organisation, terminal.terminal, Arc::clone(&clock));
+    let log = LogKey::of(organisation, signing_key);
+    let grants = Grants::new(source, grant_key, organisation, terminal.terminal, Arc::clone(&clock), log);
     Ok(Service::new(Parts {
         roles: config.roles.clone(),
         terminal: terminal.terminal,

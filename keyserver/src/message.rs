@@ -150,6 +150,7 @@ impl From<&ChainError> for Message {
                 Self::new("audit-gap").with("expected", expected).with("found", found)
             }
             ChainError::Broken { sequence } => Self::new("audit-broken").with("sequence", sequence),
+            ChainError::Tree(records) => Self::new("audit-tree").with("records", records),
             ChainError::Store(error) => Self::new("audit-unreadable").detail(Causes(error)),
         }
     }
@@ -227,6 +228,7 @@ mod tests {
             CommandError::NotEmpty("db".to_owned()),
             CommandError::MovedBadly { location: "db".to_owned(), detail: "why".to_owned() },
             ChainError::Gap { expected, found }.into(),
+            ChainError::Tree(7).into(),
             ChainError::Store(StoreError::Stale).into(),
             ServeError::Listen { address: ([127, 0, 0, 1], 1).into(), source: system() }.into(),
             ServeError::Certificate("why".to_owned()).into(),

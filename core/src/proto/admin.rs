@@ -295,3 +295,29 @@ pub struct AuditPage {
     /// Records in order.
     pub records: Vec<AuditRecord>,
 }
+
+/// `GET /v1/admin/audit/checkpoint?first=N&last=M`: the log as it is signed now, and the proof for some of its records.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct AuditProof {
+    /// The signed checkpoint.
+    pub checkpoint: String,
+    /// Number of records in it.
+    pub size: u64,
+    /// The key that checks it, `NAME+HASH+BASE64`; to be compared with the one that was noted.
+    pub key: String,
+    /// The hashes of the rest of the tree beside the records asked for.
+    pub proof: Vec<Base64>,
+}
+
+/// `GET /v1/admin/audit/search`: records that match, of those that were looked at.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct AuditMatches {
+    /// Matching records in order.
+    pub records: Vec<AuditRecord>,
+    /// The last record that was looked at; go on after it.
+    pub searched_to: u64,
+    /// Whether that was the end of the log.
+    pub end: bool,
+}

@@ -164,6 +164,23 @@ pub struct GrantResponse {
     pub encapsulated_key: Base64,
     /// One for each item.
     pub outcomes: Vec<GrantOutcome>,
+    /// The audit records of all items, in order, with the proof that they are in the log. A terminal uses no key without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub receipt: Option<AuditReceipt>,
+}
+
+/// Records that the key server wrote, with the proof that they are in its log; `docs/spec/audit.md`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct AuditReceipt {
+    /// The signed checkpoint of a log that ends with or after these records.
+    pub checkpoint: String,
+    /// Sequence number of the first record.
+    pub first: u64,
+    /// The records, one after the other, as the bytes that were hashed.
+    pub records: Vec<String>,
+    /// The hashes of the rest of the tree, 32 bytes each.
+    pub proof: Vec<Base64>,
 }
 
 /// What became of one item.

@@ -1,10 +1,11 @@
 use super::*;
 use crate::sessions::tests::login;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use tobari_core::audit::{Checkpoint, Frontier, Growth, LogSigner, leaf_hash, log_name, make_receipt};
 use tobari_core::clock::FixedClock;
-use tobari_core::crypto::GrantSealer;
+use tobari_core::crypto::{GrantSealer, SigningKey};
 use tobari_core::envelope::Header;
-use tobari_core::proto::api::Refusal;
+use tobari_core::proto::api::{AuditReceipt, Refusal};
 
 pub(crate) const ORGANISATION: OrganisationId = OrganisationId::from_bytes([9; 16]);
 pub(crate) const TERMINAL: TerminalId = TerminalId::from_bytes([7; 16]);
@@ -51,10 +52,11 @@ impl GrantSource for FakeSource {
         let (encapsulated, mut sealer) =
             GrantSealer::new(&self.public, &grant_info(ORGANISATION, TERMINAL)).unwrap();
         let rights = self.changed.lock().unwrap().unwrap_or(self.rights);
-        let outcomes = request
+        let outcomes: Vec<GrantOutcome> = request
             .items
             .iter()
-            .map(|item| {
+            .zip(1..)
+            .map(|(item, audit)| {
                 // The header that was given out, or another one of that file made by who has its key.
                 let of_file = |file: &FileId, dek: &Dek| {
                     let header = Header::parse(item.header.as_ref());
@@ -77,7 +79,7 @@ impl GrantSource for FakeSource {
                             rights,
                             expires_at: self.expires_at,
                             sealed_dek: Base64(sealer.seal(&aad, &dek).unwrap()),
-                            audit: 1,
+                            audit,
                         })
                     }
                     _ => GrantOutcome::Refused(Refusal {
@@ -91,10 +93,41 @@ impl GrantSource for FakeSource {
                 }
             })
             .collect();
-        let mut response = GrantResponse { encapsulated_key: Base64(encapsulated), outcomes };
+        let receipt = receipt(request, &outcomes, self.person);
+        let mut response =
+            GrantResponse { encapsulated_key: Base64(encapsulated), outcomes, receipt: Some(receipt) };
         (self.spoil)(&mut response);
         Ok(response)
     }
+}
+
+fn log_signer(seed: u8) -> LogSigner {
+    LogSigner::new(&log_name(ORGANISATION), SigningKey::import(&[seed; 32]).unwrap()).unwrap()
+}
+
+/// What checks the log of [`FakeSource`].
+pub(crate) fn log_key() -> LogKey {
+    log_signer(5).public().clone()
+}
+
+/// A receipt for a log that begins with the records of this answer.
+fn receipt(request: &GrantRequest, outcomes: &[GrantOutcome], person: PersonId) -> AuditReceipt {
+    let record = |(item, outcome): (&GrantItem, &GrantOutcome)| match outcome {
+        GrantOutcome::Granted(grant) => format!(
+            r#"{{"act":"grant","file":"{}","person":"{person}","right":"{}","terminal":"{TERMINAL}","version":1}}"#,
+            grant.file, item.right
+        ),
+        GrantOutcome::Refused(_) => String::from(r#"{"act":"refusal","version":1}"#),
+    };
+    let records: Vec<String> = request.items.iter().zip(outcomes).map(record).collect();
+    receipt_of(records, &log_signer(5))
+}
+
+fn receipt_of(records: Vec<String>, signer: &LogSigner) -> AuditReceipt {
+    let leaves = records.iter().map(|record| leaf_hash(record.as_bytes())).collect();
+    let growth = Growth::new(Frontier::default(), leaves);
+    let checkpoint = Checkpoint::of(ORGANISATION, 1, growth.after()).sign(signer);
+    make_receipt(&growth, &checkpoint, 1, records).unwrap()
 }
 
 fn at(text: &str) -> Timestamp {
@@ -126,7 +159,7 @@ fn case(rights: &[Right], spoil: fn(&mut GrantResponse)) -> Case {
     let source = Arc::new(source);
     let clock = Arc::new(FixedClock::new(at("2026-01-01T00:00:00Z")));
     let asked: Arc<dyn GrantSource> = Arc::clone(&source) as _;
-    let grants = Grants::new(asked, key, ORGANISATION, TERMINAL, Arc::clone(&clock) as _);
+    let grants = Grants::new(asked, key, ORGANISATION, TERMINAL, Arc::clone(&clock) as _, log_key());
     Case { grants, source, clock, login: login(1, "2027-01-01T00:00:00Z") }
 }
 
@@ -221,6 +254,43 @@ fn an_answer_that_does_not_hold_together_is_refused() {
     assert!(case.grants.obtain_one(&stranger, &wanted(1), Right::View).is_err());
 }
 
+/// The record is what makes a release one: without the proof that it is in the signed log no key is used.
+#[test]
+fn a_key_whose_record_is_not_in_the_log_is_not_used() {
+    let spoils: [fn(&mut AuditReceipt); 7] = [
+        |receipt| receipt.records[0] = receipt.records[0].replace("view", "edit"),
+        |receipt| receipt.records.swap(0, 1),
+        |receipt| receipt.first = 2,
+        |receipt| receipt.checkpoint = receipt.checkpoint.replace("\n2\n", "\n3\n"),
+        // Signed by somebody else.
+        |receipt| *receipt = receipt_of(receipt.records.clone(), &log_signer(6)),
+        // In the log, but the record of something else.
+        |receipt| {
+            let records = receipt.records.iter().map(|record| record.replace("grant", "refusal")).collect();
+            *receipt = receipt_of(records, &log_signer(5));
+        },
+        |receipt| {
+            let records = receipt.records.iter().map(|record| record.replace("view", "edit")).collect();
+            *receipt = receipt_of(records, &log_signer(5));
+        },
+    ];
+    for spoil in spoils {
+        static SPOIL: Mutex<Option<fn(&mut AuditReceipt)>> = Mutex::new(None);
+        *SPOIL.lock().unwrap() = Some(spoil);
+        let case = case(&[Right::View], |response| {
+            if let (Some(receipt), Some(spoil)) = (&mut response.receipt, *SPOIL.lock().unwrap()) {
+                spoil(receipt);
+            }
+        });
+        let problem = case.grants.obtain(&case.login, &[wanted(1), wanted(2)], Right::View).unwrap_err();
+        assert!(problem.detail.contains("cannot be trusted"), "{}", problem.detail);
+        assert!(!case.grants.has(&case.login, &wanted(1), Right::View));
+    }
+    let case = case(&[Right::View], |response| response.receipt = None);
+    let problem = case.grants.obtain(&case.login, &[wanted(1)], Right::View).unwrap_err();
+    assert!(problem.detail.contains("it shows no audit record"), "{}", problem.detail);
+}
+
 fn each(response: &mut GrantResponse, change: fn(&mut Grant)) {
     for outcome in &mut response.outcomes {
         if let GrantOutcome::Granted(grant) = outcome {
@@ -266,7 +336,8 @@ fn a_grant_that_a_change_overtook_is_not_kept() {
     let source = Arc::new(source);
     let asked = Arc::new(Overtaken { source: Arc::clone(&source), grants: std::sync::OnceLock::new() });
     let clock = Arc::new(FixedClock::new(at("2026-01-01T00:00:00Z")));
-    let grants = Arc::new(Grants::new(Arc::clone(&asked) as _, key, ORGANISATION, TERMINAL, clock as _));
+    let grants =
+        Arc::new(Grants::new(Arc::clone(&asked) as _, key, ORGANISATION, TERMINAL, clock as _, log_key()));
     asked.grants.set(Arc::downgrade(&grants)).unwrap();
     let login = login(1, "2027-01-01T00:00:00Z");
     for times in 1..=2 {

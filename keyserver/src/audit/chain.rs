@@ -1,6 +1,8 @@
 //! The hash chain: `hash = SHA-256(hash before ‖ payload)`, from 32 zero bytes. `docs/spec/api.md`, "Audit log".
 
+use super::proof::frontier_at;
 use crate::store::{AuditHead, AuditRow, Digest, Store, StoreError};
+use tobari_core::audit::{Frontier, leaf_hash};
 use tobari_core::crypto::{constant_time_equal, sha256};
 
 /// Records read at once while the chain is checked.
@@ -28,6 +30,9 @@ pub enum ChainError {
         /// The record.
         sequence: u64,
     },
+    /// The records chain, but the tree over them is of others.
+    #[error("the tree over the first {0} records is not the one that was signed")]
+    Tree(u64),
     /// The log could not be read.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -57,7 +62,23 @@ pub fn follow(mut head: AuditHead, rows: &[AuditRow]) -> Result<AuditHead, Chain
 /// # Errors
 /// The first record that does not fit, or the store's error.
 pub async fn verify(store: &dyn Store) -> Result<AuditHead, ChainError> {
-    verify_from(store, AuditHead::START).await
+    let mut tree = Frontier::default();
+    let mut head = AuditHead::START;
+    loop {
+        let rows = store.audit_page(head.sequence, PAGE).await?;
+        if rows.is_empty() {
+            break;
+        }
+        head = follow(head, &rows)?;
+        rows.iter().for_each(|row| tree.push(leaf_hash(&row.payload)));
+    }
+    // By the stored nodes, which proofs are made of; and none may be missing at the end.
+    let stored = store.audit_frontier().await?.size();
+    let by_nodes = frontier_at(store, head.sequence).await;
+    if stored < head.sequence || !by_nodes.is_ok_and(|by_nodes| by_nodes == tree) {
+        return Err(ChainError::Tree(head.sequence));
+    }
+    Ok(head)
 }
 
 /// Checks the last `count` records, trusting the hash before them.
@@ -74,6 +95,10 @@ pub async fn verify_tail(store: &dyn Store, count: u64) -> Result<AuditHead, Cha
     let Some(row) = before.first().filter(|row| row.sequence == first) else {
         return Err(ChainError::Gap { expected: first, found: before.first().map_or(0, |row| row.sequence) });
     };
+    let tree = store.audit_frontier().await?;
+    if tree.size() < last || frontier_at(store, tree.size()).await.ok().as_ref() != Some(&tree) {
+        return Err(ChainError::Tree(tree.size()));
+    }
     verify_from(store, AuditHead { sequence: row.sequence, hash: row.hash }).await
 }
 

@@ -2,10 +2,12 @@
 //! concurrent requests cost one fsync and none of them is answered before it.
 
 use super::record::{Act, Record};
-use crate::store::{AuditHead, Basis, Change, Store, StoreError};
+use crate::store::{Appended, Basis, Change, Store, StoreError};
 use std::sync::Arc;
-use tobari_core::ids::{FileId, SessionId};
-use tokio::sync::{mpsc, oneshot};
+use tobari_core::audit::{Checkpoint, Growth, LogSigner, SignedCheckpoint, make_receipt};
+use tobari_core::ids::{FileId, OrganisationId, SessionId};
+use tobari_core::proto::api::AuditReceipt;
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// Requests that may wait for the writer before others wait to be let in.
 const QUEUE: usize = 1024;
@@ -45,26 +47,54 @@ impl Audited {
     }
 }
 
+/// Whose log it is, and what signs it.
+#[derive(Debug, Clone)]
+pub struct LogIdentity {
+    /// The organisation.
+    pub organisation: OrganisationId,
+    /// The epoch.
+    pub epoch: u32,
+    /// The key.
+    pub signer: LogSigner,
+}
+
 /// The way to the writer.
 #[derive(Debug, Clone)]
 pub struct AuditLog {
     queue: mpsc::Sender<Entry>,
+    latest: watch::Receiver<Option<Arc<SignedCheckpoint>>>,
+}
+
+/// What became of an entry.
+#[derive(Debug)]
+struct Recorded {
+    /// Number of its last record.
+    last: u64,
+    growth: Arc<Growth>,
+    /// None where nothing was appended.
+    checkpoint: Option<Arc<SignedCheckpoint>>,
 }
 
 #[derive(Debug)]
 struct Entry {
     basis: Basis,
     changes: Vec<Change>,
-    payloads: Vec<Vec<u8>>,
-    answer: oneshot::Sender<Result<u64, AuditError>>,
+    payloads: Arc<Vec<Vec<u8>>>,
+    answer: oneshot::Sender<Result<Recorded, AuditError>>,
 }
 
 impl AuditLog {
     /// Starts the writer on the current runtime. It ends when the last handle is dropped.
-    pub fn start(store: Arc<dyn Store>) -> Self {
+    pub fn start(store: Arc<dyn Store>, identity: LogIdentity) -> Self {
         let (queue, entries) = mpsc::channel(QUEUE);
-        tokio::spawn(write(store, entries));
-        Self { queue }
+        let (told, latest) = watch::channel(None);
+        tokio::spawn(write(Writer { store, identity, told }, entries));
+        Self { queue, latest }
+    }
+
+    /// The newest checkpoint that this server signed, as it comes.
+    pub fn checkpoints(&self) -> watch::Receiver<Option<Arc<SignedCheckpoint>>> {
+        self.latest.clone()
     }
 
     /// Makes `changes` and records `records`, all or nothing, durably. One proof for each record, in order.
@@ -86,24 +116,81 @@ impl AuditLog {
         changes: Vec<Change>,
         records: &[Record],
     ) -> Result<Vec<Audited>, AuditError> {
+        let (audited, _) = self.record(basis, changes, records).await?;
+        Ok(audited)
+    }
+
+    /// As [`AuditLog::commit_on`] without changes, with the receipt for the records; none where there are none.
+    ///
+    /// # Errors
+    /// As [`AuditLog::commit_on`].
+    pub async fn commit_with_receipt(
+        &self,
+        basis: Basis,
+        records: &[Record],
+    ) -> Result<(Vec<Audited>, Option<AuditReceipt>), AuditError> {
+        let (audited, (recorded, payloads)) = self.record(basis, Vec::new(), records).await?;
+        if payloads.is_empty() {
+            return Ok((audited, None));
+        }
+        let texts: Option<Vec<String>> =
+            payloads.iter().map(|payload| String::from_utf8(payload.clone()).ok()).collect();
+        let first = recorded.last + 1 - payloads.len() as u64;
+        let receipt = texts
+            .zip(recorded.checkpoint)
+            .and_then(|(texts, checkpoint)| make_receipt(&recorded.growth, &checkpoint, first, texts))
+            .ok_or_else(|| AuditError::Unavailable(String::from("what was recorded cannot be proved")))?;
+        Ok((audited, Some(receipt)))
+    }
+
+    async fn record(
+        &self,
+        basis: Basis,
+        changes: Vec<Change>,
+        records: &[Record],
+    ) -> Result<(Vec<Audited>, (Recorded, Arc<Vec<Vec<u8>>>)), AuditError> {
         let ended = || AuditError::Unavailable(String::from("the writer has ended"));
         let mut payloads = Vec::with_capacity(records.len());
         for record in records {
             payloads.push(record.payload().map_err(|error| AuditError::Unavailable(error.to_string()))?);
         }
         let count = payloads.len() as u64;
+        let payloads = Arc::new(payloads);
         let (answer, answered) = oneshot::channel();
-        self.queue.send(Entry { basis, changes, payloads, answer }).await.map_err(|_| ended())?;
-        let last = answered.await.map_err(|_| ended())??;
+        let entry = Entry { basis, changes, payloads: Arc::clone(&payloads), answer };
+        self.queue.send(entry).await.map_err(|_| ended())?;
+        let recorded = answered.await.map_err(|_| ended())??;
         let granted = |record: &Record| (record.act == Act::Grant).then_some(record.file).flatten();
-        Ok((last + 1 - count..)
+        let audited = (recorded.last + 1 - count..)
             .zip(records)
             .map(|(sequence, record)| Audited { sequence, granted: granted(record) })
-            .collect())
+            .collect();
+        Ok((audited, (recorded, payloads)))
     }
 }
 
-async fn write(store: Arc<dyn Store>, mut entries: mpsc::Receiver<Entry>) {
+struct Writer {
+    store: Arc<dyn Store>,
+    identity: LogIdentity,
+    told: watch::Sender<Option<Arc<SignedCheckpoint>>>,
+}
+
+impl Writer {
+    /// Signs the log as a commit left it.
+    fn sign(&self, appended: Appended) -> Recorded {
+        let LogIdentity { organisation, epoch, signer } = &self.identity;
+        let growth = appended.growth;
+        let grew = growth.after().size() > growth.before().size();
+        let checkpoint = grew.then(|| {
+            let checkpoint = Arc::new(Checkpoint::of(*organisation, *epoch, growth.after()).sign(signer));
+            self.told.send_replace(Some(Arc::clone(&checkpoint)));
+            checkpoint
+        });
+        Recorded { last: appended.head.sequence, growth: Arc::new(growth), checkpoint }
+    }
+}
+
+async fn write(writer: Writer, mut entries: mpsc::Receiver<Entry>) {
     let mut waiting = Vec::new();
     while entries.recv_many(&mut waiting, QUEUE).await > 0 {
         let mut batch = Vec::new();
@@ -111,28 +198,28 @@ async fn write(store: Arc<dyn Store>, mut entries: mpsc::Receiver<Entry>) {
         for entry in waiting.drain(..) {
             // A change may be refused, which must not take other requests' records with it.
             if !entry.changes.is_empty() {
-                commit_batch(store.as_ref(), std::mem::take(&mut batch)).await;
+                commit_batch(&writer, std::mem::take(&mut batch)).await;
                 records = 0;
-                commit_alone(store.as_ref(), entry).await;
+                commit_alone(&writer, entry).await;
                 continue;
             }
             records += entry.payloads.len();
             batch.push(entry);
             if records >= TRANSACTION {
-                commit_batch(store.as_ref(), std::mem::take(&mut batch)).await;
+                commit_batch(&writer, std::mem::take(&mut batch)).await;
                 records = 0;
             }
         }
-        commit_batch(store.as_ref(), batch).await;
+        commit_batch(&writer, batch).await;
     }
 }
 
-async fn commit_alone(store: &dyn Store, entry: Entry) {
-    let result = store.commit(&entry.basis, &entry.changes, &entry.payloads).await;
+async fn commit_alone(writer: &Writer, entry: Entry) {
+    let result = writer.store.commit(&entry.basis, &entry.changes, &entry.payloads).await;
     if let Err(error) = &result {
         log(error);
     }
-    let answer = result.map(|head| head.sequence).map_err(|error| match error {
+    let answer = result.map(|appended| writer.sign(appended)).map_err(|error| match error {
         error @ (StoreError::Taken(_) | StoreError::Stale) => AuditError::Refused(error),
         StoreError::Moved { .. } => AuditError::Moved,
         error @ (StoreError::Damaged { .. }
@@ -144,17 +231,19 @@ async fn commit_alone(store: &dyn Store, entry: Entry) {
     let _ = entry.answer.send(answer);
 }
 
-async fn commit_batch(store: &dyn Store, mut batch: Vec<Entry>) {
+async fn commit_batch(writer: &Writer, mut batch: Vec<Entry>) {
     // Ends: each round that does not commit answers at least one entry.
     while !batch.is_empty() {
         let basis = common_basis(&batch);
         let payloads: Vec<Vec<u8>> = batch.iter().flat_map(|entry| entry.payloads.iter().cloned()).collect();
-        let moved = match store.commit(&basis, &[], &payloads).await {
-            Ok(AuditHead { sequence, .. }) => {
-                let mut last = sequence - payloads.len() as u64;
+        let moved = match writer.store.commit(&basis, &[], &payloads).await {
+            Ok(appended) => {
+                let Recorded { last: end, growth, checkpoint } = writer.sign(appended);
+                let mut last = end - payloads.len() as u64;
                 for entry in batch {
                     last += entry.payloads.len() as u64;
-                    let _ = entry.answer.send(Ok(last));
+                    let (growth, checkpoint) = (Arc::clone(&growth), checkpoint.clone());
+                    let _ = entry.answer.send(Ok(Recorded { last, growth, checkpoint }));
                 }
                 return;
             }

@@ -1,7 +1,8 @@
 //! The administration's routes. Every collection has the same five; the macro writes them once.
 
 use super::call::{Asked, Id, Input, Output};
-use crate::service::admin::AuditVerification;
+use crate::audit::Act;
+use crate::service::admin::{AuditFilter, AuditVerification};
 use crate::service::{Call, Service, ServiceError};
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -9,8 +10,9 @@ use serde::Deserialize;
 use std::sync::Arc;
 use tobari_core::policy::{Group, Post, Rule};
 use tobari_core::proto::admin::{
-    AuditPage, EnrolmentToken, EnrolmentTokenInput, FolderInput, GroupInput, LabelInput, LabelRecord,
-    PersonInput, PersonRecord, PostInput, PresetApplied, RuleInput, TerminalInput, TerminalRecord,
+    AuditMatches, AuditPage, AuditProof, EnrolmentToken, EnrolmentTokenInput, FolderInput, GroupInput,
+    LabelInput, LabelRecord, PersonInput, PersonRecord, PostInput, PresetApplied, RuleInput, TerminalInput,
+    TerminalRecord,
 };
 use tobari_core::proto::bulletin::Folder;
 use tobari_core::proto::problem::Problem;
@@ -242,4 +244,77 @@ pub(super) async fn verify_audit(
     call: Call,
 ) -> Result<Output<AuditVerification>, ServiceError> {
     Ok(Output(service.audit_verify(&call).await?))
+}
+
+#[derive(Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct SearchQuery {
+    /// Records after this sequence number.
+    #[serde(default)]
+    after: u64,
+    /// At most so many, up to 1000.
+    #[serde(default = "default_limit")]
+    limit: u32,
+    /// The kind of act.
+    #[param(value_type = Option<String>)]
+    act: Option<Act>,
+    /// Who acted, or was the object of an administrative act.
+    #[param(value_type = Option<String>)]
+    person: Option<tobari_core::ids::PersonId>,
+    /// The file.
+    #[param(value_type = Option<String>)]
+    file: Option<tobari_core::ids::FileId>,
+    /// The label.
+    #[param(value_type = Option<String>)]
+    label: Option<tobari_core::ids::LabelId>,
+    /// The terminal.
+    #[param(value_type = Option<String>)]
+    terminal: Option<tobari_core::ids::TerminalId>,
+    /// Not before this time.
+    #[param(value_type = Option<String>)]
+    since: Option<jiff::Timestamp>,
+    /// Before this time.
+    #[param(value_type = Option<String>)]
+    until: Option<jiff::Timestamp>,
+}
+
+/// Records of the audit log that match everything that is given. Looks at 50,000 records at most: go on after
+/// `searched_to` until `end`.
+#[utoipa::path(get, path = "/v1/admin/audit/search", tag = "audit", params(SearchQuery),
+    responses((status = 200, body = AuditMatches), (status = "default", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn search_audit(
+    State(service): App,
+    call: Call,
+    Asked(query): Asked<SearchQuery>,
+) -> Result<Output<AuditMatches>, ServiceError> {
+    let SearchQuery { after, limit, act, person, file, label, terminal, since, until } = query;
+    let filter = AuditFilter { act, person, file, label, terminal, since, until };
+    Ok(Output(service.audit_search(&call, &filter, after, limit).await?))
+}
+
+#[derive(Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct CheckpointQuery {
+    /// First record to be proved.
+    #[serde(default = "default_first")]
+    first: u64,
+    /// Last record to be proved; the last of the log when absent.
+    last: Option<u64>,
+}
+
+fn default_first() -> u64 {
+    1
+}
+
+/// The log as it is now, signed, and the proof that some of its records are in it.
+#[utoipa::path(get, path = "/v1/admin/audit/checkpoint", tag = "audit", params(CheckpointQuery),
+    responses((status = 200, body = AuditProof), (status = "default", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn audit_checkpoint(
+    State(service): App,
+    call: Call,
+    Asked(query): Asked<CheckpointQuery>,
+) -> Result<Output<AuditProof>, ServiceError> {
+    Ok(Output(service.audit_checkpoint(&call, query.first, query.last).await?))
 }

@@ -48,6 +48,8 @@ fn routes() -> OpenApiRouter<Arc<Service>> {
         .routes(routes!(admin::apply_preset))
         .routes(routes!(admin::audit))
         .routes(routes!(admin::verify_audit))
+        .routes(routes!(admin::search_audit))
+        .routes(routes!(admin::audit_checkpoint))
         .routes(routes!(meta::healthz))
         .routes(routes!(meta::readyz))
         .routes(routes!(meta::metrics))

@@ -17,7 +17,9 @@ use tobari_core::crypto::{GrantSealer, SharedSecret};
 use tobari_core::envelope::Header;
 use tobari_core::ids::LabelId;
 use tobari_core::policy::Right;
-use tobari_core::proto::api::{GrantItem, GrantOutcome, GrantRequest, GrantResponse, Refusal, grant_info};
+use tobari_core::proto::api::{
+    AuditReceipt, GrantItem, GrantOutcome, GrantRequest, GrantResponse, Refusal, grant_info,
+};
 use tobari_core::proto::base64::Base64;
 
 /// Batches up to this many files are computed where they are; larger ones on the blocking pool, so that they
@@ -112,9 +114,9 @@ impl Service {
             })
             .await?
         };
-        let audited = self.audit.commit_on(basis, Vec::new(), &records).await?;
+        let (audited, receipt) = self.audit.commit_with_receipt(basis, &records).await?;
         let service = Arc::clone(self);
-        let response = compute_for(count, move || service.answer(&caller, items, audited)).await??;
+        let response = compute_for(count, move || service.answer(&caller, items, audited, receipt)).await??;
         for outcome in &response.outcomes {
             match outcome {
                 GrantOutcome::Granted(_) => metrics::counter!("tobari_grants_total").increment(1),
@@ -166,6 +168,7 @@ impl Service {
         caller: &Caller,
         items: Vec<Item>,
         audited: Vec<Audited>,
+        receipt: Option<AuditReceipt>,
     ) -> Result<GrantResponse, ServiceError> {
         if audited.len() != items.len() {
             return Err(ServiceError::Internal(String::from("a record is missing")));
@@ -189,7 +192,7 @@ impl Service {
             });
         }
         let encapsulated_key = Base64(context.map(|(key, _)| key).unwrap_or_default());
-        Ok(GrantResponse { encapsulated_key, outcomes })
+        Ok(GrantResponse { encapsulated_key, outcomes, receipt })
     }
 }
 

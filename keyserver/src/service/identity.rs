@@ -1,10 +1,12 @@
 //! What the organisation is: made once by `init`, opened with the root key at each start, never changed.
 
 use super::error::ServiceError;
+use crate::audit::LogIdentity;
 use crate::ca::Authority;
 use crate::store::{Change, Tables};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use tobari_core::audit::{LogSigner, log_name};
 use tobari_core::crypto::{RecipientKind, RecipientPrivateKey, RootKey, SigningKey};
 use tobari_core::ids::{LabelId, OrganisationId, PersonId};
 use tobari_core::proto::bulletin::PublicKey;
@@ -15,6 +17,8 @@ const CA_KEY: &str = "ca-key";
 const SIGNING_KEY: &str = "signing-key";
 const RECOVERY_KEY: &str = "recovery-key";
 const NAMES: &str = "server-names";
+/// How often an older store was taken up; absent in the first epoch.
+pub(crate) const AUDIT_EPOCH: &str = "audit-epoch";
 /// The bulletin's number and time.
 pub(crate) const BULLETIN: &str = "bulletin";
 
@@ -24,6 +28,7 @@ pub(crate) struct Identity {
     pub(crate) name: String,
     pub(crate) authority: Authority,
     pub(crate) signing_key: SigningKey,
+    pub(crate) log: LogIdentity,
     pub(crate) recovery: PublicKey,
     pub(crate) server_names: Vec<String>,
     pub(crate) root_key: RootKey,
@@ -80,6 +85,13 @@ pub(crate) fn create(
     Ok((id, changes, recovery))
 }
 
+/// The log's epoch, from 1.
+pub(crate) fn epoch(tables: &Tables) -> Result<u32, ServiceError> {
+    let Some(value) = tables.settings.get(AUDIT_EPOCH) else { return Ok(1) };
+    serde_json::from_slice(value)
+        .map_err(|_| ServiceError::Internal(format!("the setting {AUDIT_EPOCH} in the database is damaged")))
+}
+
 impl Identity {
     /// Opens the organisation's keys.
     pub(crate) fn open(tables: &Tables, root_key: RootKey) -> Result<Self, ServiceError> {
@@ -101,6 +113,10 @@ impl Identity {
         let certificate = std::str::from_utf8(value(CA_CERTIFICATE)?).map_err(|_| damaged(CA_CERTIFICATE))?;
         let authority = Authority::open(certificate, &open(CA_KEY)?)?;
         let signing_key = SigningKey::import(&open(SIGNING_KEY)?)?;
+        let signer = SigningKey::import(&open(SIGNING_KEY)?)?;
+        let signer = LogSigner::new(&log_name(organisation.id), signer)
+            .map_err(|error| ServiceError::Internal(error.to_string()))?;
+        let log = LogIdentity { organisation: organisation.id, epoch: epoch(tables)?, signer };
         let recovery = serde_json::from_slice(value(RECOVERY_KEY)?).map_err(|_| damaged(RECOVERY_KEY))?;
         let server_names = serde_json::from_slice(value(NAMES)?).map_err(|_| damaged(NAMES))?;
         Ok(Self {
@@ -108,6 +124,7 @@ impl Identity {
             name: organisation.name,
             authority,
             signing_key,
+            log,
             recovery,
             server_names,
             root_key,

@@ -82,7 +82,7 @@ impl Service {
         let Loaded { tables, .. } = store.load().await?;
         let identity = Identity::open(&tables, root_key)?;
         let keys = KeyRing::open(&tables, &identity.root_key)?;
-        let audit = AuditLog::start(Arc::clone(&store));
+        let audit = AuditLog::start(Arc::clone(&store), identity.log.clone());
         let sessions = sessions::Sessions::new(store.sessions(now).await?);
         let contacts = terminals::Contacts::new(store.last_contacts().await?);
         let directory = follow::first(store.as_ref(), &audit, &identity, &keys, now).await?;

@@ -26,9 +26,9 @@ impl Service {
         self.store.check().await?;
         chain::verify_tail(self.store.as_ref(), TAIL).await.map_err(|error| match error {
             chain::ChainError::Store(error) => error.into(),
-            error @ (chain::ChainError::Gap { .. } | chain::ChainError::Broken { .. }) => {
-                ServiceError::AuditNotIntact(error)
-            }
+            error @ (chain::ChainError::Gap { .. }
+            | chain::ChainError::Broken { .. }
+            | chain::ChainError::Tree(_)) => ServiceError::AuditNotIntact(error),
         })?;
         let record = crate::audit::Record::new(
             crate::audit::Act::Start,

@@ -85,7 +85,7 @@ impl Setup<'_> {
         changes.iter().for_each(|change| tables.apply(change));
         let root_key = RootKey::from_bytes(*root_key.to_bytes());
         let identity = Identity::open(&tables, root_key)?;
-        AuditLog::start(store).commit(changes, &[record]).await?;
+        AuditLog::start(store, identity.log.clone()).commit(changes, &[record]).await?;
         Ok(NewOrganisation { id, recovery_key, token: shown(&token, &identity, now, self.token_seconds)? })
     }
 }
@@ -124,6 +124,6 @@ pub async fn bootstrap_token(
     let identity = Identity::open(&store.load().await?.tables, root_key)?;
     let (token, row) = admin::new_token(input, now)?;
     let record = Record::new(Act::EnrolmentToken, now, Who::default()).detail("made on the server itself");
-    AuditLog::start(store).commit(vec![Change::PutToken(row)], &[record]).await?;
+    AuditLog::start(store, identity.log.clone()).commit(vec![Change::PutToken(row)], &[record]).await?;
     shown(&token, &identity, now, input.valid_seconds)
 }

@@ -3,19 +3,20 @@
 
 use super::decode::{column, digest, id, number};
 use super::sql::{Columns as _, Sql, built, query};
-use super::{AuditHead, Basis, Change, Digest, StoreError, read, write};
+use super::{Appended, AuditHead, Basis, Change, Digest, StoreError, read, tree, write};
 use crate::audit::chain;
 use std::collections::HashSet;
+use tobari_core::audit::{Frontier, Growth, leaf_hash};
 use tobari_core::ids::SessionId;
 
 /// Records of the audit log in one INSERT; SQLite allows 32,766 bound values, PostgreSQL 65,535.
 const AUDIT_ROWS: usize = 500;
 
 /// What a commit leaves behind.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(super) struct Committed {
-    /// The end of the audit log.
-    pub(super) head: AuditHead,
+    /// The end of the audit log, and what its tree grew by.
+    pub(super) appended: Appended,
     /// Whether what servers hold in memory has changed.
     pub(super) changed: bool,
 }
@@ -31,7 +32,7 @@ pub(super) async fn commit(
     changes: &[Change],
     payloads: &[Vec<u8>],
 ) -> Result<Committed, StoreError> {
-    let (version, head) = now(connection, seen).await?;
+    let (version, head, frontier) = now(connection, seen).await?;
     let ended = ended(connection, &basis.sessions).await?;
     if basis.version.is_some_and(|expected| expected != version) || !ended.is_empty() {
         return Err(StoreError::Moved { version, ended });
@@ -43,15 +44,21 @@ pub(super) async fn commit(
     if changed {
         connection.execute(query("UPDATE state SET version = version + 1 WHERE id = 1")).await?;
     }
-    Ok(Committed { head: append(connection, head, payloads).await?, changed })
+    let frontier = tree::catch_up(connection, frontier, head.sequence).await?;
+    let growth = Growth::new(frontier, payloads.iter().map(|payload| leaf_hash(payload)).collect());
+    tree::grow(connection, &growth).await?;
+    let head = append(connection, head, payloads).await?;
+    Ok(Committed { appended: Appended { head, growth }, changed })
 }
 
-/// The version and the end of the audit log, which must contain the record that was seen.
-async fn now(connection: &mut impl Sql, seen: AuditHead) -> Result<(u64, AuditHead), StoreError> {
+/// The version, the end of the audit log, which must contain the record that was seen, and the log's tree.
+async fn now(connection: &mut impl Sql, seen: AuditHead) -> Result<(u64, AuditHead, Frontier), StoreError> {
     let select = query(
         "SELECT version, (SELECT MAX(sequence) FROM audit) AS last, \
          (SELECT hash FROM audit WHERE sequence = (SELECT MAX(sequence) FROM audit)) AS hash, \
-         (SELECT hash FROM audit WHERE sequence = $1) AS seen FROM state WHERE id = 1",
+         (SELECT hash FROM audit WHERE sequence = $1) AS seen, \
+         (SELECT size FROM audit_tree WHERE id = 1) AS size, \
+         (SELECT frontier FROM audit_tree WHERE id = 1) AS frontier FROM state WHERE id = 1",
     );
     let select = select.bind(i64::try_from(seen.sequence).unwrap_or(i64::MAX));
     let row = connection.optional(select).await?.ok_or_else(read::no_state)?;
@@ -69,7 +76,9 @@ async fn now(connection: &mut impl Sql, seen: AuditHead) -> Result<(u64, AuditHe
             AuditHead { sequence: number("audit", Ok(last))?, hash: digest("audit", row.try_get("hash"))? }
         }
     };
-    Ok((number("state", row.try_get("version"))?, head))
+    let frontier: Option<String> = column("audit_tree", row.try_get("frontier"))?;
+    let frontier = tree::decode(column("audit_tree", row.try_get("size"))?, frontier.as_deref())?;
+    Ok((number("state", row.try_get("version"))?, head, frontier))
 }
 
 /// Those of the sessions that are no longer there.

@@ -7,10 +7,11 @@ use sqlx::{AssertSqlSafe, SqlSafeStr as _};
 use std::borrow::Cow;
 
 /// Every migration with its version, in order.
-const MIGRATIONS: [(i64, &str, &str); 3] = [
+const MIGRATIONS: [(i64, &str, &str); 4] = [
     (1, "initial", include_str!("../../migrations/0001_initial.sql")),
     (2, "gateway", include_str!("../../migrations/0002_gateway.sql")),
     (3, "state", include_str!("../../migrations/0003_state.sql")),
+    (6, "audit", include_str!("../../migrations/0006_audit.sql")),
 ];
 
 /// Highest schema version that this program knows.

@@ -20,6 +20,7 @@ mod rows;
 mod sql;
 pub mod sqlite;
 pub(crate) mod transfer;
+mod tree;
 mod write;
 
 pub use change::Change;
@@ -30,6 +31,7 @@ pub use rows::{
 use jiff::Timestamp;
 use std::collections::HashMap;
 use std::pin::Pin;
+use tobari_core::audit::{Frontier, Growth};
 use tobari_core::ids::{PersonId, SessionId, TerminalId};
 use tokio::sync::watch;
 
@@ -90,6 +92,15 @@ pub struct AuditHead {
 impl AuditHead {
     /// Before the first record.
     pub const START: Self = Self { sequence: 0, hash: [0; 32] };
+}
+
+/// What a commit appended.
+#[derive(Debug)]
+pub struct Appended {
+    /// The end of the log after it.
+    pub head: AuditHead,
+    /// What the log's tree grew by, which proves each of the records.
+    pub growth: Growth,
 }
 
 /// One record of the audit log as stored.
@@ -164,19 +175,25 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     fn totp_step(&self, person: PersonId) -> StoreFuture<'_, Option<i64>>;
 
     /// Makes all changes and appends one audit record for each payload, durably and in one transaction, unless what
-    /// they build on is no longer so. Answers with the head after the last record.
+    /// they build on is no longer so.
     fn commit<'a>(
         &'a self,
         basis: &'a Basis,
         changes: &'a [Change],
         payloads: &'a [Vec<u8>],
-    ) -> StoreFuture<'a, AuditHead>;
+    ) -> StoreFuture<'a, Appended>;
 
     /// The end of the audit chain.
     fn audit_head(&self) -> StoreFuture<'_, AuditHead>;
 
     /// At most `limit` records after the given sequence number, in order.
     fn audit_page(&self, after: u64, limit: u32) -> StoreFuture<'_, Vec<AuditRow>>;
+
+    /// The tree over the audit log, as stored.
+    fn audit_frontier(&self) -> StoreFuture<'_, Frontier>;
+
+    /// At most `count` stored nodes of a level of the tree, from a position on.
+    fn audit_nodes(&self, level: u32, first: u64, count: u32) -> StoreFuture<'_, Vec<Digest>>;
 
     /// Whether the database is sound, as far as it can tell itself.
     fn check(&self) -> StoreFuture<'_, ()>;

@@ -11,9 +11,10 @@ use super::commit::commit;
 use super::decode::unavailable;
 use super::migrations::{Dialect, migrated, migrator};
 use super::read::{self, reads};
+use super::tree;
 use super::{
-    AuditHead, AuditRow, Basis, Change, Digest, Loaded, LoginFailuresRow, SessionRow, Store, StoreError,
-    StoreFuture, TokenRow,
+    Appended, AuditHead, AuditRow, Basis, Change, Digest, Loaded, LoginFailuresRow, SessionRow, Store,
+    StoreError, StoreFuture, TokenRow,
 };
 use jiff::Timestamp;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgListener, PgPool, PgPoolOptions, PgSslMode};
@@ -21,6 +22,7 @@ use sqlx::{Connection as _, Row as _};
 use std::collections::HashMap;
 use std::str::FromStr;
 use std::time::Duration;
+use tobari_core::audit::Frontier;
 use tobari_core::ids::{PersonId, TerminalId};
 use tokio::sync::{Mutex, watch};
 
@@ -122,7 +124,7 @@ impl PostgresStore {
     pub async fn open(location: &Location) -> Result<Self, StoreError> {
         let mut connection = connect(location).await?;
         migrated(migrator(Dialect::Postgres).run(&mut connection).await)?;
-        let seen = read::audit_head(&mut connection).await?;
+        let seen = catch_up(&mut connection).await?;
         let readers = PgPoolOptions::new()
             .max_connections(READERS)
             .acquire_timeout(PATIENCE)
@@ -133,6 +135,22 @@ impl PostgresStore {
         let writer = Writer { location: location.clone(), connection: Some(connection), seen };
         Ok(Self { readers, writer: Mutex::new(writer), hints, listener })
     }
+}
+
+/// The end of the audit log, with all of it in its tree.
+async fn catch_up(connection: &mut PgConnection) -> Result<AuditHead, StoreError> {
+    let mut transaction =
+        connection.begin_with("BEGIN ISOLATION LEVEL READ COMMITTED").await.map_err(unavailable)?;
+    sqlx::query("SELECT pg_advisory_xact_lock($1)")
+        .bind(AUDIT_LOCK)
+        .execute(&mut *transaction)
+        .await
+        .map_err(unavailable)?;
+    let seen = read::audit_head(&mut *transaction).await?;
+    let tree = read::audit_frontier(&mut *transaction).await?;
+    tree::catch_up(&mut *transaction, tree, seen.sequence).await?;
+    transaction.commit().await.map_err(unavailable)?;
+    Ok(seen)
 }
 
 impl Drop for PostgresStore {
@@ -202,7 +220,7 @@ impl Writer {
         basis: &Basis,
         changes: &[Change],
         payloads: &[Vec<u8>],
-    ) -> Result<AuditHead, StoreError> {
+    ) -> Result<Appended, StoreError> {
         // A connection that the database ended meanwhile, as when it was started again, shows only now; nothing was
         // written then, so it is tried once more on a new one.
         let fresh = self.connection.is_none();
@@ -220,7 +238,7 @@ impl Writer {
         basis: &Basis,
         changes: &[Change],
         payloads: &[Vec<u8>],
-    ) -> Result<AuditHead, Failed> {
+    ) -> Result<Appended, Failed> {
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
             None => connect(&self.location).await.map_err(Failed::Before)?,
@@ -234,8 +252,8 @@ impl Writer {
             // A connection that failed is not used again: what it would answer next is unknown.
             Err(Failed::Unknown(_) | Failed::Before(StoreError::Unavailable(_))) => {}
             Err(Failed::Before(_)) => self.connection = Some(connection),
-            Ok(head) => {
-                self.seen = *head;
+            Ok(appended) => {
+                self.seen = appended.head;
                 self.connection = Some(connection);
             }
         }
@@ -257,7 +275,7 @@ async fn transact(
     basis: &Basis,
     changes: &[Change],
     payloads: &[Vec<u8>],
-) -> Result<AuditHead, Failed> {
+) -> Result<Appended, Failed> {
     let before = |error: sqlx::Error| Failed::Before(unavailable(error));
     let mut transaction =
         connection.begin_with("BEGIN ISOLATION LEVEL READ COMMITTED").await.map_err(before)?;
@@ -286,7 +304,7 @@ async fn transact(
             .map_err(before)?;
     }
     transaction.commit().await.map_err(|error| Failed::Unknown(unavailable(error)))?;
-    Ok(committed.head)
+    Ok(committed.appended)
 }
 
 impl Store for PostgresStore {
@@ -321,7 +339,7 @@ impl Store for PostgresStore {
         basis: &'a Basis,
         changes: &'a [Change],
         payloads: &'a [Vec<u8>],
-    ) -> StoreFuture<'a, AuditHead> {
+    ) -> StoreFuture<'a, Appended> {
         Box::pin(async move { self.writer.lock().await.commit(basis, changes, payloads).await })
     }
 

@@ -3,6 +3,7 @@
 use super::decode::{column, digest, hex, id, json, micros, number};
 use super::load;
 use super::sql::{Columns as _, Sql, query};
+pub(super) use super::tree::{audit_frontier, audit_nodes};
 use super::{AuditHead, AuditRow, Digest, Loaded, LoginFailuresRow, SessionRow, StoreError, TokenRow};
 use jiff::Timestamp;
 use std::collections::HashMap;
@@ -150,6 +151,8 @@ macro_rules! reads {
             totp_step(person: PersonId) -> Option<i64>;
             audit_head() -> AuditHead;
             audit_page(after: u64, limit: u32) -> Vec<AuditRow>;
+            audit_frontier() -> Frontier;
+            audit_nodes(level: u32, first: u64, count: u32) -> Vec<Digest>;
         }
     };
 }

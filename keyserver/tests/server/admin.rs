@@ -62,6 +62,8 @@ fn routes(case: &Reference) -> Vec<(&'static str, String, Value, &'static [&'sta
     routes.push(("POST", String::from("/v1/admin/enrolment-tokens"), json!({}), &["terminals"]));
     routes.push(("GET", String::from("/v1/admin/audit"), Value::Null, &["auditor"]));
     routes.push(("GET", String::from("/v1/admin/audit/verify"), Value::Null, &["auditor"]));
+    routes.push(("GET", String::from("/v1/admin/audit/search"), Value::Null, &["auditor"]));
+    routes.push(("GET", String::from("/v1/admin/audit/checkpoint"), Value::Null, &["auditor"]));
     routes
 }
 

@@ -3,6 +3,7 @@
 use crate::database::Database;
 use jiff::{SignedDuration, Timestamp};
 use std::collections::HashMap;
+use tobari_core::audit::{Frontier, Growth, Hash, is_consistent, leaf_hash, root_of};
 use tobari_core::crypto::{KeyId, sha256};
 use tobari_core::ids::{FolderId, GroupId, LabelId, PersonId, PostId, RuleId, SessionId, TerminalId};
 use tobari_core::policy::{
@@ -12,6 +13,7 @@ use tobari_core::proto::admin::{KeyKind, Role};
 use tobari_core::proto::base64::Base64;
 use tobari_core::proto::bulletin::{Folder, PublicKey};
 use tobari_keyserver::audit::chain;
+use tobari_keyserver::audit::proof;
 use tobari_keyserver::store::postgres::PostgresStore;
 use tobari_keyserver::store::sqlite::SqliteStore;
 use tobari_keyserver::store::{
@@ -75,7 +77,7 @@ struct Checked<'a> {
 impl Checked<'_> {
     async fn commit(&mut self, changes: Vec<Change>) {
         let payload = format!("record {}", self.records).into_bytes();
-        let head = self.store.commit(&Basis::ANY, &changes, &[payload]).await.unwrap();
+        let head = self.store.commit(&Basis::ANY, &changes, &[payload]).await.unwrap().head;
         self.records += 1;
         assert_eq!(head.sequence, self.records);
         changes.iter().for_each(|change| self.model.apply(change));
@@ -356,7 +358,8 @@ async fn audit(store: &dyn Store, records: u64) {
     let payloads: Vec<Vec<u8>> = (0..1203_u32)
         .map(|number| if number == 7 { Vec::new() } else { [&[0xff, 0][..], &number.to_le_bytes()].concat() })
         .collect();
-    let head = store.commit(&Basis::ANY, &[], &payloads).await.unwrap();
+    let appended = store.commit(&Basis::ANY, &[], &payloads).await.unwrap();
+    let head = appended.head;
     assert_eq!(head.sequence, records + 1203);
     assert_eq!(store.audit_head().await.unwrap(), head);
     assert_eq!(chain::verify(store).await.unwrap(), head);
@@ -367,7 +370,36 @@ async fn audit(store: &dyn Store, records: u64) {
     assert_eq!(sequences, [records + 6, records + 7, records + 8]);
     assert_eq!(page[2].payload, Vec::<u8>::new());
     assert!(store.audit_page(head.sequence, 10).await.unwrap().is_empty());
-    assert_eq!(store.commit(&Basis::ANY, &[], &[]).await.unwrap(), head);
+    assert_eq!(store.commit(&Basis::ANY, &[], &[]).await.unwrap().head, head);
+    tree(store, &appended.growth).await;
+}
+
+/// What is stored of the tree proves what was appended, and every tree that the log ever was.
+async fn tree(store: &dyn Store, growth: &Growth) {
+    let size = growth.after().size();
+    let mut leaves: Vec<Hash> = Vec::new();
+    for row in store.audit_page(0, u32::MAX >> 1).await.unwrap() {
+        leaves.push(leaf_hash(&row.payload));
+    }
+    assert_eq!((leaves.len() as u64, &store.audit_frontier().await.unwrap()), (size, growth.after()));
+    let root = growth.after().root();
+    for first in [0, 1, 255, 256, 511, 700, size - 300, size - 1] {
+        let range = first..(first + 270).min(size);
+        let proof = proof::inclusion(store, range.clone(), size).await.unwrap();
+        let shown = &leaves[range.start as usize..range.end as usize];
+        assert_eq!(root_of(first, shown, size, &proof), Some(root), "{range:?}");
+        if let Some(same) = growth.prove(range) {
+            assert_eq!(same, proof);
+        }
+    }
+    for old in [1, 2, 255, 256, 257, 512, 1000, size - 1, size] {
+        let before = proof::frontier_at(store, old).await.unwrap();
+        let mut expected = Frontier::default();
+        leaves[..old as usize].iter().for_each(|leaf| expected.push(*leaf));
+        assert_eq!(before, expected);
+        let proof = proof::consistency(store, old, size).await.unwrap();
+        assert!(is_consistent((old, &before.root()), (size, &root), &proof), "{old}");
+    }
 }
 
 #[tokio::test]
@@ -473,5 +505,5 @@ async fn a_database_of_a_later_version_is_not_touched() {
         .await
         .unwrap();
     connection.close().await.unwrap();
-    assert!(matches!(SqliteStore::open(&path).await, Err(StoreError::TooNew { found: 99, known: 3 })));
+    assert!(matches!(SqliteStore::open(&path).await, Err(StoreError::TooNew { found: 99, .. })));
 }

@@ -13,8 +13,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use tobari_core::audit::{Frontier, LogKey, check_receipt};
 use tobari_core::clock::{Clock as _, FixedClock, SystemClock};
-use tobari_core::crypto::{GrantKeyPair, GrantOpener, RecipientPublicKey, RootKey};
+use tobari_core::crypto::{GrantKeyPair, GrantOpener, RecipientPublicKey, RootKey, VerifyingKey};
 use tobari_core::envelope::{Epoch, FilePolicy, MemoryStorage, SealOptions, Sealed, seal};
 use tobari_core::ids::{GroupId, LabelId, OrganisationId, PersonId, TerminalId};
 use tobari_core::policy::{Membership, Right};
@@ -30,8 +31,8 @@ use tobari_keyserver::http::{Server, ServerOptions};
 use tobari_keyserver::service::{Limits, Service, Setup};
 use tobari_keyserver::store::sqlite::SqliteStore;
 use tobari_keyserver::store::{
-    AuditHead, AuditRow, Basis, Change, Digest, Loaded, LoginFailuresRow, SessionRow, Store, StoreError,
-    StoreFuture, TokenRow,
+    Appended, AuditHead, AuditRow, Basis, Change, Digest, Loaded, LoginFailuresRow, SessionRow, Store,
+    StoreError, StoreFuture, TokenRow,
 };
 use tokio::sync::oneshot;
 
@@ -111,7 +112,7 @@ impl Store for Faulty {
         basis: &'a Basis,
         changes: &'a [Change],
         payloads: &'a [Vec<u8>],
-    ) -> StoreFuture<'a, AuditHead> {
+    ) -> StoreFuture<'a, Appended> {
         static ANY: Basis = Basis::ANY;
         let basis = if self.trusting.load(Ordering::SeqCst) { &ANY } else { basis };
         self.fault(&self.commits_fail).unwrap_or_else(|| self.inner.commit(basis, changes, payloads))
@@ -121,6 +122,12 @@ impl Store for Faulty {
     }
     fn audit_page(&self, after: u64, limit: u32) -> StoreFuture<'_, Vec<AuditRow>> {
         self.fault(&self.reads_fail).unwrap_or_else(|| self.inner.audit_page(after, limit))
+    }
+    fn audit_frontier(&self) -> StoreFuture<'_, Frontier> {
+        self.fault(&self.reads_fail).unwrap_or_else(|| self.inner.audit_frontier())
+    }
+    fn audit_nodes(&self, level: u32, first: u64, count: u32) -> StoreFuture<'_, Vec<Digest>> {
+        self.fault(&self.reads_fail).unwrap_or_else(|| self.inner.audit_nodes(level, first, count))
     }
     fn check(&self) -> StoreFuture<'_, ()> {
         self.inner.check()
@@ -597,7 +604,33 @@ impl Terminal {
     }
 
     pub(crate) async fn grants(&self, bearer: &str, items: Vec<GrantItem>) -> GrantResponse {
-        self.post("/v1/grants", Some(bearer), &GrantRequest { items }).await.ok().to()
+        let request = GrantRequest { items };
+        let response: GrantResponse = self.post("/v1/grants", Some(bearer), &request).await.ok().to();
+        self.check_receipt(&response);
+        response
+    }
+
+    /// Every answer proves its records under the key of the enrolment.
+    fn check_receipt(&self, response: &GrantResponse) {
+        if response.outcomes.is_empty() {
+            return assert!(response.receipt.is_none());
+        }
+        let key = &self.enrolment.as_ref().unwrap().signing_key.0;
+        let key = LogKey::of(self.organisation, VerifyingKey::from_bytes(key).unwrap());
+        let checked = check_receipt(response.receipt.as_ref(), &key).unwrap();
+        assert_eq!(checked.checkpoint.epoch, 1);
+        let first = response.receipt.as_ref().unwrap().first;
+        assert_eq!(response.receipt.as_ref().unwrap().records.len(), response.outcomes.len());
+        for (index, outcome) in response.outcomes.iter().enumerate() {
+            if let GrantOutcome::Granted(grant) = outcome {
+                assert_eq!(grant.audit, first + index as u64);
+                let record: Value =
+                    serde_json::from_str(&response.receipt.as_ref().unwrap().records[index]).unwrap();
+                let person = record["person"].as_str().unwrap().parse().unwrap();
+                let right = serde_json::from_value(record["right"].clone()).unwrap();
+                checked.covers(index, grant.audit, grant.file, person, self.id, right).unwrap();
+            }
+        }
     }
 
     pub(crate) async fn grant(&self, bearer: &str, header: &[u8], right: Right) -> Result<Grant, Refusal> {

@@ -11,7 +11,7 @@ mod presets;
 mod rules;
 mod terminals;
 
-pub use audit::AuditVerification;
+pub use audit::{AuditFilter, AuditVerification};
 pub(crate) use people::{check_login, new_person};
 pub(crate) use terminals::new_token;
 

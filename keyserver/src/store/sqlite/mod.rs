@@ -7,9 +7,10 @@ use super::commit::commit;
 use super::decode::unavailable;
 use super::migrations::{Dialect, migrated, migrator};
 use super::read::{self, reads};
+use super::tree;
 use super::{
-    AuditHead, AuditRow, Basis, Change, Digest, Loaded, LoginFailuresRow, SessionRow, Store, StoreError,
-    StoreFuture, TokenRow,
+    Appended, AuditHead, AuditRow, Basis, Change, Digest, Loaded, LoginFailuresRow, SessionRow, Store,
+    StoreError, StoreFuture, TokenRow,
 };
 use jiff::Timestamp;
 use place::Place;
@@ -20,6 +21,7 @@ use sqlx::{Connection as _, SqliteConnection};
 use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
+use tobari_core::audit::Frontier;
 use tobari_core::ids::{PersonId, TerminalId};
 use tokio::sync::Mutex;
 
@@ -69,7 +71,11 @@ impl SqliteStore {
             .busy_timeout(Duration::from_secs(10));
         let mut connection = SqliteConnection::connect_with(&options).await.map_err(unavailable)?;
         migrated(migrator(Dialect::Sqlite).run(&mut connection).await)?;
-        let seen = read::audit_head(&mut connection).await?;
+        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(unavailable)?;
+        let seen = read::audit_head(&mut *transaction).await?;
+        let tree = read::audit_frontier(&mut *transaction).await?;
+        tree::catch_up(&mut *transaction, tree, seen.sequence).await?;
+        transaction.commit().await.map_err(unavailable)?;
         let place = Place::of(path)?;
         let readers = SqlitePoolOptions::new()
             .max_connections(4)
@@ -85,7 +91,7 @@ impl Writer {
         basis: &Basis,
         changes: &[Change],
         payloads: &[Vec<u8>],
-    ) -> Result<AuditHead, StoreError> {
+    ) -> Result<Appended, StoreError> {
         self.place.check()?;
         // IMMEDIATE: the head that is read here is the one that the records continue, even when another
         // process (`tobari-keyserver token`) writes to the same file.
@@ -94,8 +100,8 @@ impl Writer {
         transaction.commit().await.map_err(unavailable)?;
         // Again: what was written to files that were taken away meanwhile is in no log.
         self.place.check()?;
-        self.seen = committed.head;
-        Ok(committed.head)
+        self.seen = committed.appended.head;
+        Ok(committed.appended)
     }
 }
 
@@ -117,7 +123,7 @@ impl Store for SqliteStore {
         basis: &'a Basis,
         changes: &'a [Change],
         payloads: &'a [Vec<u8>],
-    ) -> StoreFuture<'a, AuditHead> {
+    ) -> StoreFuture<'a, Appended> {
         Box::pin(async move {
             let mut writer = self.writer.lock().await;
             let result = writer.commit(basis, changes, payloads).await;
