@@ -7,7 +7,7 @@ use reqwest::Method;
 use tobari_core::proto::problem::ProblemCode;
 
 /// First parts of paths that do not pass.
-const OWN_REQUESTS: [&str; 3] = ["grants", "sessions", "terminals"];
+const OWN_REQUESTS: [&str; 4] = ["changes", "grants", "sessions", "terminals"];
 
 /// Checks method and path.
 ///
@@ -92,6 +92,7 @@ mod tests {
             ("POST", "/v1/gr\tants"),
             ("POST", "/v1/admin\\..\\grants"),
             ("POST", "/v1/sessions"),
+            ("GET", "/v1/changes?after=0"),
             ("POST", "/v1/terminals/enrol"),
             ("GET", "/v1/admin/x#y"),
             ("GET", "/v1/admin/x\r\nHost: y"),

@@ -8,7 +8,7 @@
 use crate::failure::Failure;
 use crate::sessions::{Login, Token};
 use jiff::Timestamp;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tobari_core::audit::{CheckedReceipt, LogKey, check_receipt};
@@ -27,6 +27,9 @@ use tobari_core::proto::problem::{Problem, ProblemCode};
 const MAX_BATCH_BYTES: usize = 1 << 20;
 /// Most grants kept; more are asked for again when needed.
 const MAX_KEPT: usize = 65_536;
+/// Most of them that are kept with their headers, and how long these may be: 32 MiB.
+const MAX_HEADERS: usize = 8192;
+const MAX_HEADER: usize = 4096;
 
 /// Who answers batches of grants: the key server, or a test.
 pub trait GrantSource: Send + Sync {
@@ -110,6 +113,24 @@ fn is_kept(right: Right) -> bool {
     matches!(right, Right::View | Right::Edit)
 }
 
+/// A grant that is kept.
+struct Held {
+    granted: Arc<Granted>,
+    /// The header, to ask again what it may be used for. Without it the grant is forgotten when that has to be asked.
+    header: Option<Box<[u8]>>,
+}
+
+/// A grant that is kept, as far as it takes to ask for its decision again.
+pub(crate) struct UnderReview {
+    digest: [u8; 32],
+    /// What it was asked for.
+    pub(crate) right: Right,
+    /// What it allows.
+    pub(crate) rights: Rights,
+    /// The file's header.
+    pub(crate) header: Box<[u8]>,
+}
+
 /// All grants of this terminal.
 pub struct Grants {
     source: Arc<dyn GrantSource>,
@@ -119,7 +140,7 @@ pub struct Grants {
     /// What signs the log in which each release must be.
     log: LogKey,
     clock: Arc<dyn Clock>,
-    kept: Mutex<HashMap<Kept, Arc<Granted>>>,
+    kept: Mutex<HashMap<Kept, Held>>,
     /// Counts, under the lock of `kept`, how often something was forgotten.
     forgotten: AtomicU64,
 }
@@ -203,6 +224,49 @@ impl Grants {
         kept.clear();
     }
 
+    /// Something has changed at the organisation: no grant is kept from here on that was asked for before. Gives the sessions
+    /// of which grants are kept.
+    pub(crate) fn begin_review(&self) -> BTreeSet<SessionId> {
+        let mut kept = self.kept();
+        self.forgotten.fetch_add(1, Ordering::AcqRel);
+        let now = self.clock.now();
+        kept.retain(|_, held| held.granted.is_current(now));
+        kept.keys().map(|(session, ..)| *session).collect()
+    }
+
+    /// The grants of a session whose decisions are to be asked for again, in batches. Those whose headers are not known are
+    /// forgotten.
+    pub(crate) fn under_review(&self, session: SessionId) -> Vec<Vec<UnderReview>> {
+        let mut kept = self.kept();
+        kept.retain(|(owner, ..), held| *owner != session || held.header.is_some());
+        let (mut batches, mut batch, mut bytes) = (Vec::new(), Vec::new(), 0);
+        for ((owner, digest, right), held) in kept.iter() {
+            let Some(header) = held.header.as_ref().filter(|_| *owner == session) else { continue };
+            if batch.len() >= MAX_BATCH || bytes + header.len() > MAX_BATCH_BYTES {
+                batches.push(std::mem::take(&mut batch));
+                bytes = 0;
+            }
+            bytes += header.len();
+            let rights = held.granted.rights;
+            batch.push(UnderReview { digest: *digest, right: *right, rights, header: header.clone() });
+        }
+        if !batch.is_empty() {
+            batches.push(batch);
+        }
+        batches
+    }
+
+    /// Forgets one grant of a session.
+    pub(crate) fn forget_one(&self, session: SessionId, grant: &UnderReview) {
+        self.kept().remove(&(session, grant.digest, grant.right));
+    }
+
+    /// Has everything that is open look for its grant again.
+    pub(crate) fn end_review(&self) {
+        let _kept = self.kept();
+        self.forgotten.fetch_add(1, Ordering::AcqRel);
+    }
+
     /// Changes whenever something is forgotten: a grant that was given before may not be good any more, and is to be asked for
     /// again.
     pub fn epoch(&self) -> u64 {
@@ -215,9 +279,9 @@ impl Grants {
         }
         let key = (login.session.id, sha256(&[&wanted.header]), right);
         let mut kept = self.kept();
-        let granted = kept.get(&key)?;
-        if granted.is_current(self.clock.now()) {
-            return Some(Arc::clone(granted));
+        let held = kept.get(&key)?;
+        if held.granted.is_current(self.clock.now()) {
+            return Some(Arc::clone(&held.granted));
         }
         kept.remove(&key);
         None
@@ -232,10 +296,13 @@ impl Grants {
         }
         if kept.len() >= MAX_KEPT {
             let now = self.clock.now();
-            kept.retain(|_, granted| granted.is_current(now));
+            kept.retain(|_, held| held.granted.is_current(now));
         }
         if kept.len() < MAX_KEPT {
-            kept.insert((login.session.id, sha256(&[&wanted.header]), right), Arc::clone(granted));
+            let header = (kept.len() < MAX_HEADERS && wanted.header.len() <= MAX_HEADER)
+                .then(|| wanted.header.clone().into_boxed_slice());
+            let held = Held { granted: Arc::clone(granted), header };
+            kept.insert((login.session.id, sha256(&[&wanted.header]), right), held);
         }
     }
 
@@ -294,7 +361,7 @@ impl Grants {
         Ok(outcomes)
     }
 
-    fn kept(&self) -> MutexGuard<'_, HashMap<Kept, Arc<Granted>>> {
+    fn kept(&self) -> MutexGuard<'_, HashMap<Kept, Held>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -5,6 +5,7 @@
 
 pub mod args;
 pub mod bulletin;
+mod changes;
 pub mod config;
 pub mod content;
 pub mod control;

@@ -2,6 +2,7 @@
 //! them apart in the reverse order.
 
 use crate::bulletin::{BulletinError, Bulletins};
+use crate::changes::Push;
 use crate::config::{Config, Role};
 use crate::control::Control;
 use crate::gateway::{Gateway, GatewayError};
@@ -89,6 +90,7 @@ pub fn run(config: Config, clock: Arc<dyn Clock>) -> Result<(), RunError> {
     };
     let poller =
         Poller::start(config.bulletin_poll, config.metrics_file, Arc::clone(&service), gateway.clone())?;
+    let push = Push::start(Arc::clone(&service))?;
     notify(&[NotifyState::Ready]);
     tracing::info!(socket = %config.socket.display(), version = env!("CARGO_PKG_VERSION"), "tobarid is ready");
 
@@ -102,6 +104,7 @@ pub fn run(config: Config, clock: Arc<dyn Clock>) -> Result<(), RunError> {
         gateway.stop();
     }
     service.close();
+    push.stop();
     control.stop();
     service.stop();
     runtime.shutdown_timeout(Duration::from_secs(1));

@@ -23,6 +23,8 @@ use tobari_core::proto::problem::{Problem, ProblemCode};
 const MAX_ANSWER: usize = 32 << 20;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
+/// An HTTP/2 connection with requests on it is asked this often whether it lives, and may take as long to say so.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
 /// A key server's URL: `https`, host, perhaps a port, nothing else.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,12 +101,14 @@ pub struct Call<'a> {
     pub body: Option<serde_json::Value>,
     /// Answer only if the object is not this one.
     pub unless: Option<&'a HeaderValue>,
+    /// How long the whole answer may take, where that is not the usual.
+    pub patience: Option<Duration>,
 }
 
 impl<'a> Call<'a> {
     /// A `GET` without a session.
     pub fn get(path: &'a str) -> Self {
-        Self { method: Method::GET, path, token: None, body: None, unless: None }
+        Self { method: Method::GET, path, token: None, body: None, unless: None, patience: None }
     }
 
     /// A `POST` of `body` without a session.
@@ -113,7 +117,7 @@ impl<'a> Call<'a> {
     /// Never for the protocol's types; a bug otherwise.
     pub fn post(path: &'a str, body: &impl Serialize) -> Result<Self, Problem> {
         let body = serde_json::to_value(body).map_err(|error| internal(format!("a request: {error}")))?;
-        Ok(Self { method: Method::POST, path, token: None, body: Some(body), unless: None })
+        Ok(Self { method: Method::POST, path, token: None, body: Some(body), unless: None, patience: None })
     }
 
     /// Whether it may be sent again when it is not known whether a server has done it. Making an object or a terminal twice
@@ -281,6 +285,9 @@ impl KeyServer {
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(REQUEST_TIMEOUT)
+            // A request that waits must notice when nobody is at the other end any more.
+            .http2_keep_alive_interval(KEEP_ALIVE)
+            .http2_keep_alive_timeout(KEEP_ALIVE)
             .user_agent(concat!("tobarid/", env!("CARGO_PKG_VERSION")))
             .build()?;
         let (closed, _) = tokio::sync::watch::channel(false);
@@ -373,6 +380,9 @@ impl KeyServer {
         }
         if let Some(etag) = call.unless {
             request = request.header(IF_NONE_MATCH, etag);
+        }
+        if let Some(patience) = call.patience {
+            request = request.timeout(patience);
         }
         if let Some(body) = &call.body {
             request = request.json(body);

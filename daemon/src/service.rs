@@ -2,6 +2,7 @@
 //! frames: callers come as a uid that the control side took from the peer credentials.
 
 use crate::bulletin::{BulletinError, Bulletins};
+use crate::changes::Standing;
 use crate::config::Role;
 use crate::failure::Failure;
 use crate::forward;
@@ -80,6 +81,9 @@ pub struct Service {
     views: Arc<Registry>,
     session: SessionSettings,
     running: Arc<Running>,
+    standing: Standing,
+    /// One review of what was granted at a time.
+    reviewing: Mutex<()>,
 }
 
 impl std::fmt::Debug for Service {
@@ -130,6 +134,8 @@ impl Service {
             views: Arc::default(),
             session,
             running: Arc::default(),
+            standing: Standing::default(),
+            reviewing: Mutex::default(),
         };
         service.apply(&service.bulletins.current());
         service
@@ -177,6 +183,26 @@ impl Service {
         &self.grants
     }
 
+    /// The key server.
+    pub(crate) fn server(&self) -> &KeyServer {
+        &self.server
+    }
+
+    /// Whom this gateway asserts.
+    pub(crate) fn asserted(&self) -> &Asserted {
+        &self.asserted
+    }
+
+    /// How this terminal stands with the key server.
+    pub(crate) fn standing(&self) -> &Standing {
+        &self.standing
+    }
+
+    /// To be held while what was granted is looked at again.
+    pub(crate) fn reviewing(&self) -> MutexGuard<'_, ()> {
+        self.reviewing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// How confined sessions are set up.
     pub fn session_settings(&self) -> &SessionSettings {
         &self.session
@@ -203,26 +229,32 @@ impl Service {
     /// # Errors
     /// When the key server is not reached, or what it sends is not taken; the bulletin in force stays.
     pub fn refresh(&self) -> Result<(), Problem> {
+        if self.fetch_bulletin()? {
+            // Something changed at the organisation; what was granted before is looked at again.
+            self.reconsider(|_| true);
+        }
+        Ok(())
+    }
+
+    /// Fetches the bulletin and puts it in force: whether there is a new one. What was granted is looked at by the caller.
+    pub(crate) fn fetch_bulletin(&self) -> Result<bool, Problem> {
         // One fetch at a time: later ones wait and then ask with the new version.
         let mut fetched = self.fetched.lock().unwrap_or_else(PoisonError::into_inner);
         let reply = self.server.call(Call { unless: fetched.etag.as_ref(), ..Call::get("/v1/bulletin") })?;
         if reply.status == StatusCode::NOT_MODIFIED {
-            return Ok(());
+            return Ok(false);
         }
         let etag = reply.etag.clone();
-        let signed: SignedBulletin = reply.object()?;
+        let signed: SignedBulletin = reply.object().map_err(|problem| self.heard_of_terminal(problem))?;
         match self.bulletins.accept(&signed) {
             Ok(new) => {
                 *fetched = Fetched { etag, refused: None };
                 drop(fetched);
-                if let Some(bulletin) = new {
+                if let Some(bulletin) = &new {
                     tracing::info!(number = bulletin.number, "a new bulletin is in force");
-                    // Something changed at the organisation; what was granted before is asked for again.
-                    self.grants.clear();
-                    self.apply(&bulletin);
-                    self.views.forgotten();
+                    self.apply(bulletin);
                 }
-                Ok(())
+                Ok(new.is_some())
             }
             Err(error) => {
                 fetched.refused = Some(error.to_string());
@@ -241,11 +273,7 @@ impl Service {
         }
         if bulletin.revocations.terminals.contains(&self.terminal) {
             tracing::warn!("this terminal is revoked: everybody is logged out");
-            self.sessions.clear();
-            self.asserted.clear();
-            self.grants.clear();
-            self.views.forgotten();
-            self.running.end_all();
+            self.forget_everybody();
         }
         let people = &bulletin.revocations.people;
         for session in self.sessions.revoke(people).into_iter().chain(self.asserted.revoke(people)) {
@@ -259,6 +287,20 @@ impl Service {
                 self.forget(session);
             }
         }
+    }
+
+    /// This terminal serves nobody any more: everybody is logged out, and what they have open is closed.
+    pub(crate) fn forget_everybody(&self) {
+        self.sessions.clear();
+        self.asserted.clear();
+        self.grants.clear();
+        self.views.forgotten();
+        self.running.end_all();
+    }
+
+    /// The login with this session, of a user or of a gateway's person.
+    pub(crate) fn login_of_session(&self, session: SessionId) -> Option<Arc<Login>> {
+        self.sessions.with_session(session).or_else(|| self.asserted.with_session(session))
     }
 
     /// Logs `caller` in. Who was logged in under that uid before is logged out.
@@ -354,7 +396,7 @@ impl Service {
             self.asserted.forget(login.session.id);
             self.forget(login.session.id);
         }
-        problem
+        self.heard_of_terminal(problem)
     }
 
     /// The same for a failure.
@@ -419,7 +461,7 @@ impl Service {
     ) -> Result<Answer, Failure> {
         let method = forward::check(method, path)?;
         let login = self.login_of(caller)?;
-        let call = Call { method, path, token: Some(&login.token), body, unless: None };
+        let call = Call { method, path, token: Some(&login.token), body, unless: None, patience: None };
         let reply = self.server.call(call)?;
         let unauthorized = reply.status == StatusCode::UNAUTHORIZED;
         let (status, body) = reply.value()?;

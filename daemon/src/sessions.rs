@@ -94,6 +94,11 @@ impl Sessions {
         gone
     }
 
+    /// The login with this session.
+    pub fn with_session(&self, session: SessionId) -> Option<Arc<Login>> {
+        self.lock().values().find(|login| login.session.id == session).cloned()
+    }
+
     /// Forgets everybody.
     pub fn clear(&self) {
         self.lock().clear();

@@ -44,6 +44,34 @@ pub struct EnrolResponse {
     pub bulletin: SignedBulletin,
 }
 
+/// Answer to `GET /v1/changes`: what has changed since the version that the terminal named.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Changes {
+    /// To be named in the next request.
+    pub version: u64,
+    /// The number of the bulletin in force.
+    pub bulletin: u64,
+    /// Whose decisions may be other ones than before on this terminal.
+    pub decisions: Affected,
+}
+
+/// Whose decisions may have changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(tag = "affected", rename_all = "kebab-case")]
+pub enum Affected {
+    /// Nobody's.
+    Nobody,
+    /// Those of these people.
+    People {
+        /// Who.
+        people: Vec<PersonId>,
+    },
+    /// Anybody's.
+    Everybody,
+}
+
 /// `POST /v1/sessions`: log a person in on the calling terminal.
 #[derive(Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

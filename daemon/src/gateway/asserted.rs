@@ -96,6 +96,14 @@ impl Asserted {
         }
     }
 
+    /// The login with this session.
+    pub fn with_session(&self, session: SessionId) -> Option<Arc<Login>> {
+        lock(&self.known).values().find_map(|known| match known {
+            Known::Login(login) if login.session.id == session => Some(Arc::clone(login)),
+            Known::Login(_) | Known::Refused { .. } => None,
+        })
+    }
+
     /// Forgets a session that has ended.
     pub fn forget(&self, session: SessionId) {
         self.keep(|login| login.session.id != session);

@@ -2,7 +2,7 @@
 
 use super::problem::Failure;
 use super::{admin, meta, terminals};
-use crate::service::{Service, ServiceError};
+use crate::service::{LONGEST_WAIT, Service, ServiceError};
 use axum::Router;
 use axum::extract::{MatchedPath, Request};
 use axum::http::{HeaderName, HeaderValue};
@@ -17,6 +17,8 @@ use utoipa_axum::routes;
 
 /// A request that takes longer is answered as failed; what it began is finished all the same.
 const DEADLINE: Duration = Duration::from_secs(30);
+/// What may hold its answer back.
+const WAITS: &str = "/v1/changes";
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -27,6 +29,7 @@ fn routes() -> OpenApiRouter<Arc<Service>> {
         .routes(routes!(terminals::assert))
         .routes(routes!(terminals::session, terminals::logout))
         .routes(routes!(terminals::bulletin))
+        .routes(routes!(terminals::changes))
         .routes(routes!(terminals::decisions))
         .routes(routes!(terminals::grants))
         .routes(routes!(admin::labels::list, admin::create_label))
@@ -81,7 +84,9 @@ async fn surround(mut request: Request, next: Next) -> Response {
 
     // A task of its own: a caller that goes away, or the deadline, must not stop an act between its record
     // and its effect. A panic ends the task, not the connection.
-    let answer = tokio::time::timeout(DEADLINE, tokio::spawn(next.run(request))).await;
+    let waits = route.as_deref() == Some(WAITS);
+    let deadline = if waits { DEADLINE + Duration::from_secs(LONGEST_WAIT.into()) } else { DEADLINE };
+    let answer = tokio::time::timeout(deadline, tokio::spawn(next.run(request))).await;
     let mut response = match answer {
         Ok(Ok(response)) => response,
         Ok(Err(error)) => ServiceError::Internal(error.to_string()).into_response(),
@@ -98,7 +103,7 @@ async fn surround(mut request: Request, next: Next) -> Response {
         request = %id, %method, route = route.as_deref().unwrap_or("-"), status = response.status().as_u16(),
         microseconds = elapsed.as_micros(), "request"
     );
-    if let Some(route) = route {
+    if let Some(route) = route.filter(|_| !waits) {
         let status = match response.status().as_u16() / 100 {
             2 => "2xx",
             3 => "3xx",

@@ -136,6 +136,7 @@ impl Server {
             }
         }
         drop(self.listener);
+        self.service.end_waiting();
         let _ = ending.send(true);
         let all = async { while connections.join_next().await.is_some() {} };
         if tokio::time::timeout(FAREWELL, all).await.is_err() {

@@ -1,15 +1,16 @@
 //! What terminals ask: enrolment, sessions, bulletin, decisions, grants.
 
-use super::call::{Input, LARGE, Output};
-use crate::service::{Call, Service, ServiceError};
+use super::call::{Asked, Input, LARGE, Output};
+use crate::service::{Call, Known, LONGEST_WAIT, Service, ServiceError};
 use axum::extract::State;
 use axum::http::header::{ETAG, IF_NONE_MATCH};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
 use std::sync::Arc;
 use tobari_core::proto::api::{
-    AssertRequest, DecisionResponse, EnrolRequest, EnrolResponse, GrantRequest, GrantResponse, LoginRequest,
-    LoginResponse, Session,
+    AssertRequest, Changes, DecisionResponse, EnrolRequest, EnrolResponse, GrantRequest, GrantResponse,
+    LoginRequest, LoginResponse, Session,
 };
 use tobari_core::proto::bulletin::SignedBulletin;
 use tobari_core::proto::problem::Problem;
@@ -90,6 +91,38 @@ pub(super) async fn bulletin(
         response.headers_mut().insert(ETAG, tag);
     }
     Ok(response)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ChangesQuery {
+    #[serde(default)]
+    after: u64,
+    #[serde(default)]
+    bulletin: u64,
+    #[serde(default = "longest")]
+    wait: u32,
+}
+
+fn longest() -> u32 {
+    LONGEST_WAIT
+}
+
+/// Waits until something has changed that concerns the calling terminal.
+#[utoipa::path(get, path = "/v1/changes", tag = "terminals",
+    params(
+        ("after" = Option<u64>, Query, description = "the version of the last answer; 0 or none: the terminal knows nothing"),
+        ("bulletin" = Option<u64>, Query, description = "the number of the bulletin in force"),
+        ("wait" = Option<u32>, Query, description = "how long the answer may be held back, in seconds; at most and by default 55"),
+    ),
+    responses((status = 200, body = Changes), (status = "default", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn changes(
+    State(service): App,
+    call: Call,
+    Asked(query): Asked<ChangesQuery>,
+) -> Result<Output<Changes>, ServiceError> {
+    let ChangesQuery { after, bulletin, wait } = query;
+    Ok(Output(service.changes(&call, Known { after, bulletin, wait }).await?))
 }
 
 /// What the person may do with files, without any key.

@@ -99,7 +99,11 @@ impl Service {
         Ok((self.caller_in(&directory, call)?, directory))
     }
 
-    fn terminal_in(&self, directory: &Directory, call: &Call) -> Result<Arc<TerminalRow>, ServiceError> {
+    pub(super) fn terminal_in(
+        &self,
+        directory: &Directory,
+        call: &Call,
+    ) -> Result<Arc<TerminalRow>, ServiceError> {
         let refuse = |detail: String| Err(ServiceError::TerminalNotAccepted(detail));
         let peer = call.peer.ok_or_else(no_certificate)?;
         let now = self.clock.now();

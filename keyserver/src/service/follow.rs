@@ -86,7 +86,7 @@ impl Service {
         self.keys.complete(&tables, &self.identity.root_key)?;
         let (mut directory, _) = Directory::new(tables, &self.identity, None, self.clock.now())?;
         directory.version = version;
-        self.directory.store(Arc::new(directory));
+        self.publish(directory);
         Ok(())
     }
 }

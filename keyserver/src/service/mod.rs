@@ -7,6 +7,7 @@
 pub mod admin;
 mod assert;
 mod caller;
+mod changes;
 mod decide;
 mod directory;
 mod error;
@@ -27,6 +28,8 @@ mod totp;
 mod unwrap;
 
 pub use caller::{Bearer, Call, Caller, Peer};
+pub use changes::Known;
+pub(crate) use changes::LONGEST_WAIT;
 pub use error::ServiceError;
 pub use limits::Limits;
 pub use setup::{NewOrganisation, Setup, bootstrap_token};
@@ -59,6 +62,7 @@ pub struct Service {
     sessions: sessions::Sessions,
     contacts: terminals::Contacts,
     refusals: terminals::Refusals,
+    pushes: Arc<changes::Pushes>,
     passwords: password::Passwords,
     lockout: lockout::Lockout,
     secrets: unwrap::Secrets,
@@ -86,6 +90,7 @@ impl Service {
         let sessions = sessions::Sessions::new(store.sessions(now).await?);
         let contacts = terminals::Contacts::new(store.last_contacts().await?);
         let directory = follow::first(store.as_ref(), &audit, &identity, &keys, now).await?;
+        let pushes = Arc::new(changes::Pushes::new(directory.version));
         let passwords = tokio::task::spawn_blocking(password::Passwords::new)
             .await
             .map_err(|error| ServiceError::Internal(error.to_string()))??;
@@ -100,6 +105,7 @@ impl Service {
             sessions,
             contacts,
             refusals: terminals::Refusals::new(),
+            pushes,
             passwords,
             lockout: lockout::Lockout::new(),
             secrets: unwrap::Secrets::new(&limits),
@@ -162,7 +168,7 @@ impl Service {
         let basis = Basis::new(before.version, record.session);
         match self.audit.commit_on(basis, changes, &[record]).await {
             Ok(_) => {
-                self.directory.store(Arc::new(after));
+                self.publish(after);
                 Ok(())
             }
             Err(error) => {

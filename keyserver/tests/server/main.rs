@@ -9,6 +9,7 @@
 
 mod admin;
 mod audit;
+mod changes;
 mod database;
 mod gateway;
 mod grants;

@@ -5,6 +5,7 @@ use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::os::unix::process::CommandExt as _;
+use tobari_core::proto::api::{DecisionOutcome, DecisionResponse, GrantRequest};
 
 #[test]
 fn view_reads_edit_writes_and_neither_is_refused_with_the_reason() {
@@ -77,6 +78,74 @@ fn a_grant_that_ended_is_asked_for_again_and_a_refusal_counts() {
     shown.site.clock.set("2026-06-01T00:05:00Z".parse().unwrap());
     wait_until("the grant has ended", || file.read_at(&mut buffer, 0).is_err());
     assert!(shown.refused().contains(&(PathBuf::from("file"), ProblemCode::RightRefused)));
+}
+
+#[test]
+fn a_change_closes_what_it_takes_away_and_nothing_else() {
+    let closed: Arc<Mutex<Option<tobari_core::ids::FileId>>> = Arc::default();
+    let (first, second) = (vec![b'1'; 200_000], vec![b'2'; 200_000]);
+    let files: [(&str, &[u8]); 2] = [("first", &first), ("second", &second)];
+    let shown = Shown::start_answering(Rights::ALL, &files, {
+        let closed = Arc::clone(&closed);
+        move |asked| {
+            let request: GrantRequest = (asked.path == "/v1/decisions")
+                .then(|| serde_json::from_value(asked.body.clone()).unwrap())?;
+            let decisions = request.items.iter().map(|item| {
+                let file = Header::parse(item.header.as_ref()).unwrap().file_id();
+                let rights = if *closed.lock().unwrap() == Some(file) { Rights::NONE } else { Rights::ALL };
+                DecisionOutcome::Decided {
+                    label: LABEL,
+                    label_name: String::new(),
+                    owner_group: None,
+                    owner_group_name: None,
+                    rights,
+                    reasons: Vec::new(),
+                }
+            });
+            Some(Said::json(200, &DecisionResponse { decisions: decisions.collect() }))
+        }
+    });
+    let Some(shown) = shown else { return };
+    let open = ["first", "second"].map(|name| File::open(shown.at(name)).unwrap());
+    let mut buffer = vec![0; 200_000];
+    for file in &open {
+        file.read_exact_at(&mut buffer, 0).unwrap();
+    }
+    // From here on no new key is given.
+    *shown.site.source.changed.lock().unwrap() = Some(Rights::NONE);
+    let asked = shown.asked();
+    shown.site.service.reconsider(|_| true);
+    for file in &open {
+        file.read_exact_at(&mut buffer, 0).unwrap();
+    }
+    assert_eq!(shown.asked(), asked, "nothing was taken away, so no key is asked for");
+
+    *closed.lock().unwrap() = Some(shown.header("first").file_id());
+    shown.site.service.reconsider(|_| false);
+    open[0].read_exact_at(&mut buffer, 0).unwrap();
+    shown.site.service.reconsider(|_| true);
+    // The kernel has the pages until it is told.
+    wait_until("the pages are dropped", || open[0].read_at(&mut buffer, 0).is_err());
+    assert_eq!(number(&open[0].read_at(&mut buffer, 0).unwrap_err()), libc::EACCES);
+    open[1].read_exact_at(&mut buffer, 0).unwrap();
+    assert_eq!(buffer, second);
+    // It comes back with the right.
+    *closed.lock().unwrap() = None;
+    *shown.site.source.changed.lock().unwrap() = Some(Rights::ALL);
+    open[0].read_exact_at(&mut buffer, 0).unwrap();
+    assert_eq!(buffer, first);
+}
+
+#[test]
+fn a_change_whose_decisions_are_not_answered_closes_what_is_open() {
+    // The fake key server does not know `/v1/decisions`.
+    let Some(shown) = Shown::start(Rights::ALL, &[("file", &[b'x'; 200_000])]) else { return };
+    let file = File::open(shown.at("file")).unwrap();
+    let mut buffer = vec![0; 200_000];
+    file.read_exact_at(&mut buffer, 0).unwrap();
+    *shown.site.source.changed.lock().unwrap() = Some(Rights::NONE);
+    shown.site.service.reconsider(|_| true);
+    wait_until("the pages are dropped", || file.read_at(&mut buffer, 0).is_err());
 }
 
 #[test]

@@ -12,7 +12,7 @@ use crate::grants::tests::TERMINAL;
 use crate::seal::FolderRule;
 use crate::service::{Caller, Service};
 use crate::sessions::Login;
-use crate::testing::{Differs, LABEL, Sample, Site, bulletin, key_of, sealed_file};
+use crate::testing::{Asked, Differs, LABEL, Said, Sample, Site, bulletin, key_of, sealed_file};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -79,6 +79,15 @@ impl Access for Tester {
 impl Shown {
     /// A folder with these sealed files, seen by somebody with `rights`; none where it cannot be tried.
     fn start(rights: Rights, files: &[(&str, &[u8])]) -> Option<Self> {
+        Self::start_answering(rights, files, |_| None)
+    }
+
+    /// The same with a key server that answers some requests by `answer`.
+    fn start_answering(
+        rights: Rights,
+        files: &[(&str, &[u8])],
+        answer: impl Fn(&Asked) -> Option<Said> + Send + Sync + 'static,
+    ) -> Option<Self> {
         if !rustix::process::geteuid().is_root() || File::open("/dev/fuse").is_err() {
             eprintln!("SKIPPED: a view needs root and /dev/fuse");
             return None;
@@ -91,7 +100,7 @@ impl Shown {
             files.iter().map(|(name, contents)| sealed_file(&folder.join(name), contents)).collect();
         let folders = vec![designated(&folder)];
         let differs = Differs { rights, knows_all: true, folders, ..Differs::default() };
-        let site = Site::start(directory, &samples.iter().collect::<Vec<_>>(), differs, |_| None);
+        let site = Site::start(directory, &samples.iter().collect::<Vec<_>>(), differs, answer);
         let place = site.directory.path().to_owned();
         let mut shown = Self::over(site, &place);
         shown.login();
