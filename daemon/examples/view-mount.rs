@@ -2,7 +2,8 @@
 //! person, whom it grants everything from keys of its own.
 //!
 //!     view-mount keys KEYS                     make the keys of a label and of recovery
-//!     view-mount serve KEYS FOLDER PLACE       mount a view of FOLDER at PLACE, say `mounted`, and unmount when its input ends
+//!     view-mount serve KEYS FOLDER PLACE       mount a view of FOLDER at PLACE, say `mounted`, and unmount when its input ends;
+//!                                              TOBARI_VIEW_THREADS says with how many threads, for measuring
 
 #![expect(clippy::print_stdout, reason = "its output is what it is for")]
 
@@ -87,7 +88,11 @@ fn serve(keys: &Path, folder: &str, place: &Path) -> Result<()> {
         clock,
     }));
     let access = Arc::new(OnePerson { login: Arc::new(login(expires_at)) });
-    let mount = Mount::start(&service, view::Folder::open(rule)?, place, access, &Options::default())?;
+    let mut options = Options::default();
+    if let Ok(threads) = std::env::var("TOBARI_VIEW_THREADS") {
+        options.threads = threads.parse()?;
+    }
+    let mount = Mount::start(&service, view::Folder::open(rule)?, place, access, &options)?;
     println!("mounted");
     std::io::stdin().read_to_end(&mut Vec::new())?;
     mount.end()?;

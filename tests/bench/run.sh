@@ -2,7 +2,7 @@
 # Measures Tobari beside familiar tools on this machine and prints ratios. Needs openssl, jq and, for the comparison,
 # gocryptfs; nothing else should run meanwhile. What docs/performance.md says was made by this script.
 #
-#   bash tests/bench/run.sh [all|cipher|memory|disk|files|grants]...
+#   bash tests/bench/run.sh [all|cipher|memory|disk|files|grants|sessions]...
 #   TOBARI_BENCH_DIR=/path   where the files are written (default: a folder under $TMPDIR; needs 5 GiB)
 #   TOBARI_BENCH_MIB=1024    size of the large file
 set -euo pipefail
@@ -145,4 +145,15 @@ if wants grants; then
     say 'files in batches / RSA private operations' "$(ratio "${value[grants_batch_files_per_second]}" "$sign")"
     say 'grants that cost an RSA operation each / the operations' "$(ratio "${value[grants_cold_per_second]}" "$sign")"
     say 'goals' 'single 3000/s, batches 30000 files/s'
+fi
+
+if wants sessions; then
+    if [ "$(id -u)" -eq 0 ] && [ -e /dev/fuse ] && command -v bwrap >/dev/null && command -v python3 >/dev/null; then
+        printf '\nSessions; key server, daemon and session on this machine\n'
+        cargo build --quiet --locked --release -p tobari-keyserver -p tobari-daemon -p tobari-cli -p tobari-tests --bins
+        take session < <(TOBARI_BIN_DIR=$target/release "$target/release/session-load" 20)
+        say 'goal' 'start 150 ms beyond the program'
+    else
+        printf '\nSessions: not measured: not root, or no FUSE, bwrap or python3\n'
+    fi
 fi

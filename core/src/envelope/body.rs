@@ -1,8 +1,9 @@
 //! The body: chunks, each authentic for its place in its file. `docs/spec/envelope.md`, "Body".
 
 use super::error::{OpenError, Reason};
-use super::header::{Header, read_region};
+use super::header::{Header, read_region, read_region_once};
 use super::layout::{CHUNK_OVERHEAD, Geometry, NONCE_SIZE, TAG_SIZE};
+use super::seal::Sealed;
 use super::slot::{Selected, select};
 use super::storage::ReadAt;
 use crate::crypto::{Aead, CryptoError, Dek, FileKeys, Provider, bulk, fill_random};
@@ -36,11 +37,24 @@ impl Unlocked {
     pub(super) fn without_size(storage: &dyn ReadAt, header: &Header, dek: &Dek) -> Result<Self, OpenError> {
         let keys = FileKeys::new(dek, &header.file_id()).map_err(|_| Reason::Library)?;
         header.authenticate_with(&keys)?;
-        let region = read_region(storage)?;
-        header.check_region(&region)?;
+        // One look is enough if it shows exactly this header; otherwise it may just be changing.
+        let mut region = read_region_once(storage)?;
+        if header.check_region(&region).is_err() {
+            region = read_region(storage)?;
+            header.check_region(&region)?;
+        }
         let geometry = header.geometry();
         let selected = select(&region, geometry, &keys)?;
         let cipher = ChunkCipher::new(&keys, bulk(), header.file_id(), geometry);
+        Ok(Self { keys, geometry, selected, cipher, tail: 0 })
+    }
+
+    /// Of a file that was sealed just now.
+    pub(super) fn born(sealed: &Sealed) -> Result<Self, Reason> {
+        let keys = FileKeys::new(&sealed.dek, &sealed.file_id).map_err(|_| Reason::Library)?;
+        let geometry = sealed.header.geometry();
+        let selected = Selected { state: sealed.state, slot: 0, other_damaged: false };
+        let cipher = ChunkCipher::new(&keys, bulk(), sealed.file_id, geometry);
         Ok(Self { keys, geometry, selected, cipher, tail: 0 })
     }
 

@@ -16,6 +16,7 @@ use super::stanza::{Stanza, decode_recipients};
 use super::storage::ReadAt;
 use crate::crypto::{Dek, FileKeys, SharedSecret, WrapContext, constant_time_equal, sha256};
 use crate::ids::FileId;
+use std::io;
 
 /// A parsed header.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -153,11 +154,18 @@ impl Header {
 
     /// Checks that `region`, a header region as stored, has this header ("Header").
     pub(super) fn check_region(&self, region: &[u8]) -> Result<(), Reason> {
-        let stored = Self::parse(region).map_err(|refused| match refused.0 {
-            Reason::Padding => Reason::Padding,
-            _ => Reason::HeaderChanged,
-        })?;
-        if constant_time_equal(&stored.wire, &self.wire) { Ok(()) } else { Err(Reason::HeaderChanged) }
+        let geometry = Fixed::geometry(region).map_err(|_| Reason::HeaderChanged)?;
+        if let Some(copy) = spare::find(region, geometry) {
+            let same = constant_time_equal(&copy.wire, &self.wire);
+            return if same { Ok(()) } else { Err(Reason::HeaderChanged) };
+        }
+        let fixed = Fixed::parse(region).map_err(|_| Reason::HeaderChanged)?;
+        let stored = span(region, 0, fixed.wire_size).map_err(|_| Reason::HeaderChanged)?;
+        if !padding(region, &fixed)?.iter().all(|byte| *byte == 0) {
+            return Err(Reason::Padding);
+        }
+        // What is the same bytes as this header needs not be parsed again.
+        if constant_time_equal(stored, &self.wire) { Ok(()) } else { Err(Reason::HeaderChanged) }
     }
 
     /// Makes a header for `dek`, of which `keys` are derived, and the recipients of `epoch`. `header_size` keeps the
@@ -216,6 +224,21 @@ pub fn plaintext_length(prefix: &[u8], stored: u64) -> Option<u64> {
 /// Bytes that [`plaintext_length`] looks at.
 pub const PREFIX_SIZE: usize = 24;
 
+/// The id of a file that begins like an envelope: the same as long as it is the same file, whatever happens to its header. Not
+/// authentic.
+///
+/// # Errors
+/// [`OpenError::Refused`] when it does not begin like one; [`OpenError::Storage`].
+pub fn stored_file_id(storage: &dyn ReadAt) -> Result<FileId, OpenError> {
+    let mut prefix = [0; BOUND_SIZE];
+    match storage.read_exact_at(&mut prefix, 0) {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Err(Reason::Length.into()),
+        other => other.map_err(OpenError::Storage)?,
+    }
+    Fixed::geometry(&prefix)?;
+    Ok(FileId::from_bytes(field(&prefix, BOUND_SIZE - 16)?))
+}
+
 /// What has to be zero behind a header in its region: up to the place of the copy, where the rest of a torn copy may
 /// lie; up to the slots when the header leaves no such place.
 fn padding<'a>(region: &'a [u8], fixed: &Fixed) -> Result<&'a [u8], Reason> {
@@ -246,20 +269,17 @@ pub(super) fn read_region(storage: &dyn ReadAt) -> Result<Vec<u8>, OpenError> {
 /// A header changes a few times in its life; more than this many differences are somebody's play, and refused later.
 const REREADS: usize = 16;
 
-fn read_region_once(storage: &dyn ReadAt) -> Result<Vec<u8>, OpenError> {
-    let available = storage.len().map_err(OpenError::Storage)?;
-    if available < HEADER_UNIT as u64 {
-        return Err(Reason::Length.into());
-    }
+pub(super) fn read_region_once(storage: &dyn ReadAt) -> Result<Vec<u8>, OpenError> {
+    let read = |region: &mut [u8]| match storage.read_exact_at(region, 0) {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(Reason::Length.into()),
+        other => other.map_err(OpenError::Storage),
+    };
     let mut region = vec![0; HEADER_UNIT];
-    storage.read_exact_at(&mut region, 0).map_err(OpenError::Storage)?;
+    read(&mut region)?;
     let size = Fixed::geometry(&region)?.header_size();
-    if (size as u64) > available {
-        return Err(Reason::Length.into());
-    }
     if size > HEADER_UNIT {
         region.resize(size, 0);
-        storage.read_exact_at(&mut region, 0).map_err(OpenError::Storage)?;
+        read(&mut region)?;
     }
     Ok(region)
 }

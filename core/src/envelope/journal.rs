@@ -7,12 +7,13 @@
 use super::body::Unlocked;
 use super::error::{Reason, WriteError};
 use super::header::Header;
-use super::layout::{CHUNK_OVERHEAD, Geometry, MAC_SIZE, field, span};
+use super::layout::{CHUNK_OVERHEAD, Geometry, MAC_SIZE, NONCE_SIZE, TAG_SIZE, field, span};
 use super::slot::{COVERED, Selected, State, slot_offset};
 use super::spare::settle;
 use super::storage::{ReadAt, Storage};
 use crate::crypto::{Dek, FileKeys};
 use crate::ids::FileId;
+use std::ops::Range;
 
 /// What [`recover`] found and did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +43,8 @@ pub fn recover(storage: &dyn Storage, journal: &dyn Storage, dek: &Dek) -> Resul
         Some(Entry { file, base, target, chunks })
             if file == header.file_id() && base == unlocked.selected.state.generation =>
         {
-            apply(storage, &unlocked, &target, &chunks)?;
+            let chunks = chunks.iter().map(|(index, stored)| (*index, stored.as_slice()));
+            apply(storage, &unlocked, &target, chunks)?;
             outcome = Recovery::Replayed;
         }
         _ => {
@@ -59,43 +61,33 @@ pub fn recover(storage: &dyn Storage, journal: &dyn Storage, dek: &Dek) -> Resul
         }
     }
     if bytes.is_some() {
-        clear(journal, Sync::Yes)?;
+        clear(journal)?;
     }
     Ok(outcome)
 }
 
-/// The entry for a commit: chunks (sealed) to be written over, and the state that is valid then.
-pub(super) fn encode_chunks(
-    keys: &FileKeys,
-    file: FileId,
-    base: u64,
-    target: &State,
-    chunks: &[(u64, Vec<u8>)],
-) -> Vec<u8> {
-    let chunks = chunks.iter().map(|(index, stored)| (*index, stored.as_slice()));
-    encode(keys, file, base, &target.covered(), chunks)
-}
-
 /// Writes what a commit writes in place: chunks, size, sync, slot, sync.
-pub(super) fn apply(
+pub(super) fn apply<'a>(
     storage: &dyn Storage,
     unlocked: &Unlocked,
     target: &State,
-    chunks: &[(u64, Vec<u8>)],
+    chunks: impl Iterator<Item = (u64, &'a [u8])> + Clone,
 ) -> Result<Selected, WriteError> {
     let geometry = unlocked.geometry;
     let size = geometry.file_size(target.length)?;
-    let fits = |(index, stored): &(u64, Vec<u8>)| {
-        let length = geometry.chunk_length(target.length, *index);
+    let fits = |(index, stored): (u64, &[u8])| {
+        let length = geometry.chunk_length(target.length, index);
         length > 0 && stored.len() == length + CHUNK_OVERHEAD
     };
-    if !chunks.iter().all(fits) {
+    if !chunks.clone().all(fits) {
         return Err(Reason::Length.into());
     }
     for (index, stored) in chunks {
-        storage.write_all_at(stored, geometry.offset(*index)).map_err(WriteError::Storage)?;
+        storage.write_all_at(stored, geometry.offset(index)).map_err(WriteError::Storage)?;
     }
-    storage.set_len(size).map_err(WriteError::Storage)?;
+    if storage.len().map_err(WriteError::Read)? != size {
+        storage.set_len(size).map_err(WriteError::Storage)?;
+    }
     storage.sync_data().map_err(WriteError::Storage)?;
     put_slot(storage, geometry, &unlocked.keys, &unlocked.selected, target)
 }
@@ -115,22 +107,12 @@ pub(super) fn put_slot(
     Ok(Selected { state: *state, slot, other_damaged: false })
 }
 
-/// Whether emptying the journal has to be durable at once.
-#[derive(PartialEq, Eq)]
-pub(super) enum Sync {
-    /// The entry does not say by itself that it is done: it would be replayed over later headers.
-    Yes,
-    /// The entry names the generation that it follows, and is void after its commit.
-    No,
-}
-
-/// Empties the journal.
-pub(super) fn clear(journal: &dyn Storage, sync: Sync) -> Result<(), WriteError> {
+/// Empties the journal, and makes that durable.
+///
+/// Not needed after a commit: its entry names the generation that it follows, and is void. It is written over by the next.
+pub(super) fn clear(journal: &dyn Storage) -> Result<(), WriteError> {
     journal.set_len(0).map_err(WriteError::Journal)?;
-    if sync == Sync::Yes {
-        journal.sync_data().map_err(WriteError::Journal)?;
-    }
-    Ok(())
+    journal.sync_data().map_err(WriteError::Journal)
 }
 
 /// "\x89TBJ" and the guards of the envelope's magic, version 1.
@@ -138,34 +120,75 @@ const PREFIX: [u8; 10] = *b"\x89TBJ\r\n\x1a\n\x01\0";
 const KIND_CHUNKS: u16 = 1;
 /// Bytes before the first entry.
 const FIXED: usize = 48 + COVERED;
+/// Bytes before each chunk.
+const ENTRY_FIXED: usize = 12;
 /// More than any writer makes.
 const MAX_SIZE: u64 = 64 << 20;
 
-fn encode<'a>(
-    keys: &FileKeys,
-    file: FileId,
-    base: u64,
-    covered: &[u8; COVERED],
-    entries: impl Iterator<Item = (u64, &'a [u8])> + Clone,
-) -> Vec<u8> {
-    let count = entries.clone().count() as u32;
-    let size = FIXED + MAC_SIZE + entries.clone().map(|(_, bytes)| 12 + bytes.len()).sum::<usize>();
-    let mut journal = Vec::with_capacity(size);
-    journal.extend_from_slice(&PREFIX);
-    journal.extend_from_slice(&KIND_CHUNKS.to_le_bytes());
-    journal.extend_from_slice(&count.to_le_bytes());
-    journal.extend_from_slice(file.as_bytes());
-    journal.extend_from_slice(&(size as u64).to_le_bytes());
-    journal.extend_from_slice(&base.to_le_bytes());
-    journal.extend_from_slice(covered);
-    for (index, bytes) in entries {
-        journal.extend_from_slice(&index.to_le_bytes());
-        journal.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
-        journal.extend_from_slice(bytes);
+/// The entry for a commit while it is being made, in one buffer: chunks that are to be written over, which are sealed where they
+/// lie, and at last the state that is valid then.
+pub(super) struct Draft {
+    bytes: Vec<u8>,
+    /// Indices of the chunks, and where they lie in `bytes`.
+    chunks: Vec<(u64, Range<usize>)>,
+}
+
+impl Draft {
+    /// For changes that follow the generation `base`, with room for `count` chunks of `stored` bytes at most.
+    pub(super) fn new(file: FileId, base: u64, count: usize, stored: usize) -> Self {
+        let mut bytes = Vec::with_capacity(FIXED + MAC_SIZE + count * (ENTRY_FIXED + stored));
+        bytes.extend_from_slice(&PREFIX);
+        bytes.extend_from_slice(&KIND_CHUNKS.to_le_bytes());
+        bytes.extend_from_slice(&[0; 4]);
+        bytes.extend_from_slice(file.as_bytes());
+        bytes.extend_from_slice(&[0; 8]);
+        bytes.extend_from_slice(&base.to_le_bytes());
+        bytes.extend_from_slice(&[0; COVERED]);
+        Self { bytes, chunks: Vec::with_capacity(count) }
     }
-    let mac = keys.journal_mac(&journal);
-    journal.extend_from_slice(&mac);
-    journal
+
+    /// Adds a chunk; where it is to be sealed: `plain` already lies where its ciphertext will be.
+    pub(super) fn add(&mut self, index: u64, plain: &[u8]) -> &mut [u8] {
+        let length = plain.len() + CHUNK_OVERHEAD;
+        self.bytes.extend_from_slice(&index.to_le_bytes());
+        self.bytes.extend_from_slice(&(length as u32).to_le_bytes());
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(&[0; NONCE_SIZE]);
+        self.bytes.extend_from_slice(plain);
+        self.bytes.extend_from_slice(&[0; TAG_SIZE]);
+        self.chunks.push((index, start..start + length));
+        self.bytes.get_mut(start..).unwrap_or_default()
+    }
+
+    /// Completes the entry: after it the file will have the state `target`.
+    pub(super) fn finish(&mut self, keys: &FileKeys, target: &State) {
+        let size = (self.bytes.len() + MAC_SIZE) as u64;
+        self.put(12, &(self.chunks.len() as u32).to_le_bytes());
+        self.put(32, &size.to_le_bytes());
+        self.put(48, &target.covered());
+        let mac = keys.journal_mac(&self.bytes);
+        self.bytes.extend_from_slice(&mac);
+    }
+
+    /// The whole entry.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Its chunks.
+    pub(super) fn chunks(&self) -> impl Iterator<Item = (u64, &[u8])> + Clone {
+        let stored = |place: &Range<usize>| self.bytes.get(place.clone()).unwrap_or_default();
+        self.chunks.iter().map(move |(index, place)| (*index, stored(place)))
+    }
+
+    /// Whether there are none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.chunks.is_empty()
+    }
+
+    fn put(&mut self, at: usize, field: &[u8]) {
+        self.bytes.iter_mut().skip(at).zip(field).for_each(|(byte, field)| *byte = *field);
+    }
 }
 
 /// The journal's bytes; `None` if it is empty. More than any writer makes is rubbish, like all that does not parse.

@@ -35,7 +35,7 @@ mod tests;
 
 pub use epoch::{EPOCH_FILES, Epoch};
 pub use error::{OpenError, ReadBackError, Refused, SealError, WriteError};
-pub use header::{Header, PREFIX_SIZE, plaintext_length};
+pub use header::{Header, PREFIX_SIZE, plaintext_length, stored_file_id};
 pub use journal::{Recovery, recover};
 pub use layout::{DEFAULT_CHUNK_LOG2, MAGIC, MAX_RECIPIENTS, looks_sealed};
 pub use open::{Opened, open_stream};

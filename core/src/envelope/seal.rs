@@ -46,6 +46,8 @@ pub struct Sealed {
     pub header: Header,
     /// Its key, for reading it back; drop it then.
     pub dek: Dek,
+    /// What its first slot says.
+    pub(super) state: State,
 }
 
 impl std::fmt::Debug for Sealed {
@@ -107,7 +109,7 @@ pub fn seal(
     start.iter_mut().zip(fields).for_each(|(byte, field)| *byte = *field);
     start.iter_mut().skip(slots).zip(state.encode(&keys)).for_each(|(byte, field)| *byte = field);
     sink.write_all_at(&start, 0).map_err(SealError::Storage)?;
-    Ok(Sealed { file_id, length, root, header, dek })
+    Ok(Sealed { file_id, length, root, header, dek, state })
 }
 
 /// Seals what follows the first `first` chunks, on several cores.

@@ -1,6 +1,6 @@
 //! Random access for writing: `docs/spec/envelope.md`, "Writing".
 //!
-//! Changes collect in memory, up to a few MiB, and become durable together in a commit ([`Writer::sync`], or when
+//! Changes collect in memory, up to 16 MiB, and become durable together in a commit ([`Writer::sync`], or when
 //! memory is full). Chunks behind the committed end are written at once, for nothing refers to them yet; those
 //! before it go through the journal. The DIRTY slot is on the disk before the first change.
 
@@ -12,6 +12,7 @@ use super::header::Header;
 use super::journal::{Recovery, recover};
 use super::layout::{CHUNK_OVERHEAD, NONCE_SIZE, RESEAL_CHUNKS};
 use super::plaintext::{Plaintext, copy};
+use super::seal::Sealed;
 use super::storage::Storage;
 use super::verify::{Tag, load_tags};
 use crate::crypto::Dek;
@@ -51,7 +52,7 @@ pub struct Writer<S, J> {
 }
 
 /// Changed chunks are kept up to this many bytes, or four chunks.
-const CACHE_SIZE: usize = 4 << 20;
+const CACHE_SIZE: usize = 16 << 20;
 /// When chunks are written before a commit, the DIRTY slot allows for this many; if they do not suffice, the next one
 /// for twice as many, up to the second number.
 const FIRST_BUDGET: u64 = 256;
@@ -73,8 +74,25 @@ impl<S: Storage, J: Storage> Writer<S, J> {
         let recovery = recover(&storage, &journal, dek)?;
         let unlocked = Unlocked::new(&storage, header, dek)?;
         let tags = load_tags(&storage, &unlocked)?;
+        Ok(Self::new(storage, journal, unlocked, recovery, tags))
+    }
+
+    /// Opens a file that was sealed just now, from an empty source, and not touched since, with a `journal` that is empty: there is
+    /// nothing to recover and nothing to read.
+    ///
+    /// # Errors
+    /// See [`WriteError`].
+    pub fn born(storage: S, journal: J, sealed: &Sealed) -> Result<Self, WriteError> {
+        if sealed.length != 0 {
+            return Self::open(storage, journal, &sealed.header, &sealed.dek);
+        }
+        let unlocked = Unlocked::born(sealed)?;
+        Ok(Self::new(storage, journal, unlocked, Recovery::Clean, Some(Vec::new())))
+    }
+
+    fn new(storage: S, journal: J, unlocked: Unlocked, recovery: Recovery, tags: Option<Vec<Tag>>) -> Self {
         let length = unlocked.length();
-        Ok(Self {
+        Self {
             live: unlocked.geometry.chunks(length),
             storage,
             journal,
@@ -90,7 +108,12 @@ impl<S: Storage, J: Storage> Writer<S, J> {
             failed: false,
             #[cfg(test)]
             test_only_skip_journal_sync: false,
-        })
+        }
+    }
+
+    /// The journal.
+    pub fn journal(&self) -> &J {
+        &self.journal
     }
 
     /// What opening found to recover.

@@ -7,10 +7,12 @@ use super::state::{Caller, View};
 use super::{Answer, Ids};
 use fuser::{FileAttr, INodeNo, TimeOrNow};
 use rustix::fs::{
-    AtFlags, CWD, FileType, Gid, Mode, OFlags, Statx, StatxTimestamp, Timespec, Timestamps, UTIME_NOW,
-    UTIME_OMIT, Uid, chmodat, chownat, utimensat,
+    Advice, AtFlags, CWD, FileType, Gid, Mode, OFlags, Statx, StatxTimestamp, Timespec, Timestamps,
+    UTIME_NOW, UTIME_OMIT, Uid, chmodat, chownat, fadvise, utimensat,
 };
 use rustix::io::Errno;
+use std::fs::File;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tobari_core::envelope::{PREFIX_SIZE, ReadAt as _, plaintext_length};
@@ -67,6 +69,7 @@ impl View {
         let node = self.nodes.node(number)?;
         if let Some(size) = changes.size {
             self.resize(caller, &node, handle, size)?;
+            self.end_privileges(&node, caller.uid != 0)?;
         }
         let through = node.through();
         if changes.uid.is_some() || changes.gid.is_some() {
@@ -75,6 +78,7 @@ impl View {
             chownat(&node, c"", user, group, AtFlags::EMPTY_PATH)?;
         }
         if let Some(mode) = changes.mode {
+            node.seen().unprivileged = None;
             chmodat(CWD, &*through, Mode::from_raw_mode(mode & 0o7777), AtFlags::empty())?;
         }
         if changes.accessed.is_some() || changes.modified.is_some() {
@@ -122,22 +126,40 @@ impl View {
 /// The bytes of plaintext of a file that is sealed, without a key: they follow from its size.
 fn outline(node: &Node, stat: &Statx) -> Option<u64> {
     let stamp = Stamp::from(stat);
-    let mut seen = node.seen();
-    if let Some((of, length)) = seen.outline
+    if let Some((of, length)) = node.seen().outline
         && of == stamp
     {
         return length;
     }
-    // No envelope is smaller. Small files are not even opened.
-    let length = if stamp.size < 4096 {
-        None
-    } else {
-        let file = reopen(node, OFlags::RDONLY).ok()?;
-        let mut prefix = [0; PREFIX_SIZE];
-        file.read_exact_at(&mut prefix, 0).ok()?;
-        plaintext_length(&prefix, stamp.size)
-    };
-    seen.outline = Some((stamp, length));
+    if stamp.size < SMALLEST {
+        return None;
+    }
+    let file = reopen(node, OFlags::RDONLY).ok()?;
+    note_outline(node, stat, &file)
+}
+
+/// No envelope is smaller. Small files are not even opened.
+const SMALLEST: u64 = 4096;
+
+/// Opens what may be an envelope, whose length its beginning says, and has the disk read that.
+pub(super) fn begins(descriptor: &OwnedFd, stat: &Statx) -> Option<File> {
+    let is_file = FileType::from_raw_mode(stat.stx_mode.into()) == FileType::RegularFile;
+    if !is_file || stat.stx_size < SMALLEST {
+        return None;
+    }
+    let file = reopen(descriptor, OFlags::RDONLY).ok()?;
+    // Whether it does or not, it is read later.
+    let _ = fadvise(&file, 0, std::num::NonZeroU64::new(SMALLEST), Advice::WillNeed);
+    Some(file)
+}
+
+/// Finds out and notes the bytes of plaintext of `file`, which is `node`.
+pub(super) fn note_outline(node: &Node, stat: &Statx, file: &File) -> Option<u64> {
+    let mut prefix = [0; PREFIX_SIZE];
+    file.read_exact_at(&mut prefix, 0).ok()?;
+    let stamp = Stamp::from(stat);
+    let length = plaintext_length(&prefix, stamp.size);
+    node.seen().outline = Some((stamp, length));
     length
 }
 

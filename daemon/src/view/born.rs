@@ -5,14 +5,13 @@ use super::Answer;
 use super::handle::{Handle, Plain, Sealed};
 use super::names::{Birth, Making};
 use super::nodes::{Node, identity, stat};
-use super::opening::Manner;
+use super::opening::{Manner, flush_flags};
 use super::state::{Caller, View};
-use super::storage::Promise;
 use super::ticket::Ticket;
 use crate::failure::Failure;
 use crate::seal::{FolderRule, LabelRecipients};
 use crate::sessions::Login;
-use fuser::{FileAttr, OpenFlags};
+use fuser::{FileAttr, FopenFlags, OpenFlags};
 use rustix::fs::{AtFlags, FileType, OFlags, openat, unlinkat};
 use rustix::io::Errno;
 use std::ffi::OsStr;
@@ -20,6 +19,7 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 use tobari_core::envelope::{FilePolicy, SealError, SealOptions, Sealed as Envelope, seal};
 use tobari_core::proto::problem::ProblemCode;
 
@@ -40,16 +40,23 @@ impl View {
         name: &OsStr,
         making: Making,
         flags: OpenFlags,
-    ) -> Answer<(FileAttr, u64)> {
+    ) -> Answer<(FileAttr, u64, FopenFlags)> {
         self.admit(caller)?;
         Self::usable(name)?;
         let directory = self.nodes.node(parent)?;
+        let added = |handle: Handle, attributes| {
+            let flags = flush_flags(&handle);
+            (attributes, self.handles.add(handle), flags)
+        };
         match self.bear(caller, &directory, name, making) {
             Err(Errno::EXIST) if flags.0 & libc::O_EXCL == 0 => {
                 let (node, _) = self.find(&directory, name)?;
                 let opened = self.open_node(caller, &node, Manner::from(flags)).and_then(|handle| {
+                    if flags.0 & libc::O_TRUNC != 0 {
+                        self.end_privileges(&node, caller.uid != 0)?;
+                    }
                     let attributes = self.attributes(&node)?;
-                    Ok((attributes, self.handles.add(handle)))
+                    Ok(added(handle, attributes))
                 });
                 if opened.is_err() {
                     self.nodes.forget(node.number, 1);
@@ -57,7 +64,7 @@ impl View {
                 opened
             }
             Err(errno) => Err(errno),
-            Ok((handle, attributes)) => Ok((attributes, self.handles.add(handle))),
+            Ok((handle, attributes)) => Ok(added(handle, attributes)),
         }
     }
 
@@ -114,24 +121,24 @@ impl View {
         let (keys, login, rule) = match nature {
             Nature::Plain(rule) => {
                 birth.finish(&made, FileType::RegularFile)?;
-                let (_, attributes) = self.find(directory, name)?;
+                let (node, attributes) = self.find(directory, name)?;
                 let writes = Some((path.to_owned(), rule));
-                return Ok((Handle::Plain(Plain { file: made.into(), caller, writes }), attributes));
+                return Ok((Handle::Plain(Plain { node, file: made.into(), caller, writes }), attributes));
             }
             Nature::Sealed(keys, login, rule) => (keys, login, rule),
         };
-        let file = File::from(made.try_clone().map_err(|_| Errno::MFILE)?);
+        let file = File::from(made);
         let grants = self.service.grants().epoch();
         let envelope =
             self.envelope(&file, &keys, &rule).map_err(|failure| self.refuse(path, caller, &failure))?;
-        let contents = self.registry.contents(identity(&stat(&made)?), envelope.file_id, &self.journals);
-        let writable = || made.try_clone().map(File::from).map_err(|_| Errno::MFILE);
-        if let Err(error) = contents.open_to_write(writable, Promise::none(), &envelope.header, &envelope.dek)
-        {
+        let contents = self.registry.contents(identity(&stat(&file)?), envelope.file_id, &self.journals);
+        let writable = file.try_clone().map_err(|_| Errno::MFILE);
+        let opened = writable.and_then(|file| contents.open_born(file, &envelope).map_err(super::trouble));
+        if let Err(errno) = opened {
             self.registry.release(&contents);
-            return Err(super::trouble(error));
+            return Err(errno);
         }
-        let found = birth.finish(&made, FileType::RegularFile).and_then(|()| self.find(directory, name));
+        let found = birth.finish(&file, FileType::RegularFile).and_then(|()| self.find(directory, name));
         let (node, attributes) = match found {
             Ok(found) if found.0.identity == contents.identity => found,
             found => {
@@ -142,6 +149,9 @@ impl View {
                 return Err(found.err().unwrap_or(Errno::STALE));
             }
         };
+        if attributes.perm & 0o6000 == 0 {
+            node.seen().unprivileged = Some(Instant::now());
+        }
         let policy = Mutex::new(envelope.header.policy().clone());
         let now = self.service.now();
         let ticket = Ticket::born(caller, path.to_owned(), &login, envelope.dek, now, grants);

@@ -11,7 +11,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tobari_core::crypto::Dek;
-use tobari_core::envelope::{Header, Reader, WriteError, Writer, recover};
+use tobari_core::envelope::{Header, Reader, Sealed, WriteError, Writer, recover, stored_file_id};
 use tobari_core::ids::FileId;
 
 /// The contents of one inode.
@@ -89,6 +89,18 @@ impl Contents {
             let writer = Writer::open(Arc::clone(&backing), self.journal(promise)?, header, dek)?;
             inner.state = State::Writing(Box::new(Writing { writer, backing }));
         }
+        inner.writers += 1;
+        Ok(())
+    }
+
+    /// Opens for writing what was sealed just now, from nothing, in a file that nobody else knows yet.
+    pub(super) fn open_born(&self, file: File, sealed: &Sealed) -> Result<(), WriteError> {
+        let mut inner = self.write_lock();
+        let promise = Promise::none();
+        let journal = Journal::none(&self.journals, self.identity, self.file_id, promise.clone());
+        let backing = Arc::new(Backing { file, promise });
+        let writer = Writer::born(Arc::clone(&backing), journal, sealed)?;
+        inner.state = State::Writing(Box::new(Writing { writer, backing }));
         inner.writers += 1;
         Ok(())
     }
@@ -192,9 +204,11 @@ impl Contents {
     /// To be called when nobody has it open and nobody can open it: removes the journal if it is not needed.
     pub(super) fn close(&self) {
         let mut inner = self.write_lock();
-        let was_writing = matches!(inner.state, State::Writing(_));
-        inner.state = State::Closed;
-        if was_writing && matches!(Journal::is_needed(&self.journals, self.identity, self.file_id), Ok(false))
+        if let State::Writing(writing) = std::mem::replace(&mut inner.state, State::Closed)
+            && writing.writer.journal().is_there()
+            // What is in it was done, except after an error: then it may be what completes a save.
+            && (!writing.writer.is_failed()
+                || matches!(Journal::is_needed(&self.journals, self.identity, self.file_id), Ok(false)))
         {
             Journal::remove(&self.journals, self.identity, self.file_id);
         }
@@ -216,7 +230,7 @@ impl Inner {
             return Ok(());
         }
         // Somebody wrote another file over it beneath, a backup perhaps: what was written here does not belong to that one.
-        if !matches!(Header::read(&*writing.backing), Ok(header) if header.file_id() == file_id) {
+        if !stored_file_id(&*writing.backing).is_ok_and(|stored| stored == file_id) {
             tracing::error!(file = %file_id, "the file was replaced beneath a view; what was written to it is lost");
             return Err(Errno::STALE);
         }

@@ -3,7 +3,7 @@
 use super::Answer;
 use super::handle::{Handle, Plain, Sealed};
 use super::opening::Unopened;
-use super::state::View;
+use super::state::{Caller, View};
 use crate::seal::sync;
 use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::{Errno, pread, pwrite};
@@ -61,12 +61,21 @@ impl View {
     }
 
     /// Writes all of `data`, at the end if the program opened the file for appending.
-    pub(super) fn write(&self, handle: u64, offset: u64, data: &[u8], appends: bool) -> Answer<u32> {
+    /// `set_id` as in [`Self::end_privileges`].
+    pub(super) fn write(
+        &self,
+        handle: u64,
+        offset: u64,
+        data: &[u8],
+        appends: bool,
+        set_id: bool,
+    ) -> Answer<u32> {
         self.still_served()?;
         let handle = self.handles.find(handle)?;
         match handle.as_ref() {
             Handle::Plain(plain) => {
                 let file = self.may_write_plain(plain)?;
+                self.end_privileges(&plain.node, set_id)?;
                 let mut position = if appends { super::nodes::stat(file)?.stx_size } else { offset };
                 let mut rest = data;
                 while !rest.is_empty() {
@@ -82,6 +91,7 @@ impl View {
             }
             Handle::Sealed(sealed) => {
                 self.may_write(sealed)?;
+                self.end_privileges(&sealed.node, set_id)?;
                 sealed.contents.write(data, (!appends).then_some(offset))?;
             }
             Handle::Directory(_) => return Err(Errno::ISDIR),
@@ -90,18 +100,28 @@ impl View {
     }
 
     /// Allocates, or makes holes.
-    pub(super) fn allocate(&self, handle: u64, offset: u64, length: u64, mode: i32) -> Answer<()> {
+    pub(super) fn allocate(
+        &self,
+        caller: Caller,
+        handle: u64,
+        offset: u64,
+        length: u64,
+        mode: i32,
+    ) -> Answer<()> {
         self.still_served()?;
         let handle = self.handles.find(handle)?;
         let flags = FallocateFlags::from_bits_retain(mode.cast_unsigned());
         let sealed = match handle.as_ref() {
             Handle::Plain(plain) => {
-                return fallocate(self.may_write_plain(plain)?, flags, offset, length);
+                let file = self.may_write_plain(plain)?;
+                self.end_privileges(&plain.node, caller.uid != 0)?;
+                return fallocate(file, flags, offset, length);
             }
             Handle::Sealed(sealed) => sealed,
             Handle::Directory(_) => return Err(Errno::ISDIR),
         };
         self.may_write(sealed)?;
+        self.end_privileges(&sealed.node, caller.uid != 0)?;
         let end = offset.checked_add(length).ok_or(Errno::FBIG)?;
         let keeps_size = flags.contains(FallocateFlags::KEEP_SIZE);
         let zeroes = flags.intersects(FallocateFlags::PUNCH_HOLE | FallocateFlags::ZERO_RANGE);

@@ -5,8 +5,8 @@ use super::names::Making;
 use super::nodes::ROOT;
 use super::state::{Caller, View};
 use fuser::{
-    AccessFlags, BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, FopenFlags, Generation,
-    INodeNo, InitFlags, IoctlFlags, KernelConfig, LockOwner, OpenFlags, PollEvents, PollFlags, PollNotifier,
+    AccessFlags, BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, Generation, INodeNo,
+    InitFlags, IoctlFlags, KernelConfig, LockOwner, OpenFlags, PollEvents, PollFlags, PollNotifier,
     RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty,
     ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyPoll, ReplyStatfs, ReplyWrite, ReplyXattr, Request,
     TimeOrNow, WriteFlags,
@@ -54,6 +54,8 @@ impl Filesystem for Fuse {
             InitFlags::FUSE_DONT_MASK,
             InitFlags::FUSE_ASYNC_DIO,
             InitFlags::FUSE_CACHE_SYMLINKS,
+            // See `privileges`. What fuser does not tell (`FATTR_KILL_SUIDGID`) follows from who asks.
+            InitFlags::FUSE_HANDLE_KILLPRIV_V2,
         ];
         for flag in wanted {
             if config.add_capabilities(flag).is_err() {
@@ -210,7 +212,8 @@ impl Filesystem for Fuse {
     ) {
         // What the kernel writes back of a mapping has its place.
         let appends = flags.0 & libc::O_APPEND != 0 && !write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
-        answer!(reply, self.0.write(handle.0, offset, data, appends), count => reply.written(count));
+        let set_id = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
+        answer!(reply, self.0.write(handle.0, offset, data, appends, set_id), count => reply.written(count));
     }
 
     fn flush(
@@ -255,7 +258,7 @@ impl Filesystem for Fuse {
 
     fn opendir(&self, request: &Request, number: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
         let opened = self.0.open_directory(caller(request), number.0);
-        answer!(reply, opened, handle => reply.opened(FileHandle(handle), FopenFlags::empty()));
+        answer!(reply, opened, (handle, kept) => reply.opened(FileHandle(handle), kept));
     }
 
     fn readdir(
@@ -360,18 +363,18 @@ impl Filesystem for Fuse {
     ) {
         let making = Making { mode, umask, device: 0 };
         let created = self.0.create(caller(request), parent.0, name, making, OpenFlags(flags));
-        answer!(reply, created, (attributes, handle) => reply.created(
+        answer!(reply, created, (attributes, handle, flags) => reply.created(
             &self.0.options.remembered,
             &attributes,
             Generation(0),
             FileHandle(handle),
-            FopenFlags::empty(),
+            flags,
         ));
     }
 
     fn fallocate(
         &self,
-        _request: &Request,
+        request: &Request,
         _number: INodeNo,
         handle: FileHandle,
         offset: u64,
@@ -379,7 +382,7 @@ impl Filesystem for Fuse {
         mode: i32,
         reply: ReplyEmpty,
     ) {
-        answer!(reply, self.0.allocate(handle.0, offset, length, mode), () => reply.ok());
+        answer!(reply, self.0.allocate(caller(request), handle.0, offset, length, mode), () => reply.ok());
     }
 
     fn ioctl(

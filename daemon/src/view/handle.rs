@@ -24,6 +24,7 @@ pub(super) enum Handle {
 
 /// A file that is not sealed.
 pub(super) struct Plain {
+    pub(super) node: Arc<Node>,
     pub(super) file: File,
     pub(super) caller: Caller,
     /// Where it lies, and the rule there, if it may be written to.
@@ -51,6 +52,11 @@ impl Handle {
             Self::Sealed(sealed) => sealed.writes,
             Self::Directory(_) => false,
         }
+    }
+
+    /// Whether closing a descriptor of it has anything to do.
+    pub(super) fn is_flushed(&self) -> bool {
+        matches!(self, Self::Sealed(sealed) if sealed.writes)
     }
 }
 

@@ -21,6 +21,7 @@ mod mount;
 mod names;
 mod nodes;
 mod opening;
+mod privileges;
 mod recovery;
 mod registry;
 mod state;

@@ -7,12 +7,13 @@ use super::state::{Caller, View};
 use super::storage::Journal;
 use fuser::FileAttr;
 use rustix::fs::{
-    AtFlags, CWD, FileType, Gid, Mode, OFlags, RenameFlags, Statx, Uid, chmodat, chownat, linkat, mkdirat,
-    mknodat, openat, readlinkat, renameat_with, symlinkat, unlinkat,
+    AtFlags, CWD, FileType, Gid, Mode, OFlags, RenameFlags, Statx, StatxAttributes, StatxFlags, Uid, chmodat,
+    chownat, linkat, mkdirat, mknodat, openat, readlinkat, renameat_with, statx, symlinkat, unlinkat,
 };
 use rustix::io::Errno;
 use std::ffi::OsStr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::fs::File;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 use tobari_core::ids::FileId;
@@ -25,6 +26,15 @@ pub(super) struct Making {
     pub(super) umask: u32,
     /// Of a device.
     pub(super) device: u32,
+}
+
+/// What a name was seen to lead to.
+pub(super) struct Found {
+    /// Unless the kernel knew of it.
+    descriptor: Option<OwnedFd>,
+    stat: Statx,
+    /// To read the beginning of, which the disk is reading already.
+    begins: Option<File>,
 }
 
 impl View {
@@ -41,7 +51,43 @@ impl View {
         let descriptor = Self::entry(directory, name)?;
         let stat = super::nodes::stat(&descriptor)?;
         let node = self.nodes.tell(directory.number, name, descriptor, &stat);
-        match self.attributes_from(&node, &stat) {
+        self.told(node, &stat)
+    }
+
+    /// Looks at a name that was listed with this inode number, before the kernel is told of it: has the disk read what will be looked
+    /// at.
+    pub(super) fn look(&self, directory: &Node, number: u64, name: &OsStr) -> Answer<Found> {
+        if self.nodes.is_known(number) {
+            let stat = statx(directory, name, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BASIC_STATS)?;
+            // With its attributes the kernel says whether another file system lies over the name.
+            if !stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT) {
+                return Ok(Found { descriptor: None, stat, begins: None });
+            }
+        }
+        let descriptor = Self::entry(directory, name)?;
+        let stat = super::nodes::stat(&descriptor)?;
+        let begins = super::attributes::begins(&descriptor, &stat);
+        Ok(Found { descriptor: Some(descriptor), stat, begins })
+    }
+
+    /// Tells the kernel of a name that was [looked](Self::look) at.
+    pub(super) fn tell(&self, directory: &Node, name: &OsStr, found: Found) -> Answer<(Arc<Node>, FileAttr)> {
+        let Found { descriptor, stat, begins } = found;
+        let node = match descriptor {
+            None => match self.nodes.tell_again(directory.number, name, &stat) {
+                Some(node) => node,
+                None => return self.find(directory, name),
+            },
+            Some(descriptor) => self.nodes.tell(directory.number, name, descriptor, &stat),
+        };
+        if let Some(file) = begins {
+            super::attributes::note_outline(&node, &stat, &file);
+        }
+        self.told(node, &stat)
+    }
+
+    fn told(&self, node: Arc<Node>, stat: &Statx) -> Answer<(Arc<Node>, FileAttr)> {
+        match self.attributes_from(&node, stat) {
             Ok(attributes) => Ok((node, attributes)),
             Err(errno) => {
                 self.nodes.forget(node.number, 1);
@@ -242,7 +288,7 @@ impl Birth {
     }
 
     /// Gives it owner and permissions.
-    pub(super) fn finish(&self, made: &OwnedFd, kind: FileType) -> Answer<()> {
+    pub(super) fn finish(&self, made: &(impl AsFd + AsRawFd), kind: FileType) -> Answer<()> {
         chownat(made, c"", Some(self.user), Some(self.group), AtFlags::EMPTY_PATH)?;
         if kind == FileType::Symlink {
             return Ok(());

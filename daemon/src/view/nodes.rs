@@ -11,6 +11,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Instant;
 
 /// The kernel's number of the root.
 pub(super) const ROOT: u64 = 1;
@@ -30,13 +31,17 @@ pub(super) struct Node {
     pub(super) seen: Mutex<Seen>,
 }
 
-/// What was last found out about a regular file's bytes.
+/// What was last found out about a file.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
     /// Of the file with this size and change time: the bytes of plaintext if it is sealed.
     pub(super) outline: Option<(Stamp, Option<u64>)>,
     /// The state of the file that the kernel's cached pages are of.
     pub(super) cached: Option<Stamp>,
+    /// When it was seen that the file has neither set-id bits nor capabilities.
+    pub(super) unprivileged: Option<Instant>,
+    /// When the kernel was last told all that is in the directory.
+    pub(super) listed: Option<Instant>,
 }
 
 /// Size, modification and change time of a file: whether it may have changed.
@@ -73,6 +78,12 @@ impl Node {
     }
 }
 
+impl AsRawFd for Node {
+    fn as_raw_fd(&self) -> std::os::fd::RawFd {
+        self.descriptor.as_raw_fd()
+    }
+}
+
 impl AsFd for Node {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.descriptor.as_fd()
@@ -81,6 +92,7 @@ impl AsFd for Node {
 
 /// All nodes of a view.
 pub(super) struct Nodes {
+    root: Identity,
     all: RwLock<HashMap<u64, Known>>,
 }
 
@@ -104,7 +116,7 @@ impl Nodes {
             seen: Mutex::default(),
         };
         let known = Known { node: Arc::new(root), lookups: 1 };
-        Ok(Self { all: RwLock::new(HashMap::from([(ROOT, known)])) })
+        Ok(Self { root: identity(&stat), all: RwLock::new(HashMap::from([(ROOT, known)])) })
     }
 
     /// The node with this number.
@@ -113,10 +125,10 @@ impl Nodes {
         all.get(&number).map(|known| Arc::clone(&known.node)).ok_or(Errno::STALE)
     }
 
-    /// The node of a file that the kernel is about to be told of, which counts.
+    /// The node of a file that the kernel is about to be told of, which counts. If it is not known, `descriptor` is of it.
     pub(super) fn tell(&self, parent: u64, name: &OsStr, descriptor: OwnedFd, stat: &Statx) -> Arc<Node> {
         let identity = identity(stat);
-        let number = if identity == self.root().identity { ROOT } else { identity.2 };
+        let number = self.number(identity);
         let mut all = self.all.write().unwrap_or_else(PoisonError::into_inner);
         let known = all.entry(number).or_insert_with(|| {
             let node = Node {
@@ -134,6 +146,26 @@ impl Nodes {
         drop(all);
         self.moved(&node, parent, name);
         node
+    }
+
+    /// The same for a file of which the kernel knows; none if it does not.
+    pub(super) fn tell_again(&self, parent: u64, name: &OsStr, stat: &Statx) -> Option<Arc<Node>> {
+        let mut all = self.all.write().unwrap_or_else(PoisonError::into_inner);
+        let known = all.get_mut(&stat.stx_ino).filter(|known| known.node.identity == identity(stat))?;
+        known.lookups += 1;
+        let node = Arc::clone(&known.node);
+        drop(all);
+        self.moved(&node, parent, name);
+        Some(node)
+    }
+
+    /// Whether the kernel knows of a file with this number.
+    pub(super) fn is_known(&self, number: u64) -> bool {
+        self.all.read().unwrap_or_else(PoisonError::into_inner).contains_key(&number)
+    }
+
+    fn number(&self, identity: Identity) -> u64 {
+        if identity == self.root { ROOT } else { identity.2 }
     }
 
     /// The kernel has forgotten as many times that it was told of a node.
@@ -209,15 +241,6 @@ impl Nodes {
     pub(super) fn all(&self) -> Vec<Arc<Node>> {
         let all = self.all.read().unwrap_or_else(PoisonError::into_inner);
         all.values().map(|known| Arc::clone(&known.node)).collect()
-    }
-
-    fn root(&self) -> Arc<Node> {
-        let all = self.all.read().unwrap_or_else(PoisonError::into_inner);
-        // The root is never forgotten.
-        match all.get(&ROOT) {
-            Some(known) => Arc::clone(&known.node),
-            None => unreachable!("the root is never forgotten"),
-        }
     }
 }
 

@@ -54,8 +54,11 @@ impl View {
         let node = self.nodes.node(number)?;
         let mode = Manner::from(flags);
         let handle = self.open_node(caller, &node, mode)?;
-        let kept = self.may_keep(&node, mode);
-        Ok((self.handles.add(handle), if kept { FopenFlags::FOPEN_KEEP_CACHE } else { FopenFlags::empty() }))
+        let mut flags = flush_flags(&handle);
+        if self.may_keep(&node, mode) {
+            flags |= FopenFlags::FOPEN_KEEP_CACHE;
+        }
+        Ok((self.handles.add(handle), flags))
     }
 
     /// Whether the pages that the kernel has of the file are still those of the file.
@@ -81,13 +84,13 @@ impl View {
             return self.open_sealed(caller, node, file, mode);
         }
         if !mode.writes {
-            return Ok(Handle::Plain(Plain { file, caller, writes: None }));
+            return Ok(Handle::Plain(Plain { node: Arc::clone(node), file, caller, writes: None }));
         }
         drop(file);
         self.open_plain_to_write(caller, node, mode)
     }
 
-    fn open_plain_to_write(&self, caller: Caller, node: &Node, mode: Manner) -> Answer<Handle> {
+    fn open_plain_to_write(&self, caller: Caller, node: &Arc<Node>, mode: Manner) -> Answer<Handle> {
         let path = self.nodes.path_of(node);
         let rule = self.rule(&path);
         if let Err(failure) = self.access.may_write_plain(&rule) {
@@ -102,7 +105,7 @@ impl View {
         if mode.truncates {
             rustix::fs::ftruncate(&file, 0)?;
         }
-        Ok(Handle::Plain(Plain { file, caller, writes: Some((path, rule)) }))
+        Ok(Handle::Plain(Plain { node: Arc::clone(node), file, caller, writes: Some((path, rule)) }))
     }
 
     fn open_sealed(&self, caller: Caller, node: &Arc<Node>, file: File, mode: Manner) -> Answer<Handle> {
@@ -273,6 +276,11 @@ impl From<WriteError> for Unopened {
             error => Self::Trouble(trouble(error)),
         }
     }
+}
+
+/// Whether the kernel has to say when a descriptor of a file is closed.
+pub(super) fn flush_flags(handle: &Handle) -> FopenFlags {
+    if handle.is_flushed() { FopenFlags::empty() } else { FopenFlags::FOPEN_NOFLUSH }
 }
 
 /// Opens exactly the file that a descriptor is of.

@@ -15,7 +15,7 @@ use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use tobari_core::envelope::Header;
 use tobari_core::ids::{FileId, LabelId};
@@ -41,6 +41,8 @@ pub(super) struct View {
     pub(super) nodes: Nodes,
     pub(super) handles: Handles,
     pub(super) ahead: Ahead,
+    /// Bytes that a reply with a listing was seen to hold.
+    pub(super) room: AtomicUsize,
     pub(super) notifier: OnceLock<fuser::Notifier>,
     /// Nothing is served any more.
     pub(super) ended: AtomicBool,
@@ -85,6 +87,7 @@ impl View {
             nodes,
             handles: Handles::default(),
             ahead: Ahead::default(),
+            room: AtomicUsize::new(0),
             notifier: OnceLock::new(),
             ended: AtomicBool::new(false),
             pending,

@@ -102,6 +102,17 @@ impl Journal {
         Ok(Self { directory: Arc::clone(directory), name, file: Mutex::new(found), promise })
     }
 
+    /// That of a file that is new: there is none yet.
+    pub(super) fn none(directory: &Arc<OwnedFd>, identity: Identity, file: FileId, promise: Promise) -> Self {
+        let (directory, name) = (Arc::clone(directory), name(identity, file));
+        Self { directory, name, file: Mutex::new(None), promise }
+    }
+
+    /// Whether it was made.
+    pub(super) fn is_there(&self) -> bool {
+        self.file().is_some()
+    }
+
     /// Whether there is anything in it.
     pub(super) fn is_needed(directory: &OwnedFd, identity: Identity, file: FileId) -> io::Result<bool> {
         match rustix::fs::statat(directory, name(identity, file), AtFlags::SYMLINK_NOFOLLOW) {

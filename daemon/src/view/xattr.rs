@@ -9,13 +9,24 @@ use std::os::unix::ffi::OsStrExt as _;
 
 /// Longest value, and longest list.
 const LIMIT: usize = 1 << 16;
+/// Most values are shorter; mostly there is none.
+const USUAL: usize = 512;
 
 impl View {
     pub(super) fn attribute(&self, caller: Caller, number: u64, name: &OsStr) -> Answer<Vec<u8>> {
         self.admit(caller)?;
         let node = self.nodes.node(number)?;
-        let mut value = vec![0; LIMIT];
-        let length = rustix::fs::getxattr(node.through(), name, &mut value[..])?;
+        let path = node.through();
+        let mut value = vec![0; USUAL];
+        let length = match rustix::fs::getxattr(&*path, name, &mut value[..]) {
+            // Where there are no such labels, `ls -l` then does not ask for that of each file.
+            Err(Errno::NODATA) if name == "security.selinux" => return Err(Errno::OPNOTSUPP),
+            Err(Errno::RANGE) => {
+                value.resize(LIMIT, 0);
+                rustix::fs::getxattr(&*path, name, &mut value[..])?
+            }
+            other => other?,
+        };
         value.truncate(length);
         translate(
             name,
@@ -49,6 +60,7 @@ impl View {
             |ids, user, id| if user { ids.real_user(id) } else { ids.real_group(id) },
             self.ids,
         );
+        node.seen().unprivileged = None;
         rustix::fs::setxattr(
             node.through(),
             name,

@@ -150,8 +150,10 @@ fn a_journal_of_another_file_or_key_means_nothing() {
     let (_, other_header, other_dek) = sealed(&plain);
     let keys = crate::crypto::FileKeys::new(&other_dek, &other_header.file_id()).unwrap();
     let state = super::super::slot::State { generation: 9, length: 4096, dirty: false, root: None };
-    let chunks = [(0, vec![7; 4096 + 28])];
-    let entry = super::super::journal::encode_chunks(&keys, other_header.file_id(), 4, &state, &chunks);
+    let mut draft = super::super::journal::Draft::new(other_header.file_id(), 4, 1, 4096 + 28);
+    draft.add(0, &[7; 4096]);
+    draft.finish(&keys, &state);
+    let entry = draft.bytes().to_vec();
     for bytes in [entry.clone(), entry[..entry.len() - 1].to_vec(), vec![0; 5000], vec![1]] {
         let journal = MemoryStorage::from(bytes);
         assert_eq!(recover(&storage, &journal, &dek).unwrap(), Recovery::Clean);

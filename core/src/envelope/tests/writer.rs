@@ -138,23 +138,23 @@ proptest! {
 fn more_than_the_cache_holds_is_written_before_the_commit() {
     let (storage, header, dek) = sealed(&[]);
     let journal = MemoryStorage::new();
-    let mut plain = contents(13 << 20);
+    let mut plain = contents(20 << 20);
     let mut writer = Writer::open(&storage, &journal, &header, &dek).unwrap();
     for (number, part) in plain.chunks(100_000).enumerate() {
         writer.write_at(part, 100_000 * number as u64).unwrap();
     }
     assert!(storage.len().unwrap() > 8 << 20);
     // Backwards over all of it, so that overwrites fill the cache too; and into chunks that were already appended.
-    for offset in (0..plain.len()).step_by(9000).rev() {
+    for offset in (0..plain.len()).step_by(4000).rev() {
         writer.write_at(b"changed", offset as u64).unwrap();
         let end = (offset + 7).min(plain.len() + 7);
         plain.resize(plain.len().max(end), 0);
         plain[offset..end].copy_from_slice(b"changed");
     }
-    writer.set_len(12 << 20).unwrap();
-    writer.set_len(14 << 20).unwrap();
-    plain.resize(12 << 20, 0);
-    plain.resize(14 << 20, 0);
+    writer.set_len(18 << 20).unwrap();
+    writer.set_len(21 << 20).unwrap();
+    plain.resize(18 << 20, 0);
+    plain.resize(21 << 20, 0);
     writer.close().unwrap();
     assert!(opened(&storage, &header, &dek).unwrap() == plain);
     assert!(verify(&storage, &header, &dek, &mut |_| {}).unwrap().rooted);
@@ -206,4 +206,53 @@ fn past_half_of_its_life_a_key_writes_no_more() {
     assert!(matches!(writer.write_at(b"x", u64::MAX), Err(WriteError::TooLong)));
     drop(writer);
     assert_eq!(opened(&storage, &header, &dek).unwrap(), b"contents");
+}
+
+#[test]
+fn what_was_sealed_just_now_is_written_to_without_reading_it() {
+    for start in [&b""[..], b"not empty"] {
+        let (storage, journal) = (MemoryStorage::new(), MemoryStorage::new());
+        let sealed = seal(&mut &start[..], &storage, epoch(), policy(), &options(12), &mut |_| {}).unwrap();
+        assert_eq!(stored_file_id(&storage).unwrap(), sealed.file_id);
+        let mut writer = Writer::born(&storage, &journal, &sealed).unwrap();
+        assert_eq!((writer.len(), writer.recovery()), (start.len() as u64, Recovery::Clean));
+        let mut plain = start.to_vec();
+        plain.resize(9000, 0);
+        plain.extend(contents(20_000));
+        writer.write_at(&contents(20_000), 9000).unwrap();
+        writer.sync().unwrap();
+        compare(&storage, &sealed.header, &sealed.dek, &plain);
+        writer.write_at(b"over", 8190).unwrap();
+        plain[8190..8194].copy_from_slice(b"over");
+        writer.close().unwrap();
+        compare(&storage, &sealed.header, &sealed.dek, &plain);
+    }
+    assert!(matches!(stored_file_id(&MemoryStorage::from(vec![0; 4096])), Err(OpenError::Refused(_))));
+    assert!(matches!(stored_file_id(&MemoryStorage::new()), Err(OpenError::Refused(_))));
+}
+
+#[test]
+fn the_journal_of_a_commit_that_is_done_means_nothing() {
+    let (storage, header, dek) = sealed(&contents(9000));
+    let journal = MemoryStorage::new();
+    let mut writer = Writer::open(&storage, &journal, &header, &dek).unwrap();
+    writer.write_at(b"first", 0).unwrap();
+    writer.sync().unwrap();
+    let first = journal.to_bytes();
+    assert!(!first.is_empty());
+    // A shorter entry over a longer one.
+    writer.write_at(&contents(9000), 0).unwrap();
+    writer.sync().unwrap();
+    writer.write_at(b"last", 5000).unwrap();
+    writer.close().unwrap();
+    assert!(journal.len().unwrap() > first.len() as u64);
+    let mut plain = contents(9000);
+    plain[5000..5004].copy_from_slice(b"last");
+    for stale in [journal.to_bytes(), first] {
+        let stale = MemoryStorage::from(stale);
+        let before = storage.to_bytes();
+        assert_eq!(recover(&storage, &stale, &dek).unwrap(), Recovery::Clean);
+        assert!(stale.is_empty().unwrap() && storage.to_bytes() == before);
+    }
+    compare(&storage, &header, &dek, &plain);
 }

@@ -3,8 +3,8 @@
 //! The order of writes and syncs here is what makes a power cut harmless; `tests/power_cut.rs` tries every cut.
 
 use super::super::error::WriteError;
-use super::super::journal::{Sync, apply, clear, encode_chunks, put_slot};
-use super::super::layout::{CHUNK_OVERHEAD, NONCE_SIZE, RESEAL_CHUNKS, TAG_SIZE};
+use super::super::journal::{Draft, apply, clear, put_slot};
+use super::super::layout::{NONCE_SIZE, RESEAL_CHUNKS, TAG_SIZE};
 use super::super::pipeline::segment_chunks;
 use super::super::slot::State;
 use super::super::storage::Storage;
@@ -56,13 +56,18 @@ impl<S: Storage, J: Storage> Writer<S, J> {
         let behind: Vec<u64> = self.cache.range(committed..).map(|(index, _)| *index).collect();
         let mut tags = self.appended.clone();
         tags.extend(self.write_appended(&behind)?);
-        let mut over = Vec::new();
-        for (index, chunk) in self.cache.range(..committed) {
-            let mut stored = Vec::with_capacity(chunk.len() + CHUNK_OVERHEAD);
-            add_with_room(&mut stored, chunk);
-            let tag = self.unlocked.cipher.seal(*index, &mut stored)?;
+        // The DIRTY slot may have been renewed above.
+        let base = self.unlocked.selected.state.generation;
+        let over = self.cache.range(..committed);
+        let mut draft = Draft::new(
+            self.unlocked.cipher.file_id(),
+            base,
+            over.clone().count(),
+            geometry.stored_chunk_size(),
+        );
+        for (index, chunk) in over {
+            let tag = self.unlocked.cipher.seal(*index, draft.add(*index, chunk))?;
             tags.extend(tag.as_chunks().0.first().map(|tag| (*index, *tag)));
-            over.push((*index, stored));
         }
         let new_tags = self.new_tags(&tags);
         let root = new_tags.as_ref().map(|tags| {
@@ -70,20 +75,17 @@ impl<S: Storage, J: Storage> Writer<S, J> {
             root.update(tags.as_flattened());
             root.finish()
         });
-        // The DIRTY slot may have been renewed above.
-        let base = self.unlocked.selected.state.generation;
         let target = State { generation: base + 1, length: self.length, dirty: false, root };
         let destructive =
-            !over.is_empty() || geometry.file_size(self.length)? < geometry.file_size(state.length)?;
+            !draft.is_empty() || geometry.file_size(self.length)? < geometry.file_size(state.length)?;
         if destructive {
             // The journal may reach the disk as soon as it is written; what it builds on must be there first.
             self.sync_storage()?;
-            let file = self.unlocked.cipher.file_id();
-            let entry = encode_chunks(&self.unlocked.keys, file, base, &target, &over);
+            draft.finish(&self.unlocked.keys, &target);
             self.failed = true;
-            if let Err(error) = self.journal.write_all_at(&entry, 0) {
+            if let Err(error) = self.journal.write_all_at(draft.bytes(), 0) {
                 // The entry may be whole all the same. It must be void before anything else is written.
-                self.failed = clear(&self.journal, Sync::Yes).is_err();
+                self.failed = clear(&self.journal).is_err();
                 return Err(WriteError::Journal(error));
             }
             self.sync_journal()?;
@@ -99,15 +101,13 @@ impl<S: Storage, J: Storage> Writer<S, J> {
         }
         // From here an error leaves open what the disk has; opening again finds out.
         self.unlocked.selected = if destructive {
-            apply(&self.storage, &self.unlocked, &target, &over)?
+            apply(&self.storage, &self.unlocked, &target, draft.chunks())?
         } else {
             put_slot(&self.storage, geometry, &self.unlocked.keys, &self.unlocked.selected, &target)?
         };
+        // The commit is complete: the entry stays and is void, since the generation has passed it. Emptying the journal would have
+        // the file system look for the same blocks again at the next commit.
         self.failed = false;
-        if destructive {
-            // The commit is complete: an entry that stays is void, since the generation has passed it.
-            let _ = clear(&self.journal, Sync::No);
-        }
         self.live = geometry.chunks(self.length);
         self.cache.clear();
         self.appended.clear();

@@ -151,3 +151,88 @@ fn many_programs_at_once_do_not_hinder_each_other() {
     assert_eq!(shown.opened("shared"), [b's'; 50_000]);
     wait_until("all is closed", || shown.site.service.views().is_idle());
 }
+
+/// The names in a directory of the view, with the sizes of its files.
+fn listed(shown: &Shown, directory: &str) -> Vec<(String, u64)> {
+    let entries = std::fs::read_dir(shown.at(directory)).unwrap().map(|entry| entry.unwrap());
+    let mut all: Vec<_> = entries
+        .filter_map(|entry| {
+            Some((entry.file_name().into_string().unwrap(), std::fs::metadata(entry.path()).ok()?.len()))
+        })
+        .collect();
+    all.sort();
+    all
+}
+
+#[test]
+fn a_listing_that_the_kernel_remembers_is_the_one_that_there_is() {
+    let Some(shown) = Shown::start(Rights::ALL, &[]) else { return };
+    std::fs::create_dir(shown.at("d")).unwrap();
+    let mut expected = Vec::new();
+    for number in 0..200_u64 {
+        let name = format!("{number:03}");
+        std::fs::write(shown.at("d").join(&name), vec![1; number as usize * 10]).unwrap();
+        expected.push((name, number * 10));
+        // Each change is in the listing at once, however often it was listed.
+        if number % 40 == 0 {
+            assert_eq!(listed(&shown, "d"), expected);
+            assert_eq!(listed(&shown, "d"), expected);
+        }
+    }
+    assert_eq!(listed(&shown, "d"), expected);
+    std::fs::rename(shown.at("d/000"), shown.at("d/zzz")).unwrap();
+    std::fs::remove_file(shown.at("d/001")).unwrap();
+    std::fs::write(shown.at("d/002"), b"x").unwrap();
+    expected.drain(..2);
+    expected[0].1 = 1;
+    expected.push((String::from("zzz"), 0));
+    assert_eq!(listed(&shown, "d"), expected);
+    // What somebody does beneath is seen, too.
+    std::fs::write(shown.beneath("d/plain"), b"beneath").unwrap();
+    wait_until("a new name is listed", || listed(&shown, "d").contains(&(String::from("plain"), 7)));
+    std::fs::write(shown.beneath("d/plain"), b"beneath, longer").unwrap();
+    wait_until("a new size is listed", || listed(&shown, "d").contains(&(String::from("plain"), 15)));
+    std::fs::remove_file(shown.beneath("d/plain")).unwrap();
+    std::fs::rename(shown.beneath("d/zzz"), shown.beneath("d/yyy")).unwrap();
+    expected.pop();
+    expected.push((String::from("yyy"), 0));
+    wait_until("what is gone is not listed", || listed(&shown, "d") == expected);
+}
+
+#[test]
+fn set_id_bits_and_capabilities_end_with_a_change_of_the_contents() {
+    // `cap_net_raw`, as `setcap` stores it.
+    const CAPABILITY: [u8; 20] = [1, 0, 0, 2, 0, 32, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    const NAME: &str = "security.capability";
+    let Some(shown) = Shown::start(Rights::ALL, &[("sealed", b"contents")]) else { return };
+    std::fs::write(shown.beneath("plain"), b"contents").unwrap();
+    let mode = |name: &str| std::fs::metadata(shown.beneath(name)).unwrap().mode() & 0o7777;
+    for name in ["sealed", "plain"] {
+        let file = OpenOptions::new().append(true).open(shown.at(name)).unwrap();
+        for _ in 0..2 {
+            std::fs::set_permissions(shown.at(name), std::fs::Permissions::from_mode(0o6755)).unwrap();
+            if let Err(error) = rustix::fs::setxattr(shown.at(name), NAME, &CAPABILITY, XattrFlags::empty()) {
+                eprintln!("SKIPPED: capabilities of files: {error}");
+                return;
+            }
+            (&file).write_all(b" and more").unwrap();
+            let left = rustix::fs::getxattr(shown.beneath(name), NAME, &mut [0_u8; 32]);
+            assert_eq!(left, Err(rustix::io::Errno::NODATA), "{name}");
+            // Who may set the bits keeps them.
+            assert_eq!(mode(name), 0o6755, "{name}");
+            assert_eq!(std::fs::metadata(shown.at(name)).unwrap().mode() & 0o7777, 0o6755);
+        }
+        drop(file);
+        // Somebody who may not.
+        let script = format!("printf ' and yet more' >> '{}'", shown.at(name).display());
+        let line = ["--bounding-set", "-fsetid", "--inh-caps", "-fsetid", "sh", "-c", &script];
+        let done = std::process::Command::new("setpriv").args(line).status();
+        if !done.is_ok_and(|status| status.success()) {
+            eprintln!("SKIPPED: set-id bits: setpriv is not there, or may not take capabilities away");
+            return;
+        }
+        assert_eq!(mode(name), 0o755, "{name}");
+        assert_eq!(std::fs::metadata(shown.at(name)).unwrap().mode() & 0o7777, 0o755);
+        assert_eq!(std::fs::read(shown.at(name)).unwrap(), b"contents and more and more and yet more");
+    }
+}
