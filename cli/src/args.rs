@@ -2,6 +2,7 @@
 //! [`crate::message::localise`] puts them into Japanese.
 
 pub mod admin;
+pub mod audit;
 
 use crate::app::App;
 use crate::console::Console;
@@ -76,6 +77,9 @@ pub enum Command {
     ScanCoverage(ScanCoverage),
     /// Attack this installation with a canary, and show what each way out brings
     Drill(Drill),
+    /// Search, export and check the audit log
+    #[command(subcommand)]
+    Audit(audit::Audit),
     /// Administer the key server
     #[command(subcommand)]
     Admin(Admin),

@@ -1,6 +1,7 @@
 //! The commands, one file each. Each takes its part of the command line and the run.
 
 mod admin;
+mod audit_verify;
 mod completions;
 mod files;
 mod info;
@@ -37,6 +38,7 @@ pub fn run(command: Command, app: &mut App) -> Result<(), Error> {
         Command::Zip(args) => zip::run(&args, app),
         Command::Drill(args) => crate::drill::run(&args, app),
         Command::ScanCoverage(args) => scan_coverage::run(&args, app),
+        Command::Audit(args) => admin::audit(&args, app),
         Command::Admin(args) => admin::run(args, app),
         Command::Completions(args) => completions::completions(&args, app),
         Command::ManPages(args) => completions::man_pages(&args, app),

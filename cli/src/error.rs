@@ -7,6 +7,7 @@ pub use describe::Report;
 use crate::exit::Exit;
 use std::io;
 use std::path::{Path, PathBuf};
+use tobari_core::audit::ExportFault;
 use tobari_core::policy::Rights;
 use tobari_core::proto::api::Reason;
 use tobari_core::proto::control::Particulars;
@@ -166,6 +167,17 @@ pub enum Error {
     /// The chain of the audit log does not hold.
     #[error("the audit chain breaks at record {0}")]
     AuditBroken(u64),
+    /// An export of the audit log does not hold.
+    #[error(transparent)]
+    AuditExport(ExportFault),
+    /// What a witness kept is not signed by the log.
+    #[error("{path:?}: {detail}")]
+    WitnessFile {
+        /// The file.
+        path: PathBuf,
+        /// Detail in English.
+        detail: String,
+    },
 }
 
 /// What was tried with a local file.
@@ -268,6 +280,8 @@ impl Error {
             Self::NotCovered { .. } => "not-covered".to_owned(),
             Self::Leaked(_) => "leaked".to_owned(),
             Self::AuditBroken(_) => "audit-broken".to_owned(),
+            Self::AuditExport(fault) => export_fault(fault).to_owned(),
+            Self::WitnessFile { .. } => "witness-file".to_owned(),
         }
     }
 
@@ -294,7 +308,7 @@ impl Error {
             Self::AmbiguousName { .. } => Exit::Conflict,
             Self::NotCovered { .. } => Exit::NotCovered,
             Self::Leaked(_) => Exit::Leaked,
-            Self::AuditBroken(_) => Exit::AuditBroken,
+            Self::AuditBroken(_) | Self::AuditExport(_) | Self::WitnessFile { .. } => Exit::AuditBroken,
         }
     }
 
@@ -327,6 +341,14 @@ impl Error {
             "not-covered",
             "leaked",
             "audit-broken",
+            "export-line",
+            "export-cut",
+            "export-count",
+            "export-unsigned",
+            "export-altered",
+            "export-end-cut",
+            "export-rewritten",
+            "witness-file",
         ]
         .map(str::to_owned)
         .into();
@@ -337,7 +359,10 @@ impl Error {
 }
 
 /// All `what` of [`Error::Usage`].
-pub const USAGE: [&str; 8] = [
+pub const USAGE: [&str; 11] = [
+    "audit-act",
+    "audit-time",
+    "audit-key",
     "command-line",
     "one-output",
     "password-empty",
@@ -347,6 +372,18 @@ pub const USAGE: [&str; 8] = [
     "name-slash",
     "login-missing",
 ];
+
+fn export_fault(fault: &ExportFault) -> &'static str {
+    match fault {
+        ExportFault::Line(_) => "export-line",
+        ExportFault::NoEnd => "export-cut",
+        ExportFault::Count { .. } => "export-count",
+        ExportFault::Checkpoint(_) => "export-unsigned",
+        ExportFault::Altered { .. } => "export-altered",
+        ExportFault::Cut { .. } => "export-end-cut",
+        ExportFault::Rewritten(_) => "export-rewritten",
+    }
+}
 
 /// The code as it is written in JSON.
 pub fn problem_name(code: ProblemCode) -> String {

@@ -28,6 +28,20 @@ pub enum Command {
     Token(TokenArgs),
     /// Move the store from the data directory to a PostgreSQL database, so that several servers can serve it.
     MigrateStore(MigrateStoreArgs),
+    /// Sign the checkpoints of another machine's audit log, so that what it had cannot be taken back.
+    Witness(WitnessArgs),
+    /// Copy the database of a data directory to a file, while it is served or not.
+    Backup(BackupArgs),
+    /// Bring a backup back into a data directory that has no database.
+    Restore(RestoreArgs),
+    /// Take up a database that is older than what witnesses saw; what was recorded since is given up, and that is recorded.
+    AcceptOlder(AcceptOlderArgs),
+    /// The recovery key, offline: open files with it, or prove that it opens them.
+    Recovery {
+        /// What to do with it.
+        #[command(subcommand)]
+        command: RecoveryCommand,
+    },
     /// The audit log.
     Audit {
         /// What to do with it.
@@ -41,8 +55,42 @@ pub enum Command {
 /// What to do with the audit log.
 #[derive(Debug, Subcommand)]
 pub enum AuditCommand {
-    /// Check the whole hash chain, without changing anything.
+    /// Check the whole hash chain and the tree over it, without changing anything.
     Verify(StoreArgs),
+}
+
+/// What to do with the recovery key. None of it needs the key server or its database.
+#[derive(Debug, Subcommand)]
+pub enum RecoveryCommand {
+    /// Open a sealed file.
+    Open(RecoveryOpen),
+    /// Prove that the key opens sealed files: everything is decrypted and checked, nothing is written.
+    Drill(RecoveryDrill),
+}
+
+/// Open a file.
+#[derive(Debug, ClapArgs)]
+pub struct RecoveryOpen {
+    /// The recovery key that `init` wrote.
+    #[arg(long, value_name = "FILE")]
+    pub key: PathBuf,
+    /// The sealed file.
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// New file for its contents.
+    #[arg(short, long, value_name = "FILE")]
+    pub output: PathBuf,
+}
+
+/// Prove that the key opens files.
+#[derive(Debug, ClapArgs)]
+pub struct RecoveryDrill {
+    /// The recovery key that `init` wrote.
+    #[arg(long, value_name = "FILE")]
+    pub key: PathBuf,
+    /// Sealed files.
+    #[arg(value_name = "FILE", required = true)]
+    pub files: Vec<PathBuf>,
 }
 
 /// Where the state is.
@@ -107,6 +155,62 @@ pub struct ServeArgs {
     /// Where the root key is.
     #[arg(long, value_name = "FILE")]
     pub root_key_file: Option<PathBuf>,
+}
+
+/// Sign checkpoints.
+#[derive(Debug, ClapArgs)]
+pub struct WitnessArgs {
+    /// Folder for the witness's own key and the checkpoints that it saw.
+    #[arg(long, value_name = "DIR")]
+    pub folder: PathBuf,
+    /// Name under which it signs, such as its host name.
+    #[arg(long, value_name = "NAME")]
+    pub name: String,
+    /// The key of the log, as `tobari audit key` prints it.
+    #[arg(long, value_name = "KEY")]
+    pub log: String,
+    /// Address and port to listen on, HTTP without TLS: nothing secret comes here, and answers are signed.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8444")]
+    pub listen: SocketAddr,
+    /// New file for the witness's public key and, on a second line, the address that it listens on.
+    #[arg(long, value_name = "FILE")]
+    pub key_out: Option<PathBuf>,
+}
+
+/// Copy the database.
+#[derive(Debug, ClapArgs)]
+pub struct BackupArgs {
+    /// Directory with the database.
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: PathBuf,
+    /// New file for the copy. The root key is not in it: keep the two apart.
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+}
+
+/// Bring a backup back.
+#[derive(Debug, ClapArgs)]
+pub struct RestoreArgs {
+    /// Directory to which the database goes.
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: PathBuf,
+    /// The backup.
+    #[arg(long, value_name = "FILE")]
+    pub from: PathBuf,
+}
+
+/// Take up an older database.
+#[derive(Debug, ClapArgs)]
+pub struct AcceptOlderArgs {
+    /// Where the state is.
+    #[command(flatten)]
+    pub store: StoreArgs,
+    /// Where the root key is.
+    #[arg(long, value_name = "FILE")]
+    pub root_key_file: Option<PathBuf>,
+    /// Why, for the audit log.
+    #[arg(long, value_name = "TEXT")]
+    pub reason: String,
 }
 
 /// Move the store to PostgreSQL.

@@ -3,10 +3,12 @@
 use crate::args::ServeArgs;
 use crate::service::Limits;
 use crate::store::postgres::{Location, LocationError};
+use crate::witness::{Place, Witnesses};
 use jiff::SignedDuration;
 use serde::Deserialize;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Port when none is given.
 const DEFAULT_PORT: u16 = 8443;
@@ -38,6 +40,27 @@ pub struct RawConfig {
     lockout_after: Option<u32>,
     /// Seconds of the first lock (10 to 3600; 60); each further failure doubles it, up to an hour.
     lockout_seconds: Option<i64>,
+    /// Who sees the audit log's checkpoints.
+    #[serde(default)]
+    witness: Vec<RawWitness>,
+    /// Seconds between the checkpoints that a witness gets (1 to 3600; 10).
+    witness_interval_seconds: Option<i64>,
+    /// Seconds without a witness after which grants stop (at least twice the interval, to 86400); absent: never.
+    witness_wait_seconds: Option<i64>,
+}
+
+/// A witness: one of the three.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawWitness {
+    /// A file that grows.
+    file: Option<PathBuf>,
+    /// The socket of the system's log, such as `/dev/log`.
+    syslog: Option<PathBuf>,
+    /// A witness server.
+    url: Option<String>,
+    /// Its key, with `url`.
+    key: Option<String>,
 }
 
 /// The configuration as resolved.
@@ -55,6 +78,8 @@ pub struct Config {
     pub root_key_file: Option<PathBuf>,
     /// Limits of the service.
     pub limits: Limits,
+    /// Who sees the audit log's checkpoints.
+    pub witnesses: Witnesses,
 }
 
 /// What is wrong with the configuration.
@@ -96,6 +121,9 @@ pub enum ConfigError {
         /// As written.
         name: String,
     },
+    /// Not a witness.
+    #[error("witness[{0}]: needs one of file, syslog, or url (http://…) with key")]
+    Witness(usize),
     /// Not the address of a database.
     #[error("store: {0}")]
     Store(#[from] LocationError),
@@ -155,6 +183,38 @@ impl RawConfig {
     }
 }
 
+impl RawConfig {
+    fn witnesses(&self) -> Result<Witnesses, ConfigError> {
+        let mut witnesses = Witnesses::default();
+        let seconds = |value: i64| Duration::from_secs(value.unsigned_abs());
+        if let Some(every) = within("witness_interval_seconds", self.witness_interval_seconds, 1, 3600)? {
+            witnesses.interval = seconds(every);
+        }
+        let least = 2 * i64::try_from(witnesses.interval.as_secs()).unwrap_or(i64::MAX);
+        witnesses.wait =
+            within("witness_wait_seconds", self.witness_wait_seconds, least, 86_400)?.map(seconds);
+        for (index, raw) in self.witness.iter().enumerate() {
+            let place = match raw {
+                RawWitness { file: Some(path), syslog: None, url: None, key: None } => {
+                    Place::File(path.clone())
+                }
+                RawWitness { file: None, syslog: Some(path), url: None, key: None } => {
+                    Place::Syslog(path.clone())
+                }
+                RawWitness { file: None, syslog: None, url: Some(url), key: Some(key) }
+                    if url.starts_with("http://") =>
+                {
+                    let key = key.parse().map_err(|_| ConfigError::Witness(index))?;
+                    Place::Http { url: url.clone(), key }
+                }
+                _ => return Err(ConfigError::Witness(index)),
+            };
+            witnesses.places.push(place);
+        }
+        Ok(witnesses)
+    }
+}
+
 impl Config {
     /// The file, if any, overridden by the command line.
     ///
@@ -166,6 +226,7 @@ impl Config {
             None => RawConfig::default(),
         };
         let limits = raw.limits()?;
+        let witnesses = raw.witnesses()?;
         for (index, name) in raw.names.iter().enumerate() {
             let valid = rustls_pki_types::ServerName::try_from(name.as_str()).is_ok();
             if !valid {
@@ -191,6 +252,7 @@ impl Config {
             names: raw.names,
             root_key_file: args.root_key_file.clone().or(raw.root_key_file),
             limits,
+            witnesses,
         })
     }
 }
@@ -226,6 +288,26 @@ mod tests {
             )
             .is_ok()
         );
+    }
+
+    #[test]
+    fn a_witness_is_one_of_three() {
+        let read = |text: &str| toml::from_str::<RawConfig>(text).unwrap().witnesses();
+        let good =
+            read("witness_wait_seconds = 20\n[[witness]]\nfile = '/w'\n[[witness]]\nsyslog = '/dev/log'")
+                .unwrap();
+        assert_eq!(good.places, [Place::File("/w".into()), Place::Syslog("/dev/log".into())]);
+        assert_eq!(good.wait, Some(Duration::from_secs(20)));
+        for bad in [
+            "",
+            "file = '/w'\nsyslog = '/l'",
+            "url = 'http://w'",
+            "url = 'https://w'\nkey = 'k'",
+            "key = 'k'",
+        ] {
+            assert!(matches!(read(&format!("[[witness]]\n{bad}")), Err(ConfigError::Witness(0))), "{bad}");
+        }
+        assert!(read("witness_wait_seconds = 19").is_err(), "less than two intervals");
     }
 
     #[test]

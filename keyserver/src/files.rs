@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 /// The database, in the data directory.
 pub(crate) const DATABASE: &str = "tobari.db";
+/// Its write-ahead log.
+pub(crate) const DATABASE_LOG: &str = "tobari.db-wal";
 /// The database while `init` makes it.
 pub(crate) const DATABASE_NEW: &str = "tobari.db.new";
 /// The database after it was moved to PostgreSQL: kept, but no longer served.

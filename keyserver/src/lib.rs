@@ -15,9 +15,11 @@ mod files;
 mod harden;
 pub mod http;
 pub mod message;
+pub mod recovery;
 mod root_key;
 pub mod service;
 pub mod store;
+pub mod witness;
 
 pub use commands::{CommandError, run};
 

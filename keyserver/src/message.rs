@@ -9,6 +9,8 @@ use crate::http::ServeError;
 use crate::root_key::RootKeyError;
 use crate::service::ServiceError;
 use crate::store::StoreError;
+use crate::witness::WitnessError;
+use crate::witness::receive::ReceiverError;
 use fluent_templates::fluent_bundle::FluentValue;
 use fluent_templates::{Loader as _, langid, static_loader};
 use std::borrow::Cow;
@@ -79,6 +81,23 @@ impl From<&CommandError> for Message {
             }
             E::DatabaseIncomplete(path) => Self::new("database-incomplete").path(path),
             E::Audit(error) => error.into(),
+            E::Witness(WitnessError::Older { place, witnessed, size, .. }) => Self::new("witness-older")
+                .with("place", place)
+                .with("witnessed", witnessed)
+                .with("size", size),
+            E::Witness(WitnessError::Rewritten { place, size }) => {
+                Self::new("witness-rewritten").with("place", place).with("size", size)
+            }
+            E::Witness(error @ (WitnessError::Away(_) | WitnessError::Store(_))) => {
+                Self::new("witness").detail(Causes(error))
+            }
+            E::Receiver(ReceiverError::Folder { path, detail }) => {
+                Self::new("witness-folder").path(path).with("detail", detail)
+            }
+            E::Recovery(error) => Self::new("recovery").detail(Causes(error)),
+            E::NotRecovered { path, detail } => Self::new("not-recovered").path(path).with("detail", detail),
+            E::Read { path, source } => Self::new("read").path(path).detail(Causes(source)),
+            E::LogKey(key) => Self::new("log-key").with("key", key),
             E::Listen(ServeError::Listen { address, source }) => {
                 Self::new("listen").with("address", address).detail(Causes(source))
             }
@@ -108,6 +127,7 @@ impl From<&ConfigError> for Message {
             ConfigError::Name { index, name } => {
                 Self::new("configuration-name").with("field", format!("names[{index}]")).with("value", name)
             }
+            ConfigError::Witness(index) => Self::new("configuration-witness").with("index", index),
             ConfigError::Store(_) => Self::new("configuration-store"),
             ConfigError::NoDataDir => Self::new("configuration-directory"),
         }
@@ -159,6 +179,7 @@ impl From<&ChainError> for Message {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::recovery::RecoveryError;
     use std::collections::{BTreeMap, BTreeSet};
     use std::io;
     use std::path::PathBuf;
@@ -194,6 +215,7 @@ mod tests {
             ConfigError::OutOfRange { field: "grant_minutes", value: 0, least: 1, most: 1440 }.into(),
             ConfigError::Name { index: 1, name: "a b".to_owned() }.into(),
             ConfigError::NoDataDir.into(),
+            ConfigError::Witness(1).into(),
             ConfigError::Store(crate::store::postgres::LocationError).into(),
             CommandError::PasswordFile { path: path.clone(), source: system() },
             CommandError::NoTerminal(system()),
@@ -229,6 +251,14 @@ mod tests {
             CommandError::MovedBadly { location: "db".to_owned(), detail: "why".to_owned() },
             ChainError::Gap { expected, found }.into(),
             ChainError::Tree(7).into(),
+            WitnessError::Older { place: "w".to_owned(), epoch: 1, witnessed: 9, size: 7 }.into(),
+            WitnessError::Rewritten { place: "w".to_owned(), size: 7 }.into(),
+            WitnessError::Away("w".to_owned()).into(),
+            ReceiverError::Folder { path: PathBuf::from("/w"), detail: "why".to_owned() }.into(),
+            CommandError::LogKey("x".to_owned()),
+            CommandError::Recovery(RecoveryError),
+            CommandError::NotRecovered { path: PathBuf::from("/f"), detail: "why".to_owned() },
+            CommandError::Read { path: PathBuf::from("/f"), source: system() },
             ChainError::Store(StoreError::Stale).into(),
             ServeError::Listen { address: ([127, 0, 0, 1], 1).into(), source: system() }.into(),
             ServeError::Certificate("why".to_owned()).into(),

@@ -171,6 +171,8 @@ pub struct Site {
     pub daemon_wrapper: Vec<String>,
     /// The same for `[session]`.
     pub session_settings: String,
+    /// Log filter of the programs, where it is not their own.
+    log: Option<&'static str>,
 }
 
 impl Site {
@@ -200,6 +202,7 @@ impl Site {
             seal_settings: String::new(),
             daemon_wrapper: Vec::new(),
             session_settings: String::new(),
+            log: None,
         };
         write_private(&site.path("admin.password"), password(ADMIN).as_bytes())?;
         let init = site
@@ -286,12 +289,22 @@ impl Site {
             .arg("--data-dir")
             .arg(self.path("keyserver"))
             .args(["--listen", &format!("127.0.0.1:{}", self.port)])
+            .envs(self.log.map(|filter| ("TOBARI_LOG", filter)))
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
             .spawn()?;
         self.key_server = Some(Process(child));
         wait_until("the key server to listen", || TcpStream::connect(("127.0.0.1", self.port)).is_ok())
+    }
+
+    /// Both programs again, with this log filter.
+    pub fn start_again_with_log(&mut self, filter: &'static str) -> Result<()> {
+        self.daemon()?.terminate()?;
+        self.key_server()?.terminate()?;
+        self.log = Some(filter);
+        self.start_key_server()?;
+        self.start_daemon()
     }
 
     /// The running key server.
@@ -319,6 +332,7 @@ impl Site {
                 "state_dir = {state:?}
 socket = {socket:?}
 roles = {:?}
+{}
 [seal]
 retry_seconds = 2
 {}
@@ -328,6 +342,7 @@ first_uid = {}
 uids = 256
 {}",
                 self.roles,
+                self.log.map(|filter| format!("log = {filter:?}")).unwrap_or_default(),
                 self.seal_settings,
                 self.first_session_uid(),
                 self.session_settings

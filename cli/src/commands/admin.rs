@@ -2,6 +2,7 @@
 //! terminal's certificate. People name things by name; the key server knows ids; [`names`] stands between.
 
 mod audit;
+mod audit_log;
 mod folder;
 mod group;
 mod label;
@@ -17,8 +18,22 @@ mod token;
 
 use crate::app::App;
 use crate::args::admin::Admin;
+use crate::args::audit::Audit;
 use crate::error::Error;
 use server::Server;
+
+/// `tobari audit`, but for its offline part.
+pub(super) fn audit(args: &Audit, app: &mut App) -> Result<(), Error> {
+    if let Audit::Verify(args) = args {
+        return super::audit_verify::run(args, app);
+    }
+    let mut server = Server::new(app.client()?);
+    match args {
+        Audit::Search(args) => audit_log::search(args, &mut server, app),
+        Audit::Export(args) => audit_log::export(args, &mut server, app),
+        Audit::Key | Audit::Verify(_) => audit_log::key(&mut server, app),
+    }
+}
 
 /// `tobari admin`.
 pub(super) fn run(args: Admin, app: &mut App) -> Result<(), Error> {

@@ -5,6 +5,7 @@ use crate::arguments;
 use crate::message::{Arguments, Language};
 use serde::Serialize;
 use std::io;
+use tobari_core::audit::ExportFault;
 use tobari_core::policy::Rights;
 use tobari_core::proto::api::Reason;
 use tobari_core::proto::control::Particulars;
@@ -146,6 +147,7 @@ impl Error {
             | Self::NotDesignated(path)
             | Self::NoApplication { path, .. }
             | Self::ReadBack(path)
+            | Self::WitnessFile { path, .. }
             | Self::Seal { path, .. }
             | Self::NoLabel { path, .. } => Some(path.to_string_lossy().into_owned()),
             Self::SameName(name) | Self::UnknownName { name, .. } | Self::AmbiguousName { name, .. } => {
@@ -161,7 +163,8 @@ impl Error {
             | Self::PasswordsDiffer
             | Self::NotCovered { .. }
             | Self::Leaked(_)
-            | Self::AuditBroken(_) => None,
+            | Self::AuditBroken(_)
+            | Self::AuditExport(_) => None,
         }
     }
 
@@ -196,7 +199,9 @@ impl Error {
                 arguments! { path: subject, cause: cause(source, language) }
             }
             Self::DaemonVersion { version, program } => arguments! { version: version, program: program },
-            Self::Seal { detail, .. } => arguments! { path: subject, detail: detail },
+            Self::Seal { detail, .. } | Self::WitnessFile { detail, .. } => {
+                arguments! { path: subject, detail: detail }
+            }
             Self::UnknownName { kind, name, .. } | Self::AmbiguousName { kind, name, .. } => arguments! {
                 kind: language.text(&format!("kind-{kind}"), &arguments! {}),
                 name: name,
@@ -206,6 +211,15 @@ impl Error {
             Self::NotCovered { open, all } => arguments! { open: open, all: all },
             Self::Leaked(ways) => arguments! { ways: ways },
             Self::AuditBroken(sequence) => arguments! { sequence: sequence },
+            Self::AuditExport(fault) => match fault {
+                ExportFault::Line(line) => arguments! { line: line },
+                ExportFault::NoEnd => arguments! {},
+                ExportFault::Count { found, said } => arguments! { found: found, said: said },
+                ExportFault::Checkpoint(error) => arguments! { detail: error },
+                ExportFault::Altered { first, last } => arguments! { first: first, last: last },
+                ExportFault::Cut { size, witnessed } => arguments! { size: size, witnessed: witnessed },
+                ExportFault::Rewritten(size) => arguments! { size: size },
+            },
             _ => arguments! { path: subject, name: subject, detail: subject, known: known },
         }
     }

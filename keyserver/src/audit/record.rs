@@ -48,6 +48,8 @@ pub enum Act {
     AdminRefused,
     /// The audit log was read or checked.
     AuditRead,
+    /// A store older than what witnesses saw was taken up; what was recorded since is given up.
+    Restore,
 }
 
 /// One record. Field order is the canonical order.

@@ -4,9 +4,12 @@
 use crate::audit::chain::ChainError;
 use crate::config::ConfigError;
 use crate::http::ServeError;
+use crate::recovery::RecoveryError;
 use crate::root_key::RootKeyError;
 use crate::service::ServiceError;
 use crate::store::StoreError;
+use crate::witness::WitnessError;
+use crate::witness::receive::ReceiverError;
 use std::io;
 use std::path::PathBuf;
 use tobari_core::crypto::SelfCheckError;
@@ -90,6 +93,34 @@ pub enum CommandError {
     /// Environment: the records do not hold together, or cannot be read.
     #[error("the audit log is not intact")]
     Audit(#[from] ChainError),
+    /// Environment or input: a witness saw another log, or more of it.
+    #[error(transparent)]
+    Witness(#[from] WitnessError),
+    /// Environment: the folder of a witness.
+    #[error(transparent)]
+    Receiver(#[from] ReceiverError),
+    /// Input: the recovery key.
+    #[error(transparent)]
+    Recovery(RecoveryError),
+    /// Input: a sealed file that the recovery key does not open.
+    #[error("{path:?} was not opened: {detail}")]
+    NotRecovered {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        detail: String,
+    },
+    /// Input: a file cannot be read.
+    #[error("failed to read {path:?}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// Input: the key of a log.
+    #[error("'{0}' is not the key of an audit log")]
+    LogKey(String),
     /// Environment: the address or the certificate.
     #[error(transparent)]
     Listen(#[from] ServeError),

@@ -4,24 +4,21 @@
 use super::{CommandError, Say};
 use crate::args::InitArgs;
 use crate::message::text;
+use crate::recovery;
 use crate::service::Setup;
 use crate::store::Store;
 use crate::store::sqlite::SqliteStore;
 use crate::{files, root_key};
-use data_encoding::BASE64;
 use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tobari_core::clock::Clock;
-use tobari_core::crypto::RecipientPrivateKey;
 use tobari_core::message::Message;
 use zeroize::Zeroizing;
 
 /// Names that every server certificate has.
 const LOCAL_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
-/// Columns of the armour.
-const ARMOUR_COLUMNS: usize = 64;
 
 /// What was made so far and is removed unless all goes well.
 #[derive(Default)]
@@ -96,9 +93,9 @@ pub(super) async fn init(args: &InitArgs, clock: &dyn Clock, say: Say) -> Result
     drop(store);
     remove_side_files(&new)?;
 
-    let armour = armour(&organisation.recovery_key, &organisation.id.to_string());
+    let text = recovery::key_text(&organisation.recovery_key, &organisation.id.to_string());
     recovery_file
-        .write_all(armour.as_bytes())
+        .write_all(text.as_bytes())
         .and_then(|()| recovery_file.sync_all())
         .and_then(|()| files::sync_parent(&args.recovery_key_out))
         .map_err(CommandError::write(&args.recovery_key_out))?;
@@ -200,23 +197,4 @@ fn remove_side_files(new: &Path) -> Result<(), CommandError> {
         let _ = std::fs::remove_file(path);
     }
     Ok(())
-}
-
-/// The recovery key as text that survives printing.
-fn armour(key: &RecipientPrivateKey, organisation: &str) -> Zeroizing<String> {
-    let bytes = key.export();
-    let encoded = Zeroizing::new(BASE64.encode(&bytes));
-    let mut text = Zeroizing::new(format!(
-        "-----BEGIN TOBARI RECOVERY KEY-----\nOrganisation: {organisation}\nKey-Id: {}\n\n",
-        key.public().key_id()
-    ));
-    let mut rest = encoded.as_str();
-    while !rest.is_empty() {
-        let (line, after) = rest.split_at(rest.len().min(ARMOUR_COLUMNS));
-        text.push_str(line);
-        text.push('\n');
-        rest = after;
-    }
-    text.push_str("-----END TOBARI RECOVERY KEY-----\n");
-    text
 }

@@ -1,11 +1,14 @@
 //! The commands of the program.
 
 mod audit;
+mod backup;
 mod error;
 mod init;
 mod migrate_store;
+mod recovery;
 mod serve;
 mod token;
+mod witness;
 
 use crate::args::{Args, AuditCommand, Command};
 use crate::files;
@@ -32,6 +35,11 @@ pub fn run(args: Args, language: Language) -> Result<(), CommandError> {
         Command::Serve(args) => runtime()?.block_on(serve::serve(&args)),
         Command::Token(args) => runtime()?.block_on(token::token(&args, &SystemClock, say)),
         Command::MigrateStore(args) => runtime()?.block_on(migrate_store::migrate_store(&args, say)),
+        Command::Witness(args) => runtime()?.block_on(witness::witness(&args, say)),
+        Command::Backup(args) => runtime()?.block_on(backup::backup(&args, say)),
+        Command::Restore(args) => runtime()?.block_on(backup::restore(&args, say)),
+        Command::AcceptOlder(args) => runtime()?.block_on(backup::accept_older(&args, &SystemClock, say)),
+        Command::Recovery { command } => recovery::recovery(&command, say),
         Command::Audit { command: AuditCommand::Verify(args) } => {
             runtime()?.block_on(audit::verify(&args, say))
         }

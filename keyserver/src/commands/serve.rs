@@ -29,6 +29,7 @@ pub(super) async fn serve(args: &ServeArgs) -> Result<(), CommandError> {
     let root_key = root_key::read(&root_key::location(config.root_key_file.as_deref(), data_dir))?;
     let store = open_store(data_dir, config.store.as_ref()).await?;
     let service = Service::open(store, root_key, Arc::new(SystemClock), config.limits).await?;
+    service.show_to(&config.witnesses).await?;
     service.check_before_serving().await?;
 
     let options = ServerOptions { listen: config.listen, names: config.names };
@@ -53,7 +54,7 @@ pub(super) async fn serve(args: &ServeArgs) -> Result<(), CommandError> {
     Ok(())
 }
 
-fn log_json() {
+pub(super) fn log_json() {
     let filter = EnvFilter::try_from_env(files::LOG_FILTER).unwrap_or_else(|_| EnvFilter::new("info"));
     let _ = tracing_subscriber::fmt().json().with_env_filter(filter).with_writer(std::io::stderr).try_init();
 }

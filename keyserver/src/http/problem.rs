@@ -93,6 +93,13 @@ impl Failure {
             | ServiceError::BadEnrolmentToken
             | ServiceError::NotAdministrator(_)
             | ServiceError::NotGateway => (error.to_string(), None, None, None),
+            // Where the witness is, is for the log.
+            ServiceError::WitnessAway(_) => (
+                String::from("a witness has not seen the audit log for too long, so nothing is released"),
+                None,
+                Some(5),
+                Some(error.to_string()),
+            ),
             ServiceError::AuditUnavailable | ServiceError::TimedOut | ServiceError::StoreUnavailable(_) => {
                 (error.to_string(), None, Some(5), Some(crate::Causes(error).to_string()))
             }

@@ -141,6 +141,19 @@ impl Directory {
     }
 }
 
+/// By how much the bulletin's number grows when an older store is taken up: more than it can have grown since.
+const LEAP: u64 = 1_000_000;
+
+/// The change that lets the bulletin's number leap.
+pub(crate) fn leap(tables: &Tables, now: Timestamp) -> Result<Option<Change>, ServiceError> {
+    let Some(value) = tables.settings.get(identity::BULLETIN) else { return Ok(None) };
+    let mark: BulletinMark = serde_json::from_slice(value)
+        .map_err(|_| ServiceError::Internal(String::from("the bulletin number is damaged")))?;
+    let mark = BulletinMark { number: mark.number + LEAP, issued_at: now };
+    let value = serde_json::to_vec(&mark).map_err(|error| ServiceError::Internal(error.to_string()))?;
+    Ok(Some(Change::PutSetting(identity::BULLETIN.to_owned(), value)))
+}
+
 fn current_key(tables: &Tables, label: LabelId) -> Option<&Arc<LabelKeyRow>> {
     tables.label_keys.range((label, 0)..=(label, u32::MAX)).next_back().map(|(_, row)| row)
 }

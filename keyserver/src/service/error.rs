@@ -71,6 +71,9 @@ pub enum ServiceError {
     /// Environment: no durable record, so nothing was done.
     #[error("the audit log cannot be written, so nothing was released or changed")]
     AuditUnavailable,
+    /// Environment: nobody sees the log, so nothing is released.
+    #[error("the witness {0} has not seen the audit log for too long, so nothing is released")]
+    WitnessAway(String),
     /// Environment: the store.
     #[error("the store cannot be reached")]
     StoreUnavailable(#[source] Option<StoreError>),
@@ -115,7 +118,7 @@ impl ServiceError {
             Self::NotGateway => ProblemCode::NotGateway,
             Self::LockedOut { .. } => ProblemCode::LockedOut,
             Self::TooManyRequests => ProblemCode::TooManyRequests,
-            Self::AuditUnavailable => ProblemCode::AuditUnavailable,
+            Self::AuditUnavailable | Self::WitnessAway(_) => ProblemCode::AuditUnavailable,
             Self::StoreUnavailable(_) | Self::TimedOut => ProblemCode::StoreUnavailable,
             Self::Internal(_) | Self::WrongRootKey(_) | Self::AuditNotIntact(_) => ProblemCode::Internal,
         }

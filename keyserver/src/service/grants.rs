@@ -66,6 +66,7 @@ impl Service {
         request: GrantRequest,
     ) -> Result<GrantResponse, ServiceError> {
         check_batch(&request)?;
+        self.check_witnesses()?;
         let items = Arc::new(request.items);
         for _ in 0..ATTEMPTS {
             let (caller, directory) = self.caller_at_hand(call).await?;

@@ -32,18 +32,19 @@ pub use changes::Known;
 pub(crate) use changes::LONGEST_WAIT;
 pub use error::ServiceError;
 pub use limits::Limits;
-pub use setup::{NewOrganisation, Setup, bootstrap_token};
+pub use setup::{NewOrganisation, Setup, accept_older, bootstrap_token};
 
 use crate::audit::{AuditError, AuditLog, Record};
 use crate::ca::{Authority, CaError};
 use crate::store::{Basis, Change, Loaded, Store, Tables};
+use crate::witness::{Watching, WitnessError, Witnesses};
 use arc_swap::ArcSwap;
 use directory::Directory;
 use identity::Identity;
 use jiff::Timestamp;
 use keys::KeyRing;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use tobari_core::clock::Clock;
 use tobari_core::crypto::RootKey;
 use tokio::sync::{Mutex, MutexGuard};
@@ -66,6 +67,7 @@ pub struct Service {
     passwords: password::Passwords,
     lockout: lockout::Lockout,
     secrets: unwrap::Secrets,
+    witnesses: OnceLock<Watching>,
 }
 
 /// The right to change this server's directory, one at a time.
@@ -110,9 +112,30 @@ impl Service {
             lockout: lockout::Lockout::new(),
             secrets: unwrap::Secrets::new(&limits),
             limits,
+            witnesses: OnceLock::new(),
         });
         service.follow();
         Ok(service)
+    }
+
+    /// Compares the audit log with what witnesses saw of it, and shows it to them from now on.
+    ///
+    /// # Errors
+    /// One saw another log, or more of it: this store must not be served.
+    pub async fn show_to(&self, witnesses: &Witnesses) -> Result<(), WitnessError> {
+        let watching =
+            Watching::start(witnesses, Arc::clone(&self.store), &self.identity.log, &self.audit).await?;
+        // A second time there is nothing to do: the first ones are still at it.
+        let _ = self.witnesses.set(watching);
+        Ok(())
+    }
+
+    /// Refuses while a witness has not seen the audit log for longer than the configuration allows.
+    fn check_witnesses(&self) -> Result<(), ServiceError> {
+        match self.witnesses.get().and_then(Watching::overdue) {
+            None => Ok(()),
+            Some(witness) => Err(ServiceError::WitnessAway(witness.to_owned())),
+        }
     }
 
     /// The time, by the server's clock.

@@ -61,6 +61,10 @@ pub enum Change {
     DeleteSessionsOnTerminal(TerminalId),
     /// Ends the sessions of people whom a terminal asserted.
     DeleteAssertedSessions(TerminalId),
+    /// Ends all sessions.
+    DeleteAllSessions,
+    /// Removes all one-time tokens.
+    DeleteAllTokens,
     /// The last uses of sessions.
     TouchSessions(Vec<(SessionId, Timestamp)>),
     /// Counts failed logins. Stale unless it is the first or one more than what is there: another server counted.
@@ -100,6 +104,8 @@ impl Change {
             | Self::DeleteSessionsOfPerson(_)
             | Self::DeleteSessionsOnTerminal(_)
             | Self::DeleteAssertedSessions(_)
+            | Self::DeleteAllSessions
+            | Self::DeleteAllTokens
             | Self::TouchSessions(_)
             | Self::PutLoginFailures(_)
             | Self::ClearLoginFailures(_)
@@ -167,6 +173,8 @@ impl Tables {
             | Change::DeleteSessionsOfPerson(_)
             | Change::DeleteSessionsOnTerminal(_)
             | Change::DeleteAssertedSessions(_)
+            | Change::DeleteAllSessions
+            | Change::DeleteAllTokens
             | Change::TouchSessions(_)
             | Change::PutLoginFailures(_)
             | Change::ClearLoginFailures(_)

@@ -183,6 +183,8 @@ pub(super) async fn change(connection: &mut impl Sql, change: &Change) -> Result
             .bind(row.locked_until.as_microsecond());
             return one(connection.execute(count).await?);
         }
+        Change::DeleteAllSessions => query("DELETE FROM sessions"),
+        Change::DeleteAllTokens => query("DELETE FROM enrolment_tokens"),
         Change::ClearLoginFailures(login_key) => {
             query("DELETE FROM login_failures WHERE login_key = $1").bind(login_key)
         }

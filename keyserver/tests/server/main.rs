@@ -21,3 +21,4 @@ mod sessions;
 mod store;
 mod support;
 mod terminals;
+mod witness;

@@ -2,7 +2,7 @@
 
 use crate::database::Database;
 use crate::servers::{kept, load};
-use crate::support::{ADMIN, Reference, Terminal, enrol_at, password};
+use crate::support::{ADMIN, Reference, Terminal, enrol_at, enrolment, password};
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -10,6 +10,11 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+use tobari_core::audit::{Checkpoint, LogKey, read_witnesses};
+use tobari_core::crypto::{GrantKeyPair, VerifyingKey};
+use tobari_core::envelope::{MemoryStorage, SealOptions, seal};
+use tobari_core::proto::admin::{AuditPage, AuditProof};
+use tobari_core::proto::problem::ProblemCode;
 use tobari_keyserver::audit::chain;
 use tobari_keyserver::store::Store;
 use tobari_keyserver::store::postgres::PostgresStore;
@@ -49,14 +54,19 @@ struct Serving {
 }
 
 impl Serving {
+    fn start(place: &Path, url: &str) -> Self {
+        Self::with(
+            place,
+            &["serve", "--store", url, "--root-key-file", "data/root.key", "--listen", "127.0.0.1:0"],
+        )
+    }
+
     #[expect(
         clippy::zombie_processes,
         reason = "waited for when it is dropped; before that a panic ends the test"
     )]
-    fn start(place: &Path, url: &str) -> Self {
-        let arguments =
-            ["serve", "--store", url, "--root-key-file", "data/root.key", "--listen", "127.0.0.1:0"];
-        let mut child = command(place, &arguments).stderr(Stdio::piped()).spawn().unwrap();
+    fn with(place: &Path, arguments: &[&str]) -> Self {
+        let mut child = command(place, arguments).stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap());
         let mut log = String::new();
         loop {
@@ -176,4 +186,130 @@ async fn a_server_that_is_killed_loses_nothing_that_it_answered() {
     ended.store(true, Ordering::SeqCst);
     let promises = running.join_all().await;
     kept(&store, &promises).await;
+}
+
+/// Waits until the last checkpoint that a witness file holds is good.
+async fn seen(path: &Path, key: &LogKey, good: impl Fn(&Checkpoint) -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        if read_witnesses(&text, key).unwrap().last().is_some_and(&good) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "the witness waits: {text}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_backup_is_served_again_only_with_a_reason() {
+    let directory = tempfile::tempdir().unwrap();
+    let place = directory.path();
+    init(place);
+    let config = "data_dir = 'data'\nlisten = '127.0.0.1:0'\nwitness_interval_seconds = 1\n[[witness]]\nfile = 'seen'\n";
+    std::fs::write(place.join("config"), config).unwrap();
+    let serve = ["serve", "--config", "config"];
+    let server = Serving::with(place, &serve);
+    let token = std::fs::read_to_string(place.join("token")).unwrap();
+    let terminal = enrol_at(server.address, token.trim()).await;
+    let admin = terminal.login(ADMIN).await;
+    let unused = terminal
+        .post("/v1/admin/enrolment-tokens", Some(&admin), &serde_json::json!({}))
+        .await
+        .created()
+        .body;
+    let key = &terminal.enrolment.as_ref().unwrap().signing_key.0;
+    let key = LogKey::of(terminal.organisation, VerifyingKey::from_bytes(key).unwrap());
+
+    let backup = ["backup", "--data-dir", "data", "--out", "old.backup"];
+    done(&run(place, &backup));
+    use std::os::unix::fs::PermissionsExt as _;
+    assert_eq!(place.join("old.backup").metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    assert!(!run(place, &backup).status.success(), "a backup is not written over");
+    terminal.login(ADMIN).await;
+    let now: AuditProof = terminal.get("/v1/admin/audit/checkpoint", Some(&admin)).await.ok().to();
+    seen(&place.join("seen"), &key, |seen| seen.size >= now.size).await;
+    drop(server);
+
+    let restore = ["restore", "--data-dir", "data", "--from", "old.backup"];
+    assert!(!run(place, &restore).status.success(), "what is there is not written over");
+    for name in ["tobari.db", "tobari.db-wal", "tobari.db-shm"] {
+        let _ = std::fs::rename(place.join("data").join(name), place.join(name));
+    }
+    done(&run(place, &restore));
+    for _ in 0..2 {
+        let refused = run(place, &serve);
+        let said = String::from_utf8_lossy(&refused.stderr);
+        assert!(!refused.status.success() && said.contains("older than what seen saw"), "{said}");
+    }
+    assert!(!run(place, &["accept-older", "--data-dir", "data", "--reason", " "]).status.success());
+    let accepted = done(&run(place, &["accept-older", "--data-dir", "data", "--reason", "disk lost"]));
+    assert!(accepted.contains(" 2"), "{accepted}");
+
+    let server = Serving::with(place, &serve);
+    let terminal = terminal.at(server.address);
+    terminal.get("/v1/sessions/current", Some(&admin)).await.refused(ProblemCode::NotLoggedIn);
+    let keys = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
+    let late = enrolment(unused["token"].as_str().unwrap(), &keys, &GrantKeyPair::generate().unwrap());
+    terminal.post("/v1/terminals/enrol", None, &late).await.refused(ProblemCode::BadEnrolmentToken);
+    assert!(terminal.bulletin().await.1.number > 1_000_000);
+    let admin = terminal.login(ADMIN).await;
+    let page: AuditPage = terminal.get("/v1/admin/audit?limit=1000", Some(&admin)).await.ok().to();
+    let records: Vec<String> =
+        page.records.iter().map(|record| String::from_utf8(record.payload.0.clone()).unwrap()).collect();
+    let restored =
+        records.iter().filter(|record| record.starts_with(r#"{"act":"restore","detail":"disk lost""#));
+    assert_eq!(restored.count(), 1, "{records:?}");
+    seen(&place.join("seen"), &key, |seen| seen.epoch == 2).await;
+    drop(server);
+    drop(Serving::with(place, &serve));
+}
+
+#[tokio::test]
+async fn the_recovery_key_opens_files_offline() {
+    let directory = tempfile::tempdir().unwrap();
+    let place = directory.path();
+    init(place);
+    let text = "社外秘の本文".as_bytes();
+    {
+        let server = Serving::with(place, &["serve", "--data-dir", "data", "--listen", "127.0.0.1:0"]);
+        let token = std::fs::read_to_string(place.join("token")).unwrap();
+        let terminal = enrol_at(server.address, token.trim()).await;
+        let admin = terminal.login(ADMIN).await;
+        let case = Reference::make(terminal, admin).await;
+        let (epoch, policy) = (case.epoch(case.label("社外秘").id).await, case.policy("社外秘"));
+        let (storage, mut source) = (MemoryStorage::new(), text);
+        seal(&mut source, &storage, &epoch, policy, &SealOptions::default(), &mut |_| ()).unwrap();
+        std::fs::write(place.join("sealed.txt"), storage.into_bytes()).unwrap();
+    }
+    std::fs::remove_dir_all(place.join("data")).unwrap();
+    let names = || -> Vec<_> {
+        let mut names: Vec<_> =
+            std::fs::read_dir(place).unwrap().map(|entry| entry.unwrap().path()).collect();
+        names.sort();
+        names
+    };
+    let before = names();
+    let drill = |key: &str, file: &str| run(place, &["recovery", "drill", "--key", key, file]);
+    let open =
+        |file: &str, out: &str| run(place, &["recovery", "open", "--key", "recovery.key", file, "-o", out]);
+    let said = done(&drill("recovery.key", "sealed.txt"));
+    assert!(said.contains("18 bytes; nothing was written"), "{said}");
+    assert!(!drill("sealed.txt", "sealed.txt").status.success());
+    assert_eq!(names(), before, "a drill writes nothing");
+
+    done(&open("sealed.txt", "out.txt"));
+    assert_eq!(std::fs::read(place.join("out.txt")).unwrap(), text);
+    assert!(!open("sealed.txt", "out.txt").status.success(), "not written over");
+    let mut damaged = std::fs::read(place.join("sealed.txt")).unwrap();
+    *damaged.last_mut().unwrap() ^= 1;
+    std::fs::write(place.join("damaged.txt"), damaged).unwrap();
+    assert!(!drill("recovery.key", "damaged.txt").status.success());
+    assert!(!open("damaged.txt", "none.txt").status.success());
+    assert!(!place.join("none.txt").exists());
+
+    let other = tempfile::tempdir().unwrap();
+    init(other.path());
+    let foreign = drill(other.path().join("recovery.key").to_str().unwrap(), "sealed.txt");
+    assert!(String::from_utf8_lossy(&foreign.stderr).contains("none of its recipients"), "{foreign:?}");
 }

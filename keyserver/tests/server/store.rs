@@ -507,3 +507,47 @@ async fn a_database_of_a_later_version_is_not_touched() {
     connection.close().await.unwrap();
     assert!(matches!(SqliteStore::open(&path).await, Err(StoreError::TooNew { found: 99, .. })));
 }
+
+/// Appends per second, for `tests/bench/audit.sh`.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a measurement"]
+#[expect(clippy::print_stdout, reason = "its result")]
+async fn appends_per_second() {
+    use tobari_core::audit::{LogSigner, log_name};
+    use tobari_core::crypto::SigningKey;
+    use tobari_core::ids::OrganisationId;
+    use tobari_keyserver::audit::{Act, AuditLog, LogIdentity, Record, Who};
+    let records: u64 =
+        std::env::var("TOBARI_BENCH_RECORDS").ok().and_then(|text| text.parse().ok()).unwrap_or(2000);
+    let organisation = OrganisationId::generate();
+    let measure = async |name: &str, store: std::sync::Arc<dyn Store>| {
+        let signer = LogSigner::new(&log_name(organisation), SigningKey::generate().unwrap()).unwrap();
+        let log = AuditLog::start(store, LogIdentity { organisation, epoch: 1, signer });
+        // Requests at one time, and records in each.
+        for (callers, each) in [(1, 1), (64, 1), (64, 64)] {
+            let rounds = (records / (callers * each)).clamp(1, if callers == 1 { 2000 } else { u64::MAX });
+            let started = std::time::Instant::now();
+            let mut running = tokio::task::JoinSet::new();
+            for _ in 0..callers {
+                let log = log.clone();
+                running.spawn(async move {
+                    let who = Who { person: Some(PersonId::generate()), ..Who::default() };
+                    let record = Record::new(Act::Grant, Timestamp::UNIX_EPOCH, who).detail("x".repeat(200));
+                    for _ in 0..rounds {
+                        let batch = vec![record.clone(); each as usize];
+                        log.commit_with_receipt(Basis::ANY, &batch).await.unwrap();
+                    }
+                });
+            }
+            running.join_all().await;
+            let rate = (callers * each * rounds) as f64 / started.elapsed().as_secs_f64();
+            println!("{name:8} {callers:3} at a time, {each:3} records each: {rate:9.0} records/s");
+        }
+    };
+    let directory = tempfile::tempdir().unwrap();
+    let sqlite = SqliteStore::create(&directory.path().join("tobari.db")).await.unwrap();
+    measure("sqlite", std::sync::Arc::new(sqlite)).await;
+    if let Some(database) = Database::start().await {
+        measure("postgres", std::sync::Arc::new(database.store("bench").await)).await;
+    }
+}

@@ -60,6 +60,10 @@ impl Faulty {
         Arc::new(Self { inner, commits_fail: no(), reads_fail: no(), deaf: no(), trusting: no() })
     }
 
+    pub(crate) fn inner(&self) -> &dyn Store {
+        self.inner.as_ref()
+    }
+
     fn fault<T: Send>(&self, fails: &AtomicBool) -> Option<StoreFuture<'_, T>> {
         fails.load(Ordering::SeqCst).then(|| {
             let error = std::io::Error::from(std::io::ErrorKind::StorageFull);
@@ -144,6 +148,7 @@ pub(crate) struct Site {
     pub(crate) address: SocketAddr,
     token: String,
     root_key: [u8; 32],
+    service: Option<Arc<Service>>,
     end: Option<oneshot::Sender<()>>,
     running: Option<tokio::task::JoinHandle<()>>,
 }
@@ -182,6 +187,7 @@ impl Site {
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             token: made.token.token,
             root_key,
+            service: None,
             end: None,
             running: None,
         };
@@ -198,6 +204,7 @@ impl Site {
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             token: self.token.clone(),
             root_key: self.root_key,
+            service: None,
             end: None,
             running: None,
         };
@@ -215,6 +222,7 @@ impl Site {
         .await
         .unwrap();
         service.check_before_serving().await.unwrap();
+        self.service = Some(Arc::clone(&service));
         let options = ServerOptions { listen: self.address, names: Vec::new() };
         let server = Server::bind(service, options).await.unwrap();
         self.address = server.address().unwrap();
@@ -241,6 +249,11 @@ impl Site {
     pub(crate) fn again(&self, mut terminal: Terminal) -> Terminal {
         terminal.move_to(self.address);
         terminal
+    }
+
+    /// What serves here.
+    pub(crate) fn service(&self) -> &Service {
+        self.service.as_ref().unwrap()
     }
 
     pub(crate) fn root_key(&self) -> RootKey {

@@ -2,6 +2,7 @@
 #![expect(clippy::expect_used, reason = "helpers of tests fail as loudly as tests")]
 
 mod attacks;
+mod audit;
 mod bad_input;
 mod drill;
 mod gateway;

@@ -37,7 +37,7 @@ fn show(args: &Audit, server: &mut Server, app: &mut App) -> Result<(), Error> {
     Ok(())
 }
 
-fn document(record: &AuditRecord) -> Value {
+pub(super) fn document(record: &AuditRecord) -> Value {
     let payload: Value = serde_json::from_slice(&record.payload.0).unwrap_or(Value::Null);
     json!({ "sequence": record.sequence, "hash": record.hash, "record": payload })
 }

@@ -4,7 +4,7 @@
 mod place;
 
 use super::commit::commit;
-use super::decode::unavailable;
+use super::decode::{damaged, unavailable};
 use super::migrations::{Dialect, migrated, migrator};
 use super::read::{self, reads};
 use super::tree;
@@ -82,6 +82,23 @@ impl SqliteStore {
             .acquire_timeout(Duration::from_secs(10))
             .connect_lazy_with(options.clone());
         Ok(Self { readers, writer: Mutex::new(Writer { connection, seen, place }), options })
+    }
+}
+
+impl SqliteStore {
+    /// Copies the database at `from`, as of one moment and while others write to it, into the empty file `to`.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub async fn copy(from: &Path, to: &Path) -> Result<(), StoreError> {
+        let options = SqliteConnectOptions::new()
+            .filename(from)
+            .create_if_missing(false)
+            .busy_timeout(Duration::from_secs(10));
+        let mut connection = SqliteConnection::connect_with(&options).await.map_err(unavailable)?;
+        let to = to.to_str().ok_or_else(|| damaged("database", "its path is not UTF-8"))?;
+        sqlx::query("VACUUM INTO ?1").bind(to).execute(&mut connection).await.map_err(unavailable)?;
+        connection.close().await.map_err(unavailable)
     }
 }
 

@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 
 /// The database and its write-ahead log, as they were when they were opened.
 #[derive(Debug)]
-pub(super) struct Place(Vec<(PathBuf, Identity)>);
+pub(super) struct Place(Vec<(PathBuf, Found)>);
 
-type Identity = (u64, u64);
+/// Device, inode and length.
+type Found = (u64, u64, u64);
 
 impl Place {
     /// Notes where the files of an open database lie.
@@ -20,18 +21,23 @@ impl Place {
         [database.to_owned(), PathBuf::from(log)]
             .into_iter()
             .map(|path| {
-                let identity = identity(&path).map_err(unavailable)?;
-                Ok((path, identity))
+                let found = find(&path).map_err(unavailable)?;
+                Ok((path, found))
             })
             .collect::<Result<_, _>>()
             .map(Self)
     }
 
-    /// Fails when one of them is gone or another lies in its place.
-    pub(super) fn check(&self) -> Result<(), StoreError> {
-        for (path, opened) in &self.0 {
-            let why = match identity(path) {
-                Ok(found) if found == *opened => continue,
+    /// Fails when one of them is gone, was cut, or another lies in its place. Neither ever becomes shorter while it is
+    /// open: nothing vacuums, and the write-ahead log is written over from its start, not truncated.
+    pub(super) fn check(&mut self) -> Result<(), StoreError> {
+        for (path, (device, inode, length)) in &mut self.0 {
+            let why = match find(path) {
+                Ok(found) if (found.0, found.1) == (*device, *inode) && found.2 >= *length => {
+                    *length = found.2;
+                    continue;
+                }
+                Ok(found) if (found.0, found.1) == (*device, *inode) => String::from("it was cut"),
                 Ok(_) => String::from("another file lies in its place"),
                 Err(error) => error.to_string(),
             };
@@ -41,6 +47,6 @@ impl Place {
     }
 }
 
-fn identity(path: &Path) -> std::io::Result<Identity> {
-    std::fs::metadata(path).map(|metadata| (metadata.dev(), metadata.ino()))
+fn find(path: &Path) -> std::io::Result<Found> {
+    std::fs::metadata(path).map(|metadata| (metadata.dev(), metadata.ino(), metadata.len()))
 }
