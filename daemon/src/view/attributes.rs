@@ -141,6 +141,9 @@ fn outline(node: &Node, stat: &Statx) -> Option<u64> {
 /// No envelope is smaller. Small files are not even opened.
 const SMALLEST: u64 = 4096;
 
+/// How much of a file the disk is asked for at once: with the beginning come the contents, if there are few, for who opens it next.
+const FIRST_READ: u64 = 16 * 1024;
+
 /// Opens what may be an envelope, whose length its beginning says, and has the disk read that.
 pub(super) fn begins(descriptor: &OwnedFd, stat: &Statx) -> Option<File> {
     let is_file = FileType::from_raw_mode(stat.stx_mode.into()) == FileType::RegularFile;
@@ -149,7 +152,7 @@ pub(super) fn begins(descriptor: &OwnedFd, stat: &Statx) -> Option<File> {
     }
     let file = reopen(descriptor, OFlags::RDONLY).ok()?;
     // Whether it does or not, it is read later.
-    let _ = fadvise(&file, 0, std::num::NonZeroU64::new(SMALLEST), Advice::WillNeed);
+    let _ = fadvise(&file, 0, std::num::NonZeroU64::new(FIRST_READ), Advice::WillNeed);
     Some(file)
 }
 

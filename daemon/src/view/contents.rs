@@ -4,6 +4,7 @@
 use super::nodes::Identity;
 use super::storage::{Backing, Journal, Promise};
 use super::{Answer, trouble};
+use crate::seal::sync;
 use rustix::fs::{Timespec, Timestamps, UTIME_OMIT, fstatvfs, futimens};
 use rustix::io::Errno;
 use std::fs::File;
@@ -189,6 +190,10 @@ impl Contents {
             && !writing.backing.promise.is_given()
         {
             writing.backing.file.sync_all().map_err(|error| errno(&error))?;
+            if writing.writer.journal().is_there() {
+                // It was made when nothing relied on it.
+                sync(&*self.journals)?;
+            }
             writing.backing.promise.give();
         }
         Ok(())

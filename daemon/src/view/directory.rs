@@ -76,9 +76,13 @@ impl View {
                 let attributes = brief(entry);
                 return reply.add(INodeNo(entry.number), next, name, &remembered, &attributes, Generation(0));
             }
+            let told = match entry.found.take() {
+                Some(Ok(found)) => self.tell(directory, name, found),
+                // Descriptors may have been short, looking at many at once.
+                _ => self.find(directory, name),
+            };
             // What is gone meanwhile is left out.
-            let Some(Ok(found)) = entry.found.take() else { return false };
-            let Ok((node, attributes)) = self.tell(directory, name, found) else { return false };
+            let Ok((node, attributes)) = told else { return false };
             let full = reply.add(INodeNo(node.number), next, name, &remembered, &attributes, Generation(0));
             if full {
                 self.nodes.forget(node.number, 1);
