@@ -87,9 +87,17 @@ impl Access for SessionAccess {
     fn label_for_new(&self, rule: &FolderRule) -> Result<LabelId, Failure> {
         let label = rule.folder.label;
         let level = rule.keys.as_ref().map_or(0, |keys| keys.label.level);
-        let mut mark = self.mark();
-        mark.create(level, label, rule.folder.owner_group).map_err(refused)?;
+        let mark = self.mark();
+        // Nothing is written yet; who creates an empty file may read on.
+        mark.clone().create(level, label, rule.folder.owner_group).map_err(refused)?;
         Ok(mark.label_for(level, label))
+    }
+
+    fn label_for_first_write(&self, policy: &FilePolicy) -> Result<LabelId, Failure> {
+        let seen = self.seen(policy, Rights::NONE);
+        let mut mark = self.mark();
+        mark.create(seen.level, seen.label, seen.group).map_err(refused)?;
+        Ok(mark.label_for(seen.level, seen.label))
     }
 
     fn label_for_change(&self, policy: &FilePolicy) -> LabelId {
@@ -108,6 +116,7 @@ fn refused(against: Against) -> Failure {
         Against::WrittenBelow => "session-below",
         Against::WrittenWider | Against::Wider => "session-wider",
         Against::Print => "session-print",
+        Against::Relabel => "session-relabel",
     };
     in_session(field, against.to_string())
 }

@@ -34,6 +34,11 @@ pub(super) enum Against {
          what it knows cannot be written here"
     )]
     Wider,
+    /// The file to be written would get a higher label, and its writer may not give it one.
+    #[error(
+        "this session has read a file of a higher label; what it knows cannot be written here without the right 'relabel'"
+    )]
+    Relabel,
     /// A session that may print reads only what may be printed.
     #[error(
         "this session may print, and this file may not be printed; open it in a session without '--print'"
@@ -152,6 +157,9 @@ impl Mark {
                 Ok(())
             }
             None => Err(Against::Wider),
+            Some(_) if !file.rights.contains(Right::Relabel) => {
+                self.clone().create(file.level, file.label, file.group).and(Err(Against::Relabel))
+            }
             Some(_) => self.create(file.level, file.label, file.group),
         }
     }

@@ -46,7 +46,8 @@ pub trait Access: Send + Sync + 'static {
         Ok(())
     }
 
-    /// The label of a file that is created in the folder of `rule`. Asked before it is created.
+    /// The label of a file that is created in the folder of `rule`. Asked before it is created, empty; before something is written to
+    /// it, [`Access::label_for_first_write`] is.
     ///
     /// # Errors
     /// When nothing may be created there.
@@ -58,6 +59,15 @@ pub trait Access: Send + Sync + 'static {
     /// write; another one than it has is given to it first.
     fn label_for_change(&self, policy: &FilePolicy) -> LabelId {
         policy.label
+    }
+
+    /// The label that a file has to have which was created here and to which nothing has been written yet. Asked once, before its
+    /// first byte is written: until then it holds nothing, whatever was read since it was created.
+    ///
+    /// # Errors
+    /// When nothing may be written to it any more.
+    fn label_for_first_write(&self, policy: &FilePolicy) -> Result<LabelId, Failure> {
+        Ok(self.label_for_change(policy))
     }
 
     /// Told what was refused, for a notification. The log has it already.

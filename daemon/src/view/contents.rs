@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tobari_core::crypto::Dek;
 use tobari_core::envelope::{Header, Reader, Sealed, WriteError, Writer, recover, stored_file_id};
@@ -20,6 +21,8 @@ pub(super) struct Contents {
     pub(super) identity: Identity,
     pub(super) file_id: FileId,
     journals: Arc<OwnedFd>,
+    /// How often a view has given the file another label since it was opened.
+    labels: AtomicU64,
     inner: RwLock<Inner>,
 }
 
@@ -29,6 +32,8 @@ struct Inner {
     modified: Option<Timespec>,
     /// Handles that may write.
     writers: u32,
+    /// Something was written to it, or cut off, since it was opened.
+    touched: bool,
 }
 
 enum State {
@@ -45,22 +50,43 @@ struct Writing {
 impl Contents {
     /// Contents that are not open yet.
     pub(super) fn new(identity: Identity, file_id: FileId, journals: &Arc<OwnedFd>) -> Self {
-        let inner = Inner { state: State::Closed, modified: None, writers: 0 };
-        Self { identity, file_id, journals: Arc::clone(journals), inner: RwLock::new(inner) }
+        let inner = Inner { state: State::Closed, modified: None, writers: 0, touched: false };
+        let (journals, inner) = (Arc::clone(journals), RwLock::new(inner));
+        Self { identity, file_id, journals, labels: AtomicU64::new(0), inner }
+    }
+
+    /// Changes with each label that the file gets through a view: who was let in before has to show a grant under the new one.
+    pub(super) fn labels(&self) -> u64 {
+        self.labels.load(Ordering::Acquire)
+    }
+
+    /// The file has another label. To be called before anything is written under it. Gives what [`Contents::labels`] says from now on.
+    pub(super) fn has_new_label(&self) -> u64 {
+        self.labels.fetch_add(1, Ordering::AcqRel) + 1
+    }
+
+    /// Whether it is empty and was so since it was opened.
+    pub(super) fn is_untouched(&self) -> bool {
+        let inner = self.read_lock();
+        match &inner.state {
+            State::Closed => false,
+            State::Reading(reader) => !inner.touched && reader.len() == 0,
+            State::Writing(writing) => !inner.touched && writing.writer.is_empty(),
+        }
     }
 
     /// Opens the file for reading, unless it is open. What a crash interrupted is completed first; `writable` opens the
-    /// same file for that.
+    /// same file for that. Gives whether it was opened now, and `header` so found to be the one that the file has.
     pub(super) fn open_to_read(
         &self,
         file: &File,
         writable: impl FnOnce() -> Answer<File>,
         header: &Header,
         dek: &Dek,
-    ) -> Result<(), WriteError> {
+    ) -> Result<bool, WriteError> {
         let mut inner = self.write_lock();
         if !matches!(inner.state, State::Closed) {
-            return Ok(());
+            return Ok(false);
         }
         let interrupted = Journal::is_needed(&self.journals, self.identity, self.file_id);
         if interrupted.map_err(WriteError::Journal)? {
@@ -71,17 +97,17 @@ impl Contents {
         }
         let reader = Reader::open(file.try_clone().map_err(WriteError::Read)?, header, dek)?;
         inner.state = State::Reading(Box::new(reader));
-        Ok(())
+        Ok(true)
     }
 
-    /// Opens the file for writing, unless it is; counts one more writer.
+    /// Opens the file for writing, unless it is; counts one more writer. Gives what [`Contents::open_to_read`] does.
     pub(super) fn open_to_write(
         &self,
         writable: impl FnOnce() -> Answer<File>,
         promise: Promise,
         header: &Header,
         dek: &Dek,
-    ) -> Result<(), WriteError> {
+    ) -> Result<bool, WriteError> {
         let mut inner = self.write_lock();
         let usable = matches!(&inner.state, State::Writing(writing) if !writing.writer.is_failed());
         if !usable {
@@ -91,7 +117,7 @@ impl Contents {
             inner.state = State::Writing(Box::new(Writing { writer, backing }));
         }
         inner.writers += 1;
-        Ok(())
+        Ok(!usable)
     }
 
     /// Opens for writing what was sealed just now, from nothing, in a file that nobody else knows yet.
@@ -170,6 +196,7 @@ impl Contents {
         change: impl FnOnce(&mut Writer<Arc<Backing>, Journal>) -> Result<(), WriteError>,
     ) -> Answer<()> {
         let mut inner = self.write_lock();
+        inner.touched = true;
         let State::Writing(writing) = &mut inner.state else { return Err(Errno::BADF) };
         has_room(&writing.backing.file, end.saturating_sub(writing.writer.len()))?;
         let result = change(&mut writing.writer).map_err(trouble);

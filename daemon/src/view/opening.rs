@@ -146,16 +146,28 @@ impl View {
             granted.key_for(header.file_id(), Right::View, now)?;
         }
         self.access.may_open(header.policy(), granted.rights(), right)?;
+        let before = header.policy().label;
         let header = if mode.writes { self.raise(node.through(), header, dek)? } else { header };
         let contents = self.registry.contents(node.identity, header.file_id(), &self.journals);
+        let raised = header.policy().label != before;
+        let labels = if raised { contents.has_new_label() } else { contents.labels() };
         let opened = if mode.writes {
             contents.open_to_write(|| reopen(node, OFlags::RDWR), Promise::given(), &header, dek)
         } else {
             contents.open_to_read(file, || reopen(node, OFlags::RDWR), &header, dek)
         };
-        if let Err(error) = opened {
-            self.registry.release(&contents);
-            return Err(error.into());
+        let compared = match opened {
+            Ok(compared) => compared,
+            Err(error) => {
+                self.registry.release(&contents);
+                return Err(error.into());
+            }
+        };
+        // Another view may have given it another label while this one was asking for a grant; from here on that would be noticed.
+        if !compared && !matches!(Header::read(file), Ok(now) if now.policy().label == header.policy().label)
+        {
+            self.release_contents(&contents, mode.writes);
+            return Err(Unopened::Changed);
         }
         if mode.truncates
             && let Err(errno) = contents.set_length(0)
@@ -163,9 +175,24 @@ impl View {
             self.release_contents(&contents, mode.writes);
             return Err(Unopened::Trouble(errno));
         }
+        self.correct_length(node, &contents);
         self.access.opened(header.policy(), granted.rights(), right);
-        let ticket = Ticket::granted(caller, path.to_owned(), right, mode.reads, granted, epoch);
+        let ticket = Ticket::granted(caller, path.to_owned(), right, mode.reads, granted, (epoch, labels));
         Ok((contents, ticket, header.policy().clone()))
+    }
+
+    /// Has the kernel ask for the length again, if what it was told before the file was opened is not right: an interrupted save was
+    /// completed, or left out. Attributes alone, for which the kernel waits for nobody.
+    fn correct_length(&self, node: &Node, contents: &Contents) {
+        let told = node.seen().outline.and_then(|(_, length)| length);
+        let length = contents.length().map(|(length, _)| length);
+        if told.is_some()
+            && told != length
+            && let Some(notifier) = self.notifier.get()
+            && let Err(error) = notifier.inval_inode(fuser::INodeNo(node.number), -1, 0)
+        {
+            tracing::debug!(%error, "the kernel cannot be told of a length");
+        }
     }
 
     fn grant(

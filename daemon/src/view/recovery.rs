@@ -38,7 +38,7 @@ pub(crate) fn settle(service: &Service, file: &File, header: &Header, dek: &Dek)
     let contents = registry.contents(identity, header.file_id(), &Arc::new(journals));
     let settled = contents.open_to_read(file, || reopen(file, OFlags::RDWR), header, dek);
     registry.release(&contents);
-    settled.map_err(|error| match error {
+    settled.map(drop).map_err(|error| match error {
         WriteError::Refused(refused) => {
             crate::open::failure(tobari_core::envelope::OpenError::Refused(refused), 0)
         }

@@ -93,6 +93,13 @@ impl Registry {
         self.open().get(&identity).map(|open| Arc::clone(&open.contents))
     }
 
+    /// How many handles there are of a file, in all views.
+    pub(super) fn handles(&self, contents: &Arc<Contents>) -> usize {
+        let open = self.open();
+        let entry = open.get(&contents.identity).filter(|entry| Arc::ptr_eq(&entry.contents, contents));
+        entry.map_or(0, |entry| entry.handles)
+    }
+
     /// Does something while no file is open, if none is.
     pub(super) fn while_idle<T>(&self, work: impl FnOnce() -> T) -> Option<T> {
         let open = self.open();

@@ -1,7 +1,7 @@
 //! What shows, at each read and each write, that an open file may still be read and written: a grant, which ends in time
 //! and may be forgotten earlier, or that the file was created here by who asks.
 
-use super::handle::Sealed;
+use super::handle::{Handle, Sealed};
 use super::opening::Unopened;
 use super::state::{Caller, View};
 use super::{Answer, code};
@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use tobari_core::crypto::Dek;
-use tobari_core::envelope::Header;
+use tobari_core::envelope::{FilePolicy, Header};
 use tobari_core::ids::{FileId, PersonId};
 use tobari_core::policy::Right;
 use tobari_core::proto::problem::ProblemCode;
@@ -32,12 +32,16 @@ pub(super) struct Ticket {
     proof: Mutex<Proof>,
     /// A refusal was told; the next ones of the same kind are not.
     told: AtomicBool,
+    /// It was created through this handle, and nothing was written through it.
+    fresh: AtomicBool,
 }
 
 struct Proof {
     basis: Basis,
     /// [`crate::grants::Grants::epoch`] from before it was looked at.
     epoch: u64,
+    /// [`Contents::labels`] from before its header was read.
+    labels: u64,
     /// It was refused, and the kernel was told.
     dropped: bool,
 }
@@ -56,10 +60,11 @@ impl Ticket {
         right: Right,
         reads: bool,
         granted: Arc<Granted>,
-        epoch: u64,
+        (epoch, labels): (u64, u64),
     ) -> Self {
-        let proof = Proof { basis: Basis::Granted(granted), epoch, dropped: false };
-        Self { caller, name, right, reads, proof: Mutex::new(proof), told: AtomicBool::new(false) }
+        let proof = Proof { basis: Basis::Granted(granted), epoch, labels, dropped: false };
+        let (proof, told, fresh) = (Mutex::new(proof), AtomicBool::new(false), AtomicBool::new(false));
+        Self { caller, name, right, reads, proof, told, fresh }
     }
 
     /// For a file that was just created.
@@ -72,9 +77,9 @@ impl Ticket {
         epoch: u64,
     ) -> Self {
         let basis = Basis::Born(login.session.person, until(now), Arc::new(key));
-        let proof = Proof { basis, epoch, dropped: false };
-        let (proof, told) = (Mutex::new(proof), AtomicBool::new(false));
-        Self { caller, name, right: Right::Edit, reads: true, proof, told }
+        let proof = Proof { basis, epoch, labels: 0, dropped: false };
+        let (proof, told, fresh) = (Mutex::new(proof), AtomicBool::new(false), AtomicBool::new(true));
+        Self { caller, name, right: Right::Edit, reads: true, proof, told, fresh }
     }
 }
 
@@ -109,8 +114,9 @@ impl View {
         }
         let now = self.service.now();
         let epoch = self.service.grants().epoch();
+        let labels = sealed.contents.labels();
         let mut proof = ticket.proof.lock().unwrap_or_else(PoisonError::into_inner);
-        if proof.epoch == epoch {
+        if proof.epoch == epoch && proof.labels == labels {
             match &proof.basis {
                 Basis::Granted(granted) if granted.is_current(now) => {
                     return granted.key_for(file, right, now).map(drop);
@@ -121,6 +127,10 @@ impl View {
         }
         let login = self.access.person(ticket.caller.uid, ticket.caller.pid)?;
         let basis = match &proof.basis {
+            // Somebody else may have given it a label of which the person who created it may know nothing.
+            Basis::Born(..) if proof.labels != labels => {
+                Basis::Granted(self.ask_again(sealed, &login, right, now)?)
+            }
             Basis::Born(person, _, key) if login.session.person == *person => {
                 Basis::Born(*person, until(now), Arc::clone(key))
             }
@@ -129,7 +139,7 @@ impl View {
             }
             Basis::Granted(_) => Basis::Granted(self.ask_again(sealed, &login, right, now)?),
         };
-        *proof = Proof { basis, epoch, dropped: false };
+        *proof = Proof { basis, epoch, labels, dropped: false };
         Ok(())
     }
 
@@ -159,12 +169,32 @@ impl View {
     /// Gives the file the label that it has to have when it is written to now: since it was opened, the session may have read what
     /// ranks higher.
     pub(super) fn keep_label(&self, sealed: &Sealed) -> Result<(), Unopened> {
+        let fresh = &sealed.ticket.fresh;
         let mut policy = sealed.policy.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.access.label_for_change(&policy) == policy.label {
-            return Ok(());
+        let begins = fresh.load(Ordering::Acquire);
+        let label = if begins {
+            self.access.label_for_first_write(&policy)?
+        } else {
+            self.access.label_for_change(&policy)
+        };
+        if label != policy.label {
+            if begins {
+                self.is_of_this_view_alone(sealed)?;
+            }
+            *policy = self.raise_open(sealed)?;
+            if begins {
+                // Who came in between was let in under the lower label.
+                self.is_of_this_view_alone(sealed)?;
+            }
         }
+        fresh.store(false, Ordering::Release);
+        Ok(())
+    }
+
+    /// Raises the label of an open file; what it says then. Other handles of it have to show a grant under the new one.
+    fn raise_open(&self, sealed: &Sealed) -> Result<FilePolicy, Unopened> {
         let header = read_header(sealed, sealed.contents.file_id)?;
-        let proof = sealed.ticket.proof.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut proof = sealed.ticket.proof.lock().unwrap_or_else(PoisonError::into_inner);
         let now = self.service.now();
         let header = match &proof.basis {
             Basis::Granted(granted) => {
@@ -173,8 +203,25 @@ impl View {
             }
             Basis::Born(_, _, key) => self.raise(sealed.node.through(), header, key)?,
         };
-        *policy = header.policy().clone();
-        Ok(())
+        let labels = sealed.contents.has_new_label();
+        // This one is as good as before, unless somebody else did the same in this moment.
+        if labels == proof.labels + 1 {
+            proof.labels = labels;
+        }
+        Ok(header.policy().clone())
+    }
+
+    /// Fails unless a file that was created here is empty still, and open in no other view.
+    fn is_of_this_view_alone(&self, sealed: &Sealed) -> Result<(), Failure> {
+        let same = |handle: &Handle| matches!(handle, Handle::Sealed(other) if Arc::ptr_eq(&other.contents, &sealed.contents));
+        let here = self.handles.all().iter().filter(|(_, handle)| same(handle)).count();
+        if sealed.contents.is_untouched() && self.registry.handles(&sealed.contents) == here {
+            return Ok(());
+        }
+        let why = "others have this file open, or have written to it, under a lower label than what this session has read since";
+        let mut failure = Failure::new(ProblemCode::RightRefused, why);
+        failure.problem.field = Some(String::from("session-relabel"));
+        Err(failure)
     }
 
     /// Whether the file is closed to its readers since it was last looked at.

@@ -58,6 +58,18 @@ fn after_writing_below_nothing_higher_is_read() {
 }
 
 #[test]
+fn a_label_is_raised_by_those_who_may() {
+    let relabel = EDIT.union(Rights::only(Right::Relabel));
+    let mut mark = fresh();
+    mark.read(&file(40, 1, Rights::ALL)).unwrap();
+    assert_eq!(mark.write(&file(20, 1, EDIT)), Err(Against::Relabel));
+    mark.write(&file(20, 1, relabel)).unwrap();
+    mark.write(&file(40, 1, EDIT)).unwrap();
+    // What the session made itself is its own.
+    mark.create(20, label(20), group(1)).unwrap();
+}
+
+#[test]
 fn contents_do_not_gain_rights_by_being_copied() {
     let print = EDIT.union(Rights::only(Right::Print));
     let mut mark = fresh();

@@ -67,6 +67,40 @@ fn who_logs_out_reads_no_more_of_what_is_open_not_even_from_memory() {
     assert_eq!(buffer, contents);
 }
 
+/// Maps a file and touches it until that ends the process.
+const MAPS: &str = "import mmap, sys, time\nf = open(sys.argv[1], 'rb')\nm = mmap.mmap(f.fileno(), 0, prot=mmap.PROT_READ)\n\
+    assert m[0] == m[99_999] == 120\nprint('mapped', flush=True)\nfor _ in range(12_000): m[0], m[99_999]; time.sleep(0.01)";
+
+#[test]
+fn who_logs_out_does_not_keep_what_is_mapped() {
+    use std::io::{BufRead as _, BufReader};
+    use std::os::unix::process::ExitStatusExt as _;
+    let Some(shown) = Shown::start(Rights::ALL, &[("file", &[b'x'; 100_000])]) else { return };
+    let mut child = match std::process::Command::new("python3")
+        .args(["-c", MAPS])
+        .arg(shown.at("file"))
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+    {
+        Ok(child) => child,
+        Err(error) => {
+            eprintln!("SKIPPED: a program with a mapping: python3: {error}");
+            return;
+        }
+    };
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "mapped\n");
+    assert!(child.try_wait().unwrap().is_none());
+    shown.site.service.logout(CALLER).unwrap();
+    let mut status = None;
+    wait_until("the next touch fails", || {
+        status = child.try_wait().unwrap();
+        status.is_some()
+    });
+    assert_eq!(status.and_then(|status| status.signal()), Some(libc::SIGBUS));
+}
+
 #[test]
 fn a_grant_that_ended_is_asked_for_again_and_a_refusal_counts() {
     let contents = vec![b'x'; 200_000];

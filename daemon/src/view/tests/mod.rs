@@ -3,6 +3,7 @@
 mod access;
 mod contents;
 mod crash;
+mod labels;
 mod names;
 mod shared;
 
