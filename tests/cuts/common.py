@@ -81,6 +81,9 @@ class Programs:
     program: pathlib.Path
     unsafe: pathlib.Path
     block_log: pathlib.Path
+    # The mounted view, and the same with switches that leave safeguards out.
+    view: pathlib.Path
+    unsafe_view: pathlib.Path
     # Where the key server, the daemon and the command line are.
     binaries: pathlib.Path
     work: pathlib.Path

@@ -19,6 +19,7 @@ import races
 import replay
 import residue
 import rewrite
+import view
 from common import EATEN, OVERWRITE, Broken, Programs, group, large, make_image, mounted, must_break, run, single
 
 KINDS = ("ext4", "xfs")
@@ -87,14 +88,25 @@ def rewrites(programs, long):
     rewrite.rewrites(programs, long)
 
 
-PARTS = {"calls": calls, "power": power_cuts, "replay": replays, "residue": residues, "rewrite": rewrites}
+def views(programs, long):
+    """The power fails while programs work in a mounted view."""
+    for kind in KINDS:
+        view.cuts(programs, kind, 500 if long else 8)
+        view.synced_then_cut(programs, kind, 50 if long else 2)
+        eaten = programs.weakened(prefix=("eatmydata",))
+        must_break(f"durable writes ({kind})", view.synced_then_cut, eaten, kind, 3)
+        view.prefixes(programs, kind, 40 if long else 10, 1 if long else 0.15)
+        must_break(f"the view's journal ({kind})", view.prefixes, programs.weakened("view-journal"), kind, 20, 1)
+
+
+PARTS = {"calls": calls, "power": power_cuts, "replay": replays, "residue": residues, "rewrite": rewrites, "view": views}
 
 
 def main():
     """Runs the parts."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--long", action="store_true")
-    for program in ("seal", "unsafe", "block-log", "binaries"):
+    for program in ("seal", "unsafe", "block-log", "view", "unsafe-view", "binaries"):
         parser.add_argument(f"--{program}", type=lambda text: pathlib.Path(text).resolve(), required=True)
     parser.add_argument("parts", nargs="*")
     arguments = parser.parse_args()
@@ -106,7 +118,7 @@ def main():
         keys = work / "keys"
         keys.mkdir()
         run([arguments.seal, "keys", keys])
-        programs = Programs(arguments.seal, arguments.unsafe, arguments.block_log, arguments.binaries, work, keys)
+        programs = Programs(arguments.seal, arguments.unsafe, arguments.block_log, arguments.view, arguments.unsafe_view, arguments.binaries, work, keys)
         for name in arguments.parts or PARTS:
             began = time.monotonic()
             print(f"-- {name}", flush=True)

@@ -25,6 +25,17 @@ def record(programs, kind, case):
         lay(point / "folder", case)
         judge(programs, point / "folder", case.files)
     base = bytearray(image.read_bytes())
+    with logged(programs, image, log, kind) as (point, mark):
+        mark("begin")
+        sealed = reported(programs.seal(f"{point}/folder", case))
+        mark("sealed" if sealed == set(case.files) else "stopped")
+        mark("end")
+    return base, parse(log.read_bytes())
+
+
+@contextlib.contextmanager
+def logged(programs, image, log, kind):
+    """The file system in `image` on a disk that logs to `log`: where it is mounted, and what puts a mark into the log."""
     with contextlib.ExitStack() as undo:
         share = tempfile.mkdtemp(prefix="tobari-disk-")
         undo.callback(run, ["rmdir", share])
@@ -46,11 +57,7 @@ def record(programs, kind, case):
         undo.callback(run, ["losetup", "-d", loop])
         with mounted_device(loop, kind) as point:
             run(["sync", "-f", point])
-            mark("begin")
-            sealed = reported(programs.seal(f"{point}/folder", case))
-            mark("sealed" if sealed == set(case.files) else "stopped")
-            mark("end")
-    return base, parse(log.read_bytes())
+            yield point, mark
 
 
 @contextlib.contextmanager

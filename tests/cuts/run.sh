@@ -3,7 +3,7 @@
 #
 #   bash tests/cuts/run.sh             short: a few minutes, part of tests/run.sh
 #   bash tests/cuts/run.sh --long      1,020 random power cuts, larger files, all errors everywhere, reordered writes: about an hour
-#   bash tests/cuts/run.sh [--long] calls|power|replay|residue|rewrite ...
+#   bash tests/cuts/run.sh [--long] calls|power|replay|residue|rewrite|view ...
 #
 # Exit status 77: cannot run here (not root, no loop devices, no FUSE), and why on standard error. TOBARI_CUTS_PROFILE=dev builds without
 # optimisation.
@@ -27,20 +27,23 @@ trap 'rm -rf "$programs"' EXIT
 # Of the workspace, not of one package: its dependencies are those that tests/run.sh has built. The unsafe one first: what stays in
 # the build's folder is the one that ships no switch.
 build() { cargo build --quiet --locked --profile "$profile" --workspace "$@"; }
-build --example seal-once --features tobari-daemon/test-only-unsafe
+build --example seal-once --example view-mount --features tobari-daemon/test-only-unsafe
 cp "$output/examples/seal-once" "$programs/unsafe"
-build --example seal-once
+cp "$output/examples/view-mount" "$programs/unsafe-view"
+build --example seal-once --example view-mount
 cp "$output/examples/seal-once" "$programs/seal"
+cp "$output/examples/view-mount" "$programs/view"
 build --bins
 
-suite() { python3 -B tests/cuts/cuts.py --seal "$programs/seal" --unsafe "$programs/unsafe" --block-log "$output/block-log" --binaries "$output" "$@"; }
+suite() { python3 -B tests/cuts/cuts.py --seal "$programs/seal" --unsafe "$programs/unsafe" --block-log "$output/block-log" \
+    --view "$programs/view" --unsafe-view "$programs/unsafe-view" --binaries "$output" "$@"; }
 if [ $# -gt 0 ]; then
     suite "$@"
 else
     # One computes, the others wait for disks and for programs that start.
     suite calls >"$programs/calls" 2>&1 &
     others=0 calls=0
-    suite power replay residue rewrite || others=$?
+    suite power replay residue rewrite view || others=$?
     wait $! || calls=$?
     cat "$programs/calls"
     exit $((others | calls))
