@@ -129,6 +129,9 @@ pub struct Open {
     /// The file
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
+    /// Open a file that is neither sealed nor in a designated folder with its usual program and without a session
+    #[arg(long)]
+    pub or_plain: bool,
     /// Open it with this program instead of the usual one
     #[arg(long, value_name = "PROGRAM")]
     pub with: Option<OsString>,

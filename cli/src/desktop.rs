@@ -4,7 +4,10 @@
 
 mod associations;
 mod entry;
+mod notify;
 mod types;
+
+pub use notify::Notifier;
 
 use crate::console::Console;
 use std::ffi::OsString;

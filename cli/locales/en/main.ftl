@@ -293,6 +293,7 @@ hint-passwords-differ = try again
 error-session-program = the program cannot be started: { $detail }
 hint-session-program = a session shows the programs of the system and of your home, not those of other places ("visible" in the configuration of tobarid)
 error-session-below = this session has written to a file of a lower label and can read this one no more; open it in a session of its own
+error-session-relabel = this session has read a file of a higher label; you may not raise the label of this one, so nothing can be written to it here
 error-session-wider = this session has read or written files whose rights do not fit this one; open it in a session of its own
 error-session-print = this session may print, and this file may not be printed; open it in a session without --print
 error-session-plain = a session writes nothing that is not sealed, and this file is not

@@ -293,6 +293,7 @@ hint-passwords-differ = もう一度実行してください
 error-session-program = プログラムを起動できません: { $detail }
 hint-session-program = セッションから見えるのは、システムとホームのプログラムだけです（ほかの場所は tobarid の設定の visible）
 error-session-below = このセッションはより低いラベルのファイルに書き込んだため、このファイルはもう読めません。別のセッションで開いてください
+error-session-relabel = このセッションはより高いラベルのファイルを読みました。このファイルのラベルを上げる権利がないため、ここでは書き込めません
 error-session-wider = このセッションで読み書きしたファイルと権利が合いません。このファイルは別のセッションで開いてください
 error-session-print = 印刷できるセッションでは、印刷の権利のないファイルは開けません。--print を付けずに開いてください
 error-session-plain = セッションの中では、封緘されていないファイルには書き込めません

@@ -6,22 +6,24 @@ use crate::args::Run;
 use crate::arguments;
 use crate::client::Client;
 use crate::commands::{seal, text};
+use crate::desktop::Notifier;
 use crate::error::{Action, Error};
-use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH};
+use signal_hook::consts::{
+    SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGSTOP, SIGTERM, SIGTSTP, SIGUSR1, SIGUSR2, SIGWINCH,
+};
 use signal_hook::iterator::{Handle, Signals};
 use std::ffi::OsString;
 use std::io::IsTerminal as _;
 use std::os::fd::AsFd as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::thread::JoinHandle;
 use tobari_core::ids::LabelId;
 use tobari_core::proto::base64::Base64;
 use tobari_core::proto::control::{Answer, Event, Program, Request};
 
-/// Signals that are passed on.
-const PASSED_ON: [i32; 8] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH, SIGCONT];
+/// Signals that are passed on. Ctrl-Z stops the program, which has no terminal of its own to hear it from, and then this process.
+const PASSED_ON: [i32; 9] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH, SIGCONT, SIGTSTP];
 
 /// `tobari run`.
 pub(super) fn run(args: Run, app: &mut App) -> Result<(), Error> {
@@ -68,9 +70,13 @@ pub(super) fn start(
     let forwarder = Forwarder::start(&client)?;
     let descriptors: Vec<_> = kept.iter().map(|stream| stream.as_fd()).collect();
     let mut refused = Vec::new();
+    let mut notifier = Notifier::default();
     let ended = client.converse(&request, &descriptors, &mut |event| {
         if let Event::Refused { subject, problem } = event {
             let message = Error::from(problem).message(app.settings.language);
+            let arguments = arguments! { path: text::path(Path::new(&subject)), why: &message };
+            let text = app.text("warning-refused", &arguments);
+            notifier.show(&app.console, &text);
             // On the program's own screen a message would only be in the way.
             if app.console.errors.is_terminal() {
                 refused.push((subject, message))
@@ -93,19 +99,9 @@ pub(super) fn start(
     }
 }
 
-/// Tells what was refused: here, and on the desktop where there is one.
+/// Tells what was refused.
 fn warn(app: &mut App, subject: &str, message: &str) {
-    let arguments = arguments! { path: text::path(Path::new(subject)), why: message };
-    app.warn("warning-refused", &arguments);
-    if app.console.variable("WAYLAND_DISPLAY").or(app.console.variable("DISPLAY")).is_some() {
-        let text = app.text("warning-refused", &arguments);
-        let _no_notifications_here = Command::new("notify-send")
-            .args(["--app-name=Tobari", "--icon=dialog-password", "Tobari", &text])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status();
-    }
+    app.warn("warning-refused", &arguments! { path: text::path(Path::new(subject)), why: message });
 }
 
 /// Passes signals on while a program runs.
@@ -123,7 +119,13 @@ impl Forwarder {
             let sender = client.sender()?;
             let thread = std::thread::Builder::new().name(String::from("signals")).spawn(move || {
                 for signal in signals.forever() {
+                    let stops = signal == SIGTSTP;
+                    let signal = if stops { SIGSTOP } else { signal };
                     let _ended_already = sender.send(&Request::Signal { signal });
+                    if stops {
+                        // The shell sees that its job is stopped; `fg` and `bg` continue it, and with SIGCONT the program.
+                        let _cannot_fail = signal_hook::low_level::emulate_default_handler(SIGTSTP);
+                    }
                 }
             })?;
             Ok(Self { handle, thread })

@@ -126,7 +126,8 @@ impl Error {
         match (problem.code, problem.field.as_deref()?) {
             (
                 ProblemCode::RightRefused,
-                field @ ("session-below" | "session-wider" | "session-print" | "session-plain"),
+                field @ ("session-below" | "session-wider" | "session-print" | "session-plain"
+                | "session-relabel"),
             ) => Some(field),
             (ProblemCode::NotFound, field @ PROGRAM) => Some(field),
             _ => None,
