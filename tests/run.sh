@@ -42,6 +42,9 @@ need python3 'python3 python3-venv'
 need mkfs.btrfs btrfs-progs
 need setquota quota
 need bwrap bubblewrap
+need notify-send libnotify-bin
+need dbus-daemon dbus-daemon
+/usr/bin/python3 -c 'import dbus, gi' 2>/dev/null || wanted+=('python3-dbus python3-gi')
 if [ ${#wanted[@]} -gt 0 ]; then
     sudo=''
     [ "$(id -u)" -eq 0 ] || sudo=sudo

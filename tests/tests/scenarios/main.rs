@@ -10,6 +10,8 @@ mod main_path;
 mod outage;
 mod rewrite;
 mod session;
+mod session_desktop;
+mod session_life;
 mod session_programs;
 mod sessions;
 mod unsealed;

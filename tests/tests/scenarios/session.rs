@@ -1,12 +1,12 @@
 //! Confined sessions with real programs: what they can do with a designated folder, and what neither they nor anybody else can.
 
-use crate::sessions::{command, home, run, shell, site, text, uid_of};
+use crate::sessions::{command, home, lower_folder, run, shell, site, text, uid_of};
 use anyhow::{Context as _, Result, bail, ensure};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use tobari_tests::{Answer, Site, is_sealed, wait_until};
+use tobari_tests::{Answer, Site, is_sealed, set_mode, wait_until};
 
 /// A session that runs until it is killed, or its standard input ends; and its first line of output.
 struct Held {
@@ -60,12 +60,14 @@ impl Drop for Held {
 fn a_program_reads_and_writes_sealed_files_at_their_own_path() -> Result<()> {
     let Some(site) = site("a session's view")? else { return Ok(()) };
     let file = site.drop_file("稟議.txt", "予算の件".as_bytes())?;
+    set_mode(&file, 0o666)?;
     ensure!(run(&site, "bucho", &["cat", text(&file)])?.ok()?.stdout == "予算の件".as_bytes());
     // The person who may view reads, and does not write.
     ensure!(run(&site, "ippan", &["cat", text(&file)])?.ok()?.stdout == "予算の件".as_bytes());
     let before = std::fs::read(&file)?;
     let refused = shell(&site, "ippan", &format!("echo x >> '{}'", file.display()))?;
     ensure!(refused.code != 0 && std::fs::read(&file)? == before, "{refused:?}");
+    ensure!(refused.stderr.contains("tobari: warning: "), "by the view, not by the mode: {refused:?}");
     // A new file is sealed from its first byte on, and belongs to the user.
     let new = site.folder().join("写し.txt");
     shell(&site, "bucho", &format!("cp '{}' '{}' && echo 追記 >> '{1}'", file.display(), new.display()))?
@@ -334,13 +336,7 @@ fn streams_that_lead_out_are_refused() -> Result<()> {
 fn what_is_written_carries_the_highest_label_read_and_printing_needs_its_right() -> Result<()> {
     let Some(mut site) = site("the high-water mark")? else { return Ok(()) };
     let high = site.drop_file("計画.txt", b"the plan")?;
-    let low = site.path("共有/公開");
-    std::fs::create_dir_all(&low)?;
-    tobari_tests::set_mode(&low, 0o1777)?;
-    site.admin(&["folder", "add", text(&low), "--label", "公開", "--owner-group", "総務部"])?.ok()?;
-    wait_until("the second folder to be known", || {
-        site.tobari("admin", &["status", "--json"]).is_ok_and(|answer| answer.text().contains(text(&low)))
-    })?;
+    let low = lower_folder(&site)?;
     let label = |name: &str| -> Result<String> {
         Ok(site.tobari("bucho", &["info", "--json", text(&low.join(name))])?.ok()?.text())
     };

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use tobari_tests::{Answer, PEOPLE, Site, skipped_without_root};
+use tobari_tests::{Answer, PEOPLE, Site, skipped_without_root, wait_until};
 
 /// A site with people who have homes, or none where sessions cannot be had: then it says so loudly.
 pub(crate) fn site(what: &str) -> Result<Option<Site>> {
@@ -60,6 +60,18 @@ pub(crate) fn run(site: &Site, login: &str, program: &[&str]) -> Result<Answer> 
 
 pub(crate) fn shell(site: &Site, login: &str, script: &str) -> Result<Answer> {
     run(site, login, &["sh", "-c", script])
+}
+
+/// A second designated folder, of the lowest label.
+pub(crate) fn lower_folder(site: &Site) -> Result<PathBuf> {
+    let low = site.path("共有/公開");
+    std::fs::create_dir_all(&low)?;
+    tobari_tests::set_mode(&low, 0o1777)?;
+    site.admin(&["folder", "add", text(&low), "--label", "公開", "--owner-group", "総務部"])?.ok()?;
+    wait_until("the second folder to be known", || {
+        site.tobari("admin", &["status", "--json"]).is_ok_and(|answer| answer.text().contains(text(&low)))
+    })?;
+    Ok(low)
 }
 
 pub(crate) fn text(path: &Path) -> &str {
