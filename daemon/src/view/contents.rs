@@ -70,7 +70,7 @@ impl Contents {
         let inner = self.read_lock();
         match &inner.state {
             State::Closed => false,
-            State::Reading(reader) => !inner.touched && reader.len() == 0,
+            State::Reading(reader) => !inner.touched && reader.is_empty(),
             State::Writing(writing) => !inner.touched && writing.writer.is_empty(),
         }
     }
