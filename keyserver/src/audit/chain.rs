@@ -74,6 +74,7 @@ pub async fn verify(store: &dyn Store) -> Result<AuditHead, ChainError> {
     }
     // By the stored nodes, which proofs are made of; and none may be missing at the end.
     let stored = store.audit_frontier().await?.size();
+    not_cut(store, stored).await?;
     let by_nodes = frontier_at(store, head.sequence).await;
     if stored < head.sequence || !by_nodes.is_ok_and(|by_nodes| by_nodes == tree) {
         return Err(ChainError::Tree(head.sequence));
@@ -96,10 +97,17 @@ pub async fn verify_tail(store: &dyn Store, count: u64) -> Result<AuditHead, Cha
         return Err(ChainError::Gap { expected: first, found: before.first().map_or(0, |row| row.sequence) });
     };
     let tree = store.audit_frontier().await?;
+    not_cut(store, tree.size()).await?;
     if tree.size() < last || frontier_at(store, tree.size()).await.ok().as_ref() != Some(&tree) {
         return Err(ChainError::Tree(tree.size()));
     }
     verify_from(store, AuditHead { sequence: row.sequence, hash: row.hash }).await
+}
+
+/// The log has the records that its tree has. Both grow in one transaction, and the end of the log is read after the tree.
+async fn not_cut(store: &dyn Store, tree: u64) -> Result<(), ChainError> {
+    let last = store.audit_head().await?.sequence;
+    if last < tree { Err(ChainError::Gap { expected: last + 1, found: tree }) } else { Ok(()) }
 }
 
 async fn verify_from(store: &dyn Store, mut head: AuditHead) -> Result<AuditHead, ChainError> {

@@ -133,6 +133,8 @@ impl Sink {
 #[derive(Debug)]
 struct Standing {
     name: String,
+    /// Its place in the configuration, from 1, for the metrics, which anybody may read.
+    number: String,
     /// Since when there is something that it has not seen.
     pending: Mutex<Option<Instant>>,
     away: AtomicBool,
@@ -182,13 +184,14 @@ impl Watching {
         let now =
             Arc::new(Checkpoint::of(identity.organisation, identity.epoch, &tree).sign(&identity.signer));
         let mut watching = Self { wait: settings.wait, standings: Vec::new(), tasks: Vec::new() };
-        for place in &settings.places {
+        for (number, place) in (1_u32..).zip(&settings.places) {
             let mut sink = Sink::new(place);
             if let Sink::File(file) = &mut sink {
                 file.compare(&now.checkpoint, identity.signer.public(), store.as_ref()).await?;
             }
             let standing = Arc::new(Standing {
                 name: place.to_string(),
+                number: number.to_string(),
                 pending: Mutex::default(),
                 away: AtomicBool::new(false),
             });
@@ -262,7 +265,7 @@ impl Task {
 fn report(standing: &Standing, result: &Result<(), WitnessError>) {
     let witness = standing.name.as_str();
     let waiting = standing.waiting().map_or(0.0, |waiting| waiting.as_secs_f64());
-    metrics::gauge!("tobari_witness_waiting_seconds", "witness" => standing.name.clone()).set(waiting);
+    metrics::gauge!("tobari_witness_waiting_seconds", "witness" => standing.number.clone()).set(waiting);
     match result {
         Ok(()) => {
             if standing.away.swap(false, Ordering::Relaxed) {

@@ -11,6 +11,7 @@ use tobari_core::proto::admin::AuditPage;
 use tobari_core::proto::problem::ProblemCode;
 use tobari_keyserver::audit::chain;
 use tobari_keyserver::service::Service;
+use tobari_keyserver::store::sqlite::SqliteStore;
 use tobari_keyserver::store::{Basis, Store, StoreError};
 
 async fn page(terminal: &crate::support::Terminal, admin: &str, after: u64, limit: u32) -> AuditPage {
@@ -217,15 +218,23 @@ async fn every_way_to_rewrite_a_record_is_found() {
     }
 }
 
-/// What a plain chain cannot tell: a log whose end was cut off while the server was down is a log. The last hash, noted
-/// elsewhere, is what shows it.
+/// What the database alone cannot tell: a log whose end was cut off with its tree while the server was down is a log. The
+/// last hash, noted elsewhere, or a witness, is what shows it.
 #[tokio::test]
 async fn a_log_cut_while_the_server_was_down_differs_in_its_last_hash() {
     let site = Site::start().await;
     site.reference().await;
     let noted = chain::verify(site.store.as_ref()).await.unwrap();
     tamper(&site, "DELETE FROM audit WHERE sequence > 5").await;
-    let found = chain::verify(site.store.as_ref()).await.unwrap();
+    let cut = chain::verify(site.store.as_ref()).await.unwrap_err();
+    assert!(
+        matches!(cut, chain::ChainError::Gap { expected: 6, found } if found == noted.sequence),
+        "{cut:?}"
+    );
+    let path = site.directory.path().join("tobari.db");
+    assert!(matches!(SqliteStore::open(&path).await, Err(StoreError::AuditBroken(_))));
+    tamper(&site, "DELETE FROM audit_tree").await;
+    let found = chain::verify(&SqliteStore::open(&path).await.unwrap()).await.unwrap();
     assert!(found.sequence < noted.sequence && found.hash != noted.hash);
 }
 
