@@ -80,6 +80,9 @@ pub enum Command {
     /// Search, export and check the audit log
     #[command(subcommand)]
     Audit(audit::Audit),
+    /// Take over the organisation's bulletin where the key server cannot be reached
+    #[command(subcommand)]
+    Bulletin(Bulletin),
     /// Administer the key server
     #[command(subcommand)]
     Admin(Admin),
@@ -102,6 +105,21 @@ pub struct Login {
     /// Code of the authenticator application
     #[arg(long, value_name = "CODE")]
     pub totp: Option<String>,
+}
+
+/// `tobari bulletin`.
+#[derive(Debug, Subcommand)]
+pub enum Bulletin {
+    /// Have the daemon take a bulletin that was exported with "tobari admin bulletin export"
+    Import(BulletinImport),
+}
+
+/// `tobari bulletin import`.
+#[derive(Debug, clap::Args)]
+pub struct BulletinImport {
+    /// The file; - is standard input
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
 }
 
 /// `tobari status`.

@@ -2,6 +2,7 @@
 
 mod admin;
 mod audit_verify;
+mod bulletin;
 mod completions;
 mod files;
 mod info;
@@ -39,6 +40,7 @@ pub fn run(command: Command, app: &mut App) -> Result<(), Error> {
         Command::Drill(args) => crate::drill::run(&args, app),
         Command::ScanCoverage(args) => scan_coverage::run(&args, app),
         Command::Audit(args) => admin::audit(&args, app),
+        Command::Bulletin(args) => bulletin::run(&args, app),
         Command::Admin(args) => admin::run(args, app),
         Command::Completions(args) => completions::completions(&args, app),
         Command::ManPages(args) => completions::man_pages(&args, app),

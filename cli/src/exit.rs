@@ -97,10 +97,12 @@ impl From<ProblemCode> for Exit {
             ProblemCode::UnreadableEnvelope => Self::UnreadableEnvelope,
             ProblemCode::BadCredentials => Self::BadCredentials,
             ProblemCode::NotLoggedIn => Self::NotLoggedIn,
-            ProblemCode::TerminalNotAccepted | ProblemCode::NotGateway => Self::TerminalNotAccepted,
+            ProblemCode::TerminalNotAccepted | ProblemCode::TerminalFrozen | ProblemCode::NotGateway => {
+                Self::TerminalNotAccepted
+            }
             ProblemCode::BadEnrolmentToken => Self::BadEnrolmentToken,
             ProblemCode::NotAdministrator => Self::NotAdministrator,
-            ProblemCode::RightRefused => Self::RightRefused,
+            ProblemCode::RightRefused | ProblemCode::Revoked => Self::RightRefused,
             ProblemCode::NotFound => Self::NotFound,
             ProblemCode::Conflict => Self::Conflict,
             ProblemCode::LockedOut => Self::LockedOut,

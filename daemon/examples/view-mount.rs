@@ -76,7 +76,7 @@ fn serve(keys: &Path, folder: &str, place: &Path) -> Result<()> {
     let service = Arc::new(Service::new(Parts {
         roles: BTreeSet::from([Role::View]),
         terminal: TERMINAL,
-        certificate_expires_at: expires_at,
+        renewal: None,
         server: Arc::new(nobody(expires_at, &runtime)?),
         bulletins: bulletins(&bulletin)?,
         grants: {

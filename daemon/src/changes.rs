@@ -228,6 +228,15 @@ impl Service {
             }
             self.forget_everybody();
         }
+        let answered = problem.status == StatusCode::FORBIDDEN.as_u16();
+        if answered && problem.code == ProblemCode::TerminalFrozen {
+            if !self.standing().shut_out.swap(true, Ordering::Relaxed) {
+                tracing::error!(why = problem.detail, "the key server grants nothing to this terminal");
+            }
+            // Who is logged in stays so: it may be let in again.
+            self.grants().clear();
+            self.views().forgotten();
+        }
         problem
     }
 }

@@ -23,6 +23,7 @@ pub mod metrics;
 pub mod open;
 pub mod pin;
 pub mod process;
+pub mod renew;
 pub mod rewrite;
 pub mod run;
 pub mod seal;

@@ -8,6 +8,7 @@ use crate::control::Control;
 use crate::gateway::{Gateway, GatewayError};
 use crate::grants::{GrantSource, Grants};
 use crate::process;
+use crate::renew::Renewal;
 use crate::seal::SealContext;
 use crate::server::{Call, ClientError, Credentials, InvalidServerUrl, KeyServer, Reply};
 use crate::service::{Parts, Service};
@@ -131,6 +132,7 @@ fn assemble(
     if certificate_expires_at <= clock.now() {
         tracing::error!(%certificate_expires_at, "this terminal's certificate has expired; enrol it again");
     }
+    let renewal = Renewal::new(state.renewed(), ca.clone(), &certificate);
     let credentials = Credentials { certificate, certificate_expires_at, key: tls_key, ca };
     let url = terminal.server.parse()?;
     let server = Arc::new(KeyServer::new(url, credentials, runtime.clone(), Arc::clone(&clock))?);
@@ -159,7 +161,7 @@ fn assemble(
     Ok(Service::new(Parts {
         roles: config.roles.clone(),
         terminal: terminal.terminal,
-        certificate_expires_at,
+        renewal: Some(renewal),
         server,
         bulletins,
         grants,
@@ -202,6 +204,7 @@ impl Poller {
                     }
                     Err(problem) => tracing::debug!(why = problem.detail, "the bulletin cannot be fetched"),
                 }
+                service.renew_if_due();
                 if let Some(gateway) = &gateway {
                     gateway.follow();
                 }

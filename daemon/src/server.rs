@@ -14,7 +14,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde::{Serialize, de::DeserializeOwned};
 use std::error::Error as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 use tobari_core::clock::Clock;
 use tobari_core::proto::problem::{Problem, ProblemCode};
@@ -206,12 +206,20 @@ pub struct KeyServer {
     urls: ServerUrls,
     /// The one that answered last.
     current: AtomicUsize,
-    http: reqwest::Client,
+    identity: RwLock<Identity>,
     runtime: tokio::runtime::Handle,
     clock: Arc<dyn Clock>,
-    certificate_expires_at: Option<Timestamp>,
     contact: Mutex<Contact>,
     closed: tokio::sync::watch::Sender<bool>,
+}
+
+/// As whom the key server is spoken to.
+#[derive(Clone)]
+struct Identity {
+    http: reqwest::Client,
+    certificate_expires_at: Option<Timestamp>,
+    /// Counts replacements.
+    number: u64,
 }
 
 impl std::fmt::Debug for KeyServer {
@@ -243,13 +251,29 @@ impl KeyServer {
         runtime: tokio::runtime::Handle,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, ClientError> {
-        let mut roots = RootCertStore::empty();
-        roots.add(credentials.ca)?;
-        let tls = ClientConfig::builder_with_provider(crypto_provider())
-            .with_protocol_versions(&[&rustls::version::TLS13])?
-            .with_root_certificates(roots)
-            .with_client_auth_cert(vec![credentials.certificate], credentials.key)?;
-        Self::with_tls(urls, tls, Some(credentials.certificate_expires_at), runtime, clock)
+        let certificate_expires_at = Some(credentials.certificate_expires_at);
+        Self::with_tls(urls, mutual(credentials)?, certificate_expires_at, runtime, clock)
+    }
+
+    /// Speaks with a renewed certificate from now on. Requests in work end as they began.
+    ///
+    /// # Errors
+    /// When key and certificates do not fit; then nothing changes.
+    pub fn replace(&self, credentials: Credentials) -> Result<(), ClientError> {
+        let certificate_expires_at = Some(credentials.certificate_expires_at);
+        let http = client(mutual(credentials)?)?;
+        let mut identity = self.identity.write().unwrap_or_else(PoisonError::into_inner);
+        *identity = Identity { http, certificate_expires_at, number: identity.number + 1 };
+        Ok(())
+    }
+
+    /// When the certificate ends.
+    pub fn certificate_expires_at(&self) -> Option<Timestamp> {
+        self.identity().certificate_expires_at
+    }
+
+    fn identity(&self) -> Identity {
+        self.identity.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// A client without a certificate, for enrolment: trusts the CA that `verifier` pins.
@@ -272,28 +296,16 @@ impl KeyServer {
 
     fn with_tls(
         urls: ServerUrls,
-        mut tls: ClientConfig,
+        tls: ClientConfig,
         certificate_expires_at: Option<Timestamp>,
         runtime: tokio::runtime::Handle,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, ClientError> {
-        tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        let http = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls)
-            .https_only(true)
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(REQUEST_TIMEOUT)
-            // A request that waits must notice when nobody is at the other end any more.
-            .http2_keep_alive_interval(KEEP_ALIVE)
-            .http2_keep_alive_timeout(KEEP_ALIVE)
-            .user_agent(concat!("tobarid/", env!("CARGO_PKG_VERSION")))
-            .build()?;
+        let identity = RwLock::new(Identity { http: client(tls)?, certificate_expires_at, number: 0 });
         let (closed, _) = tokio::sync::watch::channel(false);
         let contact = Mutex::default();
         let current = AtomicUsize::new(0);
-        Ok(Self { urls, current, http, runtime, clock, certificate_expires_at, contact, closed })
+        Ok(Self { urls, current, identity, runtime, clock, contact, closed })
     }
 
     /// The URL of the server that answered last.
@@ -322,8 +334,15 @@ impl KeyServer {
     /// # Errors
     /// `CertificateExpired` and `KeyServerUnreachable`; an answer of any status is not an error here.
     pub fn call(&self, call: Call<'_>) -> Result<Reply, Problem> {
-        let result =
-            self.check_certificate().and_then(|()| self.runtime.block_on(self.send_unless_closed(call)));
+        let identity = self.identity();
+        let mut result = self.attempt(&identity, &call);
+        // Renewed meanwhile: with the new certificate's first use the old one is refused, which says nothing of this terminal.
+        if result.as_ref().is_ok_and(|reply| reply.status == StatusCode::UNAUTHORIZED) {
+            let now = self.identity();
+            if now.number != identity.number {
+                result = self.attempt(&now, &call);
+            }
+        }
         let mut contact = self.contact.lock().unwrap_or_else(PoisonError::into_inner);
         match &result {
             Ok(_) => *contact = Contact { seen_at: Some(self.clock.now()), error: None },
@@ -332,26 +351,31 @@ impl KeyServer {
         result
     }
 
-    fn check_certificate(&self) -> Result<(), Problem> {
-        match self.certificate_expires_at {
+    fn attempt(&self, identity: &Identity, call: &Call<'_>) -> Result<Reply, Problem> {
+        self.check_certificate(identity)?;
+        self.runtime.block_on(self.send_unless_closed(identity, call))
+    }
+
+    fn check_certificate(&self, identity: &Identity) -> Result<(), Problem> {
+        match identity.certificate_expires_at {
             Some(end) if end <= self.clock.now() => Err(expired(&format!("expired at {end}"))),
             _ => Ok(()),
         }
     }
 
-    async fn send_unless_closed(&self, call: Call<'_>) -> Result<Reply, Problem> {
+    async fn send_unless_closed(&self, identity: &Identity, call: &Call<'_>) -> Result<Reply, Problem> {
         let mut closed = self.closed.subscribe();
         tokio::select! {
             biased;
             _ = closed.wait_for(|closed| *closed) => Err(Problem::local(ProblemCode::KeyServerUnreachable, "the key server cannot be reached: tobarid is stopping")),
-            result = self.send(call) => result,
+            result = self.send(identity, call) => result,
         }
     }
 
-    async fn send(&self, call: Call<'_>) -> Result<Reply, Problem> {
+    async fn send(&self, identity: &Identity, call: &Call<'_>) -> Result<Reply, Problem> {
         let mut result = Err(Unsent::nowhere());
         for (index, url) in self.in_turn() {
-            result = self.send_to(url, &call).await;
+            result = Self::send_to(identity, url, call).await;
             let elsewhere = match &result {
                 // It cannot reach its database; another one perhaps can.
                 Ok(reply) => reply.status == StatusCode::SERVICE_UNAVAILABLE && call.may_repeat(),
@@ -368,10 +392,10 @@ impl KeyServer {
         result.map_err(|unsent| unsent.problem)
     }
 
-    async fn send_to(&self, server: &ServerUrl, call: &Call<'_>) -> Result<Reply, Unsent> {
+    async fn send_to(identity: &Identity, server: &ServerUrl, call: &Call<'_>) -> Result<Reply, Unsent> {
         let path = call.path;
         let url = server.0.join(path).map_err(|error| internal(format!("path '{path}': {error}")))?;
-        let mut request = self.http.request(call.method.clone(), url);
+        let mut request = identity.http.request(call.method.clone(), url);
         if let Some(token) = call.token {
             let mut value = HeaderValue::try_from(format!("Bearer {}", token.expose()))
                 .map_err(|_| internal(String::from("the session's token is not a header value")))?;
@@ -403,6 +427,33 @@ impl KeyServer {
         }
         Ok(Reply { status: response.status(), etag: response.headers().get(ETAG).cloned(), body })
     }
+}
+
+/// TLS with the terminal's certificate.
+fn mutual(credentials: Credentials) -> Result<ClientConfig, ClientError> {
+    let mut roots = RootCertStore::empty();
+    roots.add(credentials.ca)?;
+    Ok(ClientConfig::builder_with_provider(crypto_provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_root_certificates(roots)
+        .with_client_auth_cert(vec![credentials.certificate], credentials.key)?)
+}
+
+fn client(mut tls: ClientConfig) -> Result<reqwest::Client, ClientError> {
+    tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let http = reqwest::Client::builder()
+        .tls_backend_preconfigured(tls)
+        .https_only(true)
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .connect_timeout(CONNECT_TIMEOUT)
+        .timeout(REQUEST_TIMEOUT)
+        // A request that waits must notice when nobody is at the other end any more.
+        .http2_keep_alive_interval(KEEP_ALIVE)
+        .http2_keep_alive_timeout(KEEP_ALIVE)
+        .user_agent(concat!("tobarid/", env!("CARGO_PKG_VERSION")))
+        .build()?;
+    Ok(http)
 }
 
 /// A call that was not answered.

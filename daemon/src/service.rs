@@ -8,6 +8,7 @@ use crate::failure::Failure;
 use crate::forward;
 use crate::gateway::Asserted;
 use crate::grants::{GrantSource, Grants};
+use crate::renew::Renewal;
 use crate::seal::FolderRule;
 use crate::server::{Call, KeyServer, Reply};
 use crate::session::{Running, SessionSettings};
@@ -18,6 +19,8 @@ use jiff::Timestamp;
 use reqwest::header::HeaderValue;
 use reqwest::{Method, StatusCode};
 use std::collections::BTreeSet;
+use std::io::Read as _;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tobari_core::clock::Clock;
@@ -35,6 +38,8 @@ use tobari_core::proto::problem::{Problem, ProblemCode};
 const SESSIONS: &str = "/v1/sessions";
 const ASSERTIONS: &str = "/v1/assertions";
 const CURRENT_SESSION: &str = "/v1/sessions/current";
+/// Longest bulletin that is imported, in bytes.
+const MAX_BULLETIN: u64 = 32 << 20;
 
 /// A local user, known by the socket's peer credentials.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,8 +54,8 @@ pub struct Parts {
     pub roles: BTreeSet<Role>,
     /// This terminal.
     pub terminal: TerminalId,
-    /// When its certificate ends.
-    pub certificate_expires_at: Timestamp,
+    /// How its certificate is renewed.
+    pub renewal: Option<Renewal>,
     /// The key server.
     pub server: Arc<KeyServer>,
     /// The bulletin in force.
@@ -69,7 +74,7 @@ pub struct Parts {
 pub struct Service {
     roles: BTreeSet<Role>,
     terminal: TerminalId,
-    certificate_expires_at: Timestamp,
+    renewal: Option<Renewal>,
     server: Arc<KeyServer>,
     bulletins: Bulletins,
     sessions: Sessions,
@@ -108,21 +113,11 @@ impl GrantSource for KeyServer {
 impl Service {
     /// Puts the parts together and gives the engine the folders of the bulletin in force.
     pub fn new(parts: Parts) -> Self {
-        let Parts {
-            roles,
-            terminal,
-            certificate_expires_at,
-            server,
-            bulletins,
-            grants,
-            engine,
-            session,
-            clock,
-        } = parts;
+        let Parts { roles, terminal, renewal, server, bulletins, grants, engine, session, clock } = parts;
         let service = Self {
             roles,
             terminal,
-            certificate_expires_at,
+            renewal,
             server,
             bulletins,
             sessions: Sessions::default(),
@@ -181,6 +176,11 @@ impl Service {
     /// Grants for people who are logged in here.
     pub fn grants(&self) -> &Grants {
         &self.grants
+    }
+
+    /// How the certificate is renewed.
+    pub(crate) fn renewal(&self) -> Option<&Renewal> {
+        self.renewal.as_ref()
     }
 
     /// The key server.
@@ -267,6 +267,35 @@ impl Service {
         }
     }
 
+    /// Takes a bulletin from a file, where the key server cannot be reached.
+    ///
+    /// # Errors
+    /// When it is not the organisation's, not newer than the one in force, or cannot be kept; the one in force stays.
+    pub fn import(&self, file: OwnedFd) -> Result<(), Failure> {
+        let refused = |detail: String| Failure::new(ProblemCode::InvalidRequest, detail);
+        let mut bytes = Vec::new();
+        std::fs::File::from(file)
+            .take(MAX_BULLETIN + 1)
+            .read_to_end(&mut bytes)
+            .map_err(|error| Failure::io("the bulletin cannot be read", &error))?;
+        if bytes.len() as u64 > MAX_BULLETIN {
+            return Err(refused(format!("the bulletin is longer than {MAX_BULLETIN} bytes")));
+        }
+        let signed: SignedBulletin = serde_json::from_slice(&bytes)
+            .map_err(|error| refused(format!("this is not an exported bulletin: {error}")))?;
+        match self.bulletins.accept(&signed) {
+            Ok(None) => Ok(()),
+            Ok(Some(bulletin)) => {
+                tracing::info!(number = bulletin.number, "an imported bulletin is in force");
+                self.apply(&bulletin);
+                self.reconsider(|_| true);
+                Ok(())
+            }
+            Err(BulletinError::Io(error)) => Err(Failure::io("the bulletin cannot be kept", &error)),
+            Err(error) => Err(refused(error.to_string())),
+        }
+    }
+
     fn apply(&self, bulletin: &Bulletin) {
         if let Some(engine) = self.engine().as_ref() {
             engine.set_folders(FolderRule::of_terminal(bulletin, self.terminal));
@@ -274,6 +303,11 @@ impl Service {
         if bulletin.revocations.terminals.contains(&self.terminal) {
             tracing::warn!("this terminal is revoked: everybody is logged out");
             self.forget_everybody();
+        }
+        if bulletin.revocations.frozen.contains(&self.terminal) {
+            tracing::warn!("this terminal is frozen: nothing is opened here for now");
+            self.grants.clear();
+            self.views.forgotten();
         }
         let people = &bulletin.revocations.people;
         for session in self.sessions.revoke(people).into_iter().chain(self.asserted.revoke(people)) {
@@ -491,7 +525,7 @@ impl Service {
             key_server: self.server.url().to_string(),
             key_server_seen_at: contact.seen_at,
             key_server_error: contact.error.or(refused),
-            certificate_expires_at: self.certificate_expires_at,
+            certificate_expires_at: self.server.certificate_expires_at().unwrap_or(Timestamp::MAX),
             bulletin_number: bulletin.number,
             bulletin_issued_at: bulletin.issued_at,
             folders,

@@ -8,6 +8,7 @@
 //!   ca.pem             the organisation's CA, the only root that is trusted
 //!   grant.key          private key to which DEKs are sealed
 //!   bulletin.json      the latest bulletin with its signature
+//!   renewed.pem        key and certificate of the last renewal, which take the place of terminal.key and terminal.pem
 //! ```
 
 use crate::files;
@@ -32,6 +33,7 @@ const TLS_KEY: &str = "terminal.key";
 const CA: &str = "ca.pem";
 const GRANT_KEY: &str = "grant.key";
 const BULLETIN: &str = "bulletin.json";
+const RENEWED: &str = "renewed.pem";
 const VERSION: u32 = 1;
 
 /// Why the state directory cannot be used.
@@ -169,6 +171,11 @@ impl StateDir {
         (self.path.join(ENROLMENT), BULLETIN)
     }
 
+    /// Directory and file name of a renewed key and certificate.
+    pub fn renewed(&self) -> (PathBuf, &'static str) {
+        (self.path.join(ENROLMENT), RENEWED)
+    }
+
     /// Puts a new enrolment in place; with `force` it replaces the present one, as a whole and at once.
     ///
     /// # Errors
@@ -230,15 +237,18 @@ impl StateDir {
         if terminal.version != VERSION {
             return Err(self.damaged(TERMINAL, format!("its version is {}, not {VERSION}", terminal.version)));
         }
-        let certificate = self.read(CERTIFICATE, CertificateDer::from_pem_slice)?;
-        let certificate_expires_at = expiry(&certificate).map_err(|why| self.damaged(CERTIFICATE, why))?;
+        // What was renewed is never older: another enrolment takes the whole directory's place.
+        let renewed = self.path.join(ENROLMENT).join(RENEWED).exists();
+        let (of_certificate, of_key) = if renewed { (RENEWED, RENEWED) } else { (CERTIFICATE, TLS_KEY) };
+        let certificate = self.read(of_certificate, CertificateDer::from_pem_slice)?;
+        let certificate_expires_at = expiry(&certificate).map_err(|why| self.damaged(of_certificate, why))?;
         let signing_key = VerifyingKey::from_bytes(terminal.signing_key.as_ref())
             .map_err(|error| self.damaged(TERMINAL, format!("signing_key: {error}")))?;
         Ok(Enrolment {
             terminal,
             certificate,
             certificate_expires_at,
-            tls_key: self.read(TLS_KEY, PrivateKeyDer::from_pem_slice)?,
+            tls_key: self.read(of_key, PrivateKeyDer::from_pem_slice)?,
             ca: self.read(CA, CertificateDer::from_pem_slice)?,
             grant_key: self.read(GRANT_KEY, GrantKeyPair::import)?,
             signing_key,
@@ -267,8 +277,20 @@ impl StateDir {
 /// # Errors
 /// When it is not a certificate; the text says why.
 pub fn expiry(certificate: &CertificateDer<'_>) -> Result<Timestamp, String> {
+    validity(certificate).map(|(_, until)| until)
+}
+
+/// From when and until when a certificate is good.
+///
+/// # Errors
+/// When it is not a certificate; the text says why.
+pub fn validity(certificate: &CertificateDer<'_>) -> Result<(Timestamp, Timestamp), String> {
     let (_, parsed) = x509_parser::parse_x509_certificate(certificate).map_err(|error| error.to_string())?;
-    Timestamp::from_second(parsed.validity().not_after.timestamp()).map_err(|error| error.to_string())
+    let time = |time: x509_parser::time::ASN1Time| {
+        Timestamp::from_second(time.timestamp()).map_err(|error| error.to_string())
+    };
+    let validity = parsed.validity();
+    Ok((time(validity.not_before)?, time(validity.not_after)?))
 }
 
 fn remove_tree(path: &Path) -> io::Result<()> {

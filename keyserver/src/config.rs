@@ -34,7 +34,7 @@ pub struct RawConfig {
     session_idle_minutes: Option<i64>,
     /// Minutes until a grant ends (1 to 1440; 15).
     grant_minutes: Option<i64>,
-    /// Days until a terminal's certificate ends (1 to 1825; 365).
+    /// Days until a terminal's certificate ends (1 to 1825; 30). They renew themselves after two thirds of it.
     certificate_days: Option<i64>,
     /// Failed logins in a row until a login name is locked (3 to 20; 5).
     lockout_after: Option<u32>,

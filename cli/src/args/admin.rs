@@ -30,6 +30,12 @@ pub enum Admin {
     /// Enrolled terminals
     #[command(subcommand)]
     Terminal(Terminal),
+    /// Stop a label or a single file at once, everywhere; see and lift what is stopped
+    #[command(subcommand)]
+    Revoke(Revoke),
+    /// The signed bulletin: keys, folders and revocations
+    #[command(subcommand)]
+    Bulletin(Bulletin),
     /// Make a one-time token to enrol a terminal
     Token(Token),
     /// Ready-made labels, posts and rules
@@ -492,6 +498,10 @@ pub enum Terminal {
     Show(Named),
     /// Change one
     Set(TerminalSet),
+    /// Shut one out until it is let in again; what is open there is closed
+    Freeze(Named),
+    /// Let one in again that was frozen
+    Unfreeze(Named),
     /// Remove one
     Remove(Named),
 }
@@ -526,6 +536,48 @@ pub struct TerminalSet {
     /// Shut the terminal out, now and for good
     #[arg(long)]
     pub revoke: bool,
+}
+
+/// `tobari admin revoke`. People are shut out with `person set --disabled true`, terminals with `terminal freeze` or
+/// `terminal set --revoke`.
+#[derive(Debug, Subcommand)]
+pub enum Revoke {
+    /// List what is revoked
+    List,
+    /// Grant nothing of a label until that is lifted
+    Label(RevokeOne),
+    /// Grant a file and its copies to nobody until that is lifted
+    File(RevokeOne),
+    /// Lift a revocation
+    #[command(subcommand)]
+    Lift(Lift),
+}
+
+/// `tobari admin revoke lift`.
+#[derive(Debug, Subcommand)]
+pub enum Lift {
+    /// Of a label
+    Label(RevokeOne),
+    /// Of a file
+    File(RevokeOne),
+}
+
+/// What is revoked, or not any more.
+#[derive(Debug, Args)]
+pub struct RevokeOne {
+    /// A label by name or id; a file by its path or its id
+    #[arg(value_name = "WHAT")]
+    pub what: String,
+    /// Why, for the administrators and the audit log
+    #[arg(long, value_name = "TEXT")]
+    pub reason: String,
+}
+
+/// `tobari admin bulletin`.
+#[derive(Debug, Subcommand)]
+pub enum Bulletin {
+    /// Write the bulletin in force to standard output, for terminals that cannot reach the key server
+    Export,
 }
 
 /// `tobari admin token`.

@@ -3,6 +3,7 @@
 
 mod audit;
 mod audit_log;
+mod bulletin;
 mod folder;
 mod group;
 mod label;
@@ -10,6 +11,7 @@ pub(super) mod names;
 mod person;
 mod post;
 mod preset;
+mod revoke;
 mod rewrite;
 mod rule;
 mod server;
@@ -17,7 +19,7 @@ mod terminal;
 mod token;
 
 use crate::app::App;
-use crate::args::admin::Admin;
+use crate::args::admin::{Admin, Bulletin};
 use crate::args::audit::Audit;
 use crate::error::Error;
 use server::Server;
@@ -46,6 +48,8 @@ pub(super) fn run(args: Admin, app: &mut App) -> Result<(), Error> {
         Admin::Rule(args) => rule::run(args, &mut server, app),
         Admin::Folder(args) => folder::run(args, &mut server, app),
         Admin::Terminal(args) => terminal::run(args, &mut server, app),
+        Admin::Revoke(args) => revoke::run(args, &mut server, app),
+        Admin::Bulletin(Bulletin::Export) => bulletin::export(&mut server, app),
         Admin::Token(args) => token::run(args, &mut server, app),
         Admin::Preset(args) => preset::run(args, &mut server, app),
         Admin::Relabel(args) => rewrite::relabel(&args, app),

@@ -19,10 +19,12 @@ pub(super) fn problem_codes() -> Vec<ProblemCode> {
         P::BadCredentials,
         P::NotLoggedIn,
         P::TerminalNotAccepted,
+        P::TerminalFrozen,
         P::BadEnrolmentToken,
         P::NotAdministrator,
         P::NotGateway,
         P::RightRefused,
+        P::Revoked,
         P::NotFound,
         P::Conflict,
         P::TooLarge,
@@ -43,10 +45,12 @@ pub(super) fn problem_codes() -> Vec<ProblemCode> {
         | P::BadCredentials
         | P::NotLoggedIn
         | P::TerminalNotAccepted
+        | P::TerminalFrozen
         | P::BadEnrolmentToken
         | P::NotAdministrator
         | P::NotGateway
         | P::RightRefused
+        | P::Revoked
         | P::NotFound
         | P::Conflict
         | P::TooLarge

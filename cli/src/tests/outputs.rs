@@ -261,6 +261,8 @@ fn key_server(method: &str, path: &str, body: Option<Value>) -> (u16, Value) {
         "exclude": ["*.tmp"] });
     let terminal = json!({ "id": id(0x7e), "name": "fs01", "zone": "庁内", "tags": ["据置"], "revoked": false,
         "certificate_expires_at": "2027-11-21T00:00:00Z", "last_seen_at": null });
+    let revocation = json!({ "kind": "label", "id": id(0x1a), "reason": "調査中", "revoked_by": id(3),
+        "revoked_at": "2026-11-20T00:00:00Z" });
     let token =
         json!({ "token": "TOKEN", "expires_at": "2026-11-21T13:00:00Z", "ca_sha256": "cd".repeat(32) });
     let applied = json!({ "preset": "kigyo", "labels": [label], "posts": [post], "rules": [id(0xb1)] });
@@ -276,6 +278,7 @@ fn key_server(method: &str, path: &str, body: Option<Value>) -> (u16, Value) {
         "folders" => folder,
         "terminals" => terminal,
         "enrolment-tokens" => token,
+        "revocations" => revocation,
         "presets" => applied,
         other => panic!("{other}"),
     };
@@ -311,7 +314,7 @@ fn with_key_server() -> Fake {
 fn lists_of_the_administration() {
     let fake = with_key_server();
     let mut shown = Vec::new();
-    for kind in ["label", "group", "post", "person", "rule", "folder", "terminal", "preset"] {
+    for kind in ["label", "group", "post", "person", "rule", "folder", "terminal", "preset", "revoke"] {
         shown.push(format!("$ admin {kind} list\n{}", three_ways(&fake, &["admin", kind, "list"], b"")));
     }
     insta::assert_snapshot!(shown.join("\n"));
@@ -348,6 +351,9 @@ fn changes_of_the_administration() {
         "folder add /srv/共有/人事 --label 社外秘 --owner-group 人事課 --exclude *.tmp",
         "folder set /srv/共有 --no-owner-group --no-exclude",
         "terminal set fs01 --no-zone --tag 新 --revoke",
+        "terminal freeze fs01",
+        "revoke label 社外秘 --reason 調査中",
+        "revoke lift file 05050505050505050505050505050505 --reason 誤り",
         "token --zone 庁内 --tag 据置 --valid-seconds 600",
         "preset apply kigyo",
     ] {

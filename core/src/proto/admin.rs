@@ -2,7 +2,7 @@
 //! `GET /{id}`, `PUT /{id}` (replace) and `DELETE /{id}`; creating answers with the object and its id.
 
 use super::base64::Base64;
-use crate::ids::{GroupId, LabelId, PersonId, RuleId, TerminalId};
+use crate::ids::{FileId, GroupId, LabelId, PersonId, RuleId, TerminalId};
 use crate::policy::{Conditions, Effect, GroupSelector, Membership, PostSelector, Rights};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -207,6 +207,9 @@ pub struct TerminalInput {
     /// Whether it is a gateway, which may speak for the people whom its share authenticated.
     #[serde(default)]
     pub gateway: bool,
+    /// Whether it is shut out until it is let in again; its sessions stay.
+    #[serde(default)]
+    pub frozen: bool,
 }
 
 /// A terminal as the administration sees it.
@@ -225,6 +228,60 @@ pub struct TerminalRecord {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, format = DateTime))]
     pub last_seen_at: Option<Timestamp>,
+}
+
+/// What a revocation is about, beside people and terminals, which have their own fields for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Revoked {
+    /// All files of a label.
+    Label {
+        /// The label.
+        id: LabelId,
+    },
+    /// One file, with all its copies.
+    File {
+        /// The file, as its header names it.
+        id: FileId,
+    },
+}
+
+impl std::fmt::Display for Revoked {
+    /// As audit records name it: `label/ID`, `file/ID`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Label { id } => write!(f, "label/{id}"),
+            Self::File { id } => write!(f, "file/{id}"),
+        }
+    }
+}
+
+/// `POST /v1/admin/revocations` and `POST /v1/admin/revocations/lift`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct RevocationInput {
+    /// What is revoked, or not any more.
+    #[serde(flatten)]
+    pub subject: Revoked,
+    /// Why, for the administrators and the audit log; users are not shown it.
+    pub reason: String,
+}
+
+/// A revocation in force.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct RevocationRecord {
+    /// What is revoked.
+    #[serde(flatten)]
+    pub subject: Revoked,
+    /// Why.
+    pub reason: String,
+    /// By whom.
+    pub revoked_by: PersonId,
+    /// Since when.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = DateTime))]
+    pub revoked_at: Timestamp,
 }
 
 /// `POST /v1/admin/enrolment-tokens`.

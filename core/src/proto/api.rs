@@ -44,6 +44,23 @@ pub struct EnrolResponse {
     pub bulletin: SignedBulletin,
 }
 
+/// `POST /v1/terminals/renew`, with the certificate that is to be renewed.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct RenewRequest {
+    /// PKCS#10 certificate request, PEM, for a new P-256 key that never leaves the terminal.
+    pub csr_pem: String,
+}
+
+/// Answer to [`RenewRequest`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct RenewResponse {
+    /// The new certificate, PEM. With its first use the one before ends.
+    pub certificate_pem: String,
+}
+
 /// Answer to `GET /v1/changes`: what has changed since the version that the terminal named.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

@@ -2,7 +2,7 @@
 //! It holds public keys, folder rules and revocations, and no secret.
 
 use super::base64::Base64;
-use crate::ids::{FolderId, GroupId, LabelId, OrganisationId, PersonId, TerminalId};
+use crate::ids::{FileId, FolderId, GroupId, LabelId, OrganisationId, PersonId, TerminalId};
 use crate::policy::{Group, Label};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -102,4 +102,13 @@ pub struct Revocations {
     pub terminals: Vec<TerminalId>,
     /// People.
     pub people: Vec<PersonId>,
+    /// Terminals that are frozen: shut out until an administrator lets them in again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub frozen: Vec<TerminalId>,
+    /// Labels of which nothing is granted until an administrator lifts it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub labels: Vec<LabelId>,
+    /// Files that are granted to nobody until an administrator lifts it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<FileId>,
 }

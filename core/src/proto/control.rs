@@ -126,6 +126,9 @@ pub enum Request {
     Bulletin,
     /// Make the daemon fetch a new bulletin now (as after a change by an administrator). Answer: [`Answer::Bulletin`].
     Refresh,
+    /// Take the signed bulletin in the file of the one descriptor, if it is newer than the one in force. Answer:
+    /// [`Answer::Bulletin`].
+    ImportBulletin,
     /// Send a request to the key server's `/v1/…` in the caller's session. Answer: [`Answer::Forwarded`].
     Forward {
         /// `GET`, `POST`, `PUT` or `DELETE`.

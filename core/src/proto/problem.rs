@@ -19,6 +19,8 @@ pub enum ProblemCode {
     NotLoggedIn,
     /// 401: the terminal did not show a certificate, or an unknown or revoked one.
     TerminalNotAccepted,
+    /// 403: the terminal is frozen until an administrator lets it in again.
+    TerminalFrozen,
     /// 401: the enrolment token is unknown, used or expired.
     BadEnrolmentToken,
     /// 403: the person's administrator roles do not include this act.
@@ -27,6 +29,8 @@ pub enum ProblemCode {
     NotGateway,
     /// 403: the policy refuses the right that was asked; `reasons` say why.
     RightRefused,
+    /// 403: the file or its label is revoked until an administrator lifts that.
+    Revoked,
     /// 404: no such object; `field` names the kind.
     NotFound,
     /// 409: another object has this name, or the object is in use.

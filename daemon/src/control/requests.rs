@@ -208,6 +208,11 @@ fn answer(
             service.refresh()?;
             Ok(service.bulletin_answer())
         }
+        Request::ImportBulletin => {
+            let [file] = exactly(descriptors)?;
+            service.import(file)?;
+            Ok(service.bulletin_answer())
+        }
         Request::Forward { method, path, body } => {
             let [] = exactly(descriptors)?;
             service.forward(caller, &method, &path, body)

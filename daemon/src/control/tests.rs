@@ -344,6 +344,43 @@ fn a_new_bulletin_counts_at_once_and_revokes() {
 }
 
 #[test]
+fn an_imported_bulletin_counts_only_if_it_is_signed_and_newer() {
+    use crate::bulletin::tests::signed;
+    use std::io::{Seek as _, Write as _};
+    let running = Running::plain();
+    let client = running.logged_in();
+    let import = |bytes: &[u8]| {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(bytes).unwrap();
+        file.rewind().unwrap();
+        client.ask(&Request::ImportBulletin, &[file.as_fd()])
+    };
+    let export = |key, number| {
+        let mut next = crate::testing::bulletin(number, false);
+        next.revocations.people.push(tobari_core::ids::PersonId::from_bytes([1; 16]));
+        serde_json::to_vec(&signed(key, &next)).unwrap()
+    };
+    let stranger = tobari_core::crypto::SigningKey::generate().unwrap();
+    for (bytes, why) in [
+        (export(&stranger, 9), "does not verify"),
+        (export(&running.site.signing, 0), "not newer"),
+        (b"not a bulletin".to_vec(), "not an exported bulletin"),
+        (Vec::new(), "not an exported bulletin"),
+    ] {
+        let problem = import(&bytes).err().unwrap().problem;
+        assert_eq!(problem.code, ProblemCode::InvalidRequest);
+        assert!(problem.detail.contains(why), "{}", problem.detail);
+        client.ask(&Request::Whoami, &[]).unwrap();
+    }
+    let newer = export(&running.site.signing, 5);
+    for _ in 0..2 {
+        let Ok(Answer::Bulletin { bulletin, .. }) = import(&newer) else { panic!() };
+        assert_eq!(bulletin.number, 5);
+    }
+    assert_eq!(client.code(&Request::Whoami, &[]), ProblemCode::NotLoggedIn);
+}
+
+#[test]
 fn the_protocol_is_kept_strictly() {
     let running = Running::plain();
     let strange = |request: &Request| {

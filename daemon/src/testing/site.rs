@@ -171,7 +171,7 @@ impl Site {
         let service = Service::new(Parts {
             roles: differs.roles,
             terminal: TERMINAL,
-            certificate_expires_at,
+            renewal: None,
             server: key_server,
             bulletins,
             grants: Grants::new(

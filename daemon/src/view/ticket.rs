@@ -17,10 +17,13 @@ use tobari_core::crypto::Dek;
 use tobari_core::envelope::{FilePolicy, Header};
 use tobari_core::ids::{FileId, PersonId};
 use tobari_core::policy::Right;
-use tobari_core::proto::problem::ProblemCode;
+use tobari_core::proto::problem::{Problem, ProblemCode};
 
 /// How long the login of who created a file is not looked at again while they have it open.
 const LOGIN: SignedDuration = SignedDuration::from_secs(60);
+
+/// How long a refusal counts while nothing is heard of a change.
+const REFUSED: SignedDuration = SignedDuration::from_secs(10);
 
 /// See the module.
 pub(super) struct Ticket {
@@ -44,6 +47,9 @@ struct Proof {
     labels: u64,
     /// It was refused, and the kernel was told.
     dropped: bool,
+    /// The policy refused, in this epoch and under these labels; not asked again before this time. Each refusal is a record in the audit log, and who
+    /// reads on would fill it.
+    refused: Option<Box<((u64, u64), Timestamp, Problem)>>,
 }
 
 enum Basis {
@@ -62,7 +68,7 @@ impl Ticket {
         granted: Arc<Granted>,
         (epoch, labels): (u64, u64),
     ) -> Self {
-        let proof = Proof { basis: Basis::Granted(granted), epoch, labels, dropped: false };
+        let proof = Proof { basis: Basis::Granted(granted), epoch, labels, dropped: false, refused: None };
         let (proof, told, fresh) = (Mutex::new(proof), AtomicBool::new(false), AtomicBool::new(false));
         Self { caller, name, right, reads, proof, told, fresh }
     }
@@ -77,7 +83,7 @@ impl Ticket {
         epoch: u64,
     ) -> Self {
         let basis = Basis::Born(login.session.person, until(now), Arc::new(key));
-        let proof = Proof { basis, epoch, labels: 0, dropped: false };
+        let proof = Proof { basis, epoch, labels: 0, dropped: false, refused: None };
         let (proof, told, fresh) = (Mutex::new(proof), AtomicBool::new(false), AtomicBool::new(true));
         Self { caller, name, right: Right::Edit, reads: true, proof, told, fresh }
     }
@@ -125,6 +131,12 @@ impl View {
                 Basis::Granted(_) | Basis::Born(..) => {}
             }
         }
+        if let Some((then, until, problem)) = proof.refused.as_deref()
+            && *then == (epoch, labels)
+            && now < *until
+        {
+            return Err(problem.clone().into());
+        }
         let login = self.access.person(ticket.caller.uid, ticket.caller.pid)?;
         let basis = match &proof.basis {
             // Somebody else may have given it a label of which the person who created it may know nothing.
@@ -137,9 +149,21 @@ impl View {
             Basis::Born(..) => {
                 return Err(Failure::new(ProblemCode::NotLoggedIn, "who created the file is logged out"));
             }
-            Basis::Granted(_) => Basis::Granted(self.ask_again(sealed, &login, right, now)?),
+            Basis::Granted(_) => match self.ask_again(sealed, &login, right, now) {
+                Ok(granted) => Basis::Granted(granted),
+                Err(failure) => {
+                    let problem = &failure.problem;
+                    // Not what this request lacks beyond what the file was opened for.
+                    let of_file = failure.rights.is_none_or(|rights| !rights.contains(ticket.right));
+                    if of_file && matches!(problem.code, ProblemCode::RightRefused | ProblemCode::Revoked) {
+                        let until = now.checked_add(REFUSED).unwrap_or(now);
+                        proof.refused = Some(Box::new(((epoch, labels), until, problem.clone())));
+                    }
+                    return Err(failure);
+                }
+            },
         };
-        *proof = Proof { basis, epoch, labels, dropped: false };
+        *proof = Proof { basis, epoch, labels, dropped: false, refused: None };
         Ok(())
     }
 

@@ -11,8 +11,8 @@ use std::sync::Arc;
 use tobari_core::policy::{Group, Post, Rule};
 use tobari_core::proto::admin::{
     AuditMatches, AuditPage, AuditProof, EnrolmentToken, EnrolmentTokenInput, FolderInput, GroupInput,
-    LabelInput, LabelRecord, PersonInput, PersonRecord, PostInput, PresetApplied, RuleInput, TerminalInput,
-    TerminalRecord,
+    LabelInput, LabelRecord, PersonInput, PersonRecord, PostInput, PresetApplied, RevocationInput,
+    RevocationRecord, RuleInput, TerminalInput, TerminalRecord,
 };
 use tobari_core::proto::bulletin::Folder;
 use tobari_core::proto::problem::Problem;
@@ -197,6 +197,29 @@ creation!(create_person, "/v1/admin/people", PersonInput, PersonRecord);
 creation!(create_rule, "/v1/admin/rules", RuleInput, Rule);
 creation!(create_folder, "/v1/admin/folders", FolderInput, Folder);
 creation!(create_enrolment_token, "/v1/admin/enrolment-tokens", EnrolmentTokenInput, EnrolmentToken);
+
+/// Labels and files that are revoked.
+#[utoipa::path(get, path = "/v1/admin/revocations", tag = "administration",
+    responses((status = 200, body = Vec<RevocationRecord>), (status = "default", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn revocations(
+    State(service): App,
+    call: Call,
+) -> Result<Output<Vec<RevocationRecord>>, ServiceError> {
+    Ok(Output(service.revocations(&call).await?))
+}
+
+creation!(revoke, "/v1/admin/revocations", RevocationInput, RevocationRecord);
+
+/// Lifts a revocation.
+#[utoipa::path(post, path = "/v1/admin/revocations/lift", tag = "administration", request_body = RevocationInput,
+    responses((status = 200, body = RevocationRecord), (status = "default", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn lift_revocation(
+    State(service): App,
+    call: Call,
+    Input(input): Input<RevocationInput>,
+) -> Result<Output<RevocationRecord>, ServiceError> {
+    Ok(Output(service.lift_revocation(&call, input).await?))
+}
 
 /// Adds the labels, posts and rules of a preset.
 #[utoipa::path(post, path = "/v1/admin/presets/{name}", tag = "administration", params(("name" = String, Path)),

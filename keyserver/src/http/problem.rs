@@ -22,6 +22,8 @@ fn kind(code: ProblemCode) -> (StatusCode, &'static str, &'static str) {
         ProblemCode::TerminalNotAccepted => {
             (StatusCode::UNAUTHORIZED, "terminal-not-accepted", "Terminal not accepted")
         }
+        ProblemCode::TerminalFrozen => (StatusCode::FORBIDDEN, "terminal-frozen", "Terminal frozen"),
+        ProblemCode::Revoked => (StatusCode::FORBIDDEN, "revoked", "Revoked"),
         ProblemCode::BadEnrolmentToken => {
             (StatusCode::UNAUTHORIZED, "bad-enrolment-token", "Bad enrolment token")
         }
@@ -89,6 +91,7 @@ impl Failure {
             | ServiceError::BadCredentials
             | ServiceError::NotLoggedIn
             | ServiceError::TerminalNotAccepted(_)
+            | ServiceError::TerminalFrozen
             | ServiceError::CertificateExpired(_)
             | ServiceError::BadEnrolmentToken
             | ServiceError::NotAdministrator(_)
@@ -168,6 +171,8 @@ mod tests {
             ProblemCode::BadCredentials,
             ProblemCode::NotLoggedIn,
             ProblemCode::TerminalNotAccepted,
+            ProblemCode::TerminalFrozen,
+            ProblemCode::Revoked,
             ProblemCode::CertificateExpired,
             ProblemCode::BadEnrolmentToken,
             ProblemCode::NotAdministrator,

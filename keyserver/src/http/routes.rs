@@ -25,6 +25,7 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 fn routes() -> OpenApiRouter<Arc<Service>> {
     OpenApiRouter::with_openapi(meta::Document::openapi())
         .routes(routes!(terminals::enrol))
+        .routes(routes!(terminals::renew))
         .routes(routes!(terminals::login))
         .routes(routes!(terminals::assert))
         .routes(routes!(terminals::session, terminals::logout))
@@ -48,6 +49,8 @@ fn routes() -> OpenApiRouter<Arc<Service>> {
         .routes(routes!(admin::terminals::list))
         .routes(routes!(admin::terminals::find, admin::terminals::replace, admin::terminals::delete))
         .routes(routes!(admin::create_enrolment_token))
+        .routes(routes!(admin::revocations, admin::revoke))
+        .routes(routes!(admin::lift_revocation))
         .routes(routes!(admin::apply_preset))
         .routes(routes!(admin::audit))
         .routes(routes!(admin::verify_audit))

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use std::sync::Arc;
 use tobari_core::proto::api::{
     AssertRequest, Changes, DecisionResponse, EnrolRequest, EnrolResponse, GrantRequest, GrantResponse,
-    LoginRequest, LoginResponse, Session,
+    LoginRequest, LoginResponse, RenewRequest, RenewResponse, Session,
 };
 use tobari_core::proto::bulletin::SignedBulletin;
 use tobari_core::proto::problem::Problem;
@@ -26,6 +26,17 @@ pub(super) async fn enrol(
     Input(request): Input<EnrolRequest>,
 ) -> Result<(StatusCode, Output<EnrolResponse>), ServiceError> {
     Ok((StatusCode::CREATED, Output(service.enrol(&call, request).await?)))
+}
+
+/// A certificate for a new key of the calling terminal.
+#[utoipa::path(post, path = "/v1/terminals/renew", tag = "terminals", request_body = RenewRequest,
+    responses((status = 201, body = RenewResponse), (status = "default", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn renew(
+    State(service): App,
+    call: Call,
+    Input(request): Input<RenewRequest>,
+) -> Result<(StatusCode, Output<RenewResponse>), ServiceError> {
+    Ok((StatusCode::CREATED, Output(service.renew(&call, request).await?)))
 }
 
 /// Logs a person in on the calling terminal.

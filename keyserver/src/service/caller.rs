@@ -72,8 +72,13 @@ impl Service {
     /// The terminal that calls, as of now on every server.
     pub(crate) async fn terminal(&self, call: &Call) -> Result<Arc<TerminalRow>, ServiceError> {
         // Somebody without a certificate is not worth a question to the store.
-        call.peer.ok_or_else(no_certificate)?;
+        let peer = call.peer.ok_or_else(no_certificate)?;
         self.refresh().await?;
+        let terminal = self.terminal_in(&self.directory.load(), call)?;
+        if terminal.fingerprint == peer.fingerprint {
+            return Ok(terminal);
+        }
+        self.begin_to_use(call, &peer).await?;
         self.terminal_in(&self.directory.load(), call)
     }
 
@@ -91,7 +96,10 @@ impl Service {
     /// this directory and session. A refusal is never given from memory alone.
     pub(super) async fn caller_at_hand(&self, call: &Call) -> Result<(Caller, Arc<Directory>), ServiceError> {
         let directory = self.directory.load_full();
-        if let Ok(caller) = self.caller_in(&directory, call) {
+        if let Ok(caller) = self.caller_in(&directory, call)
+            // The first use of a renewed certificate is noted before anything else.
+            && call.peer.is_some_and(|peer| peer.fingerprint == caller.terminal.fingerprint)
+        {
             return Ok((caller, directory));
         }
         self.caller(call).await?;
@@ -115,7 +123,14 @@ impl Service {
         if terminal.revoked {
             return refuse(String::from("the terminal was revoked by an administrator"));
         }
-        let expires_at = peer.expires_at.min(terminal.certificate_expires_at);
+        if terminal.frozen {
+            return Err(ServiceError::TerminalFrozen);
+        }
+        let known_until = match terminal.next {
+            Some(next) if next.fingerprint == peer.fingerprint => next.expires_at,
+            _ => terminal.certificate_expires_at,
+        };
+        let expires_at = peer.expires_at.min(known_until);
         if now >= expires_at {
             return Err(ServiceError::CertificateExpired(expires_at));
         }

@@ -152,13 +152,15 @@ impl Step {
             terminals,
             // The bulletin has them.
             folders: _,
+            revocations,
         } = before;
         let everybody = version != from + 1
             || !same_settings(settings, &after.settings)
             || *labels != after.labels
             || *groups != after.groups
             || *posts != after.posts
-            || *rules != after.rules;
+            || *rules != after.rules
+            || *revocations != after.revocations;
         let mut concerned = changed(people, &after.people, |one, other| {
             one.memberships == other.memberships
                 && one.roles == other.roles
@@ -174,6 +176,7 @@ impl Step {
                 && one.tags == other.tags
                 && one.revoked == other.revoked
                 && one.gateway == other.gateway
+                && one.frozen == other.frozen
         });
         Self { version, everybody, people: concerned, terminals }
     }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use tobari_core::envelope::Header;
 use tobari_core::ids::{FileId, LabelId, OrganisationId, PersonId, RuleId};
 use tobari_core::policy::{Context, Decision, Requester, Right, Rights, Subject};
+use tobari_core::proto::admin::Revoked;
 use tobari_core::proto::api::{
     DecisionOutcome, DecisionResponse, GrantItem, GrantRequest, MAX_BATCH, Reason, Refusal,
 };
@@ -94,6 +95,29 @@ impl<'a> Question<'a> {
         self.directory.policy.decide(&self.requester, &subject, &self.context)
     }
 
+    /// The refusal of a file that is revoked, itself or by its label: whatever the policy says of it.
+    fn revoked(&self, header: &Header) -> Option<Refusal> {
+        let revocations = &self.directory.tables.revocations;
+        let label = header.policy().label;
+        let name = self.directory.tables.labels.get(&label).map(|row| row.label.name.clone());
+        let detail = if revocations.contains_key(&Revoked::File { id: header.file_id() }) {
+            String::from("the file is revoked until an administrator lifts it")
+        } else if revocations.contains_key(&Revoked::Label { id: label }) {
+            let name = name.as_deref().unwrap_or_default();
+            format!("the label {name} is revoked until an administrator lifts it")
+        } else {
+            return None;
+        };
+        Some(Refusal {
+            code: ProblemCode::Revoked,
+            detail,
+            right: None,
+            label_name: name,
+            rights: Rights::NONE,
+            reasons: Vec::new(),
+        })
+    }
+
     fn reasons(&self, decision: &Decision) -> Vec<Reason> {
         decision
             .reasons
@@ -117,6 +141,10 @@ impl<'a> Question<'a> {
     /// The decision on one file.
     pub(super) fn decide(&self, header: &Header, right: Right) -> (Asked, Result<Allowed, Refusal>) {
         let label = header.policy().label;
+        if let Some(refusal) = self.revoked(header) {
+            let (file, rights) = (Some(header.file_id()), Some(Rights::NONE));
+            return (Asked { file, label: Some(label), rights, rules: Vec::new() }, Err(refusal));
+        }
         let decision = self.ask(header);
         let asked = Asked {
             file: Some(header.file_id()),
@@ -200,6 +228,9 @@ impl Service {
 
 impl Question<'_> {
     fn show(&self, header: &Header) -> DecisionOutcome {
+        if let Some(refusal) = self.revoked(header) {
+            return DecisionOutcome::Refused(refusal);
+        }
         let policy = header.policy();
         let decision = self.ask(header);
         DecisionOutcome::Decided {

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use tobari_core::crypto::KeyId;
 use tobari_core::ids::{GroupId, LabelId, PersonId, TerminalId};
 use tobari_core::policy::{Membership, PolicySet};
+use tobari_core::proto::admin::Revoked;
 use tobari_core::proto::api::NamedMembership;
 use tobari_core::proto::base64::Base64;
 use tobari_core::proto::bulletin::{Bulletin, LabelKeys, Revocations, SignedBulletin};
@@ -89,7 +90,14 @@ impl Directory {
             policy,
             bulletin,
             signed_bulletin,
-            by_fingerprint: tables.terminals.values().map(|row| (row.fingerprint, row.id)).collect(),
+            by_fingerprint: tables
+                .terminals
+                .values()
+                .flat_map(|row| {
+                    let next = row.next.map(|next| next.fingerprint);
+                    next.into_iter().chain([row.fingerprint]).map(|fingerprint| (fingerprint, row.id))
+                })
+                .collect(),
             by_login: tables.people.values().map(|row| (row.login_key.clone(), row.id)).collect(),
             by_key: tables.label_keys.values().map(|row| (row.key_id, (row.label, row.generation))).collect(),
             turning_points: turning_points(&tables),
@@ -173,6 +181,13 @@ fn bulletin(tables: &Tables, identity: &Identity, mark: &BulletinMark) -> Result
     let mut people: Vec<PersonId> = tables.departed.iter().copied().collect();
     people.extend(tables.people.values().filter(|row| row.disabled).map(|row| row.id));
     people.sort_unstable();
+    let (mut revoked_labels, mut files) = (Vec::new(), Vec::new());
+    for subject in tables.revocations.keys() {
+        match subject {
+            Revoked::Label { id } => revoked_labels.push(*id),
+            Revoked::File { id } => files.push(*id),
+        }
+    }
     Ok(Bulletin {
         version: BULLETIN_VERSION,
         organisation: identity.organisation,
@@ -186,6 +201,9 @@ fn bulletin(tables: &Tables, identity: &Identity, mark: &BulletinMark) -> Result
         revocations: Revocations {
             terminals: tables.terminals.values().filter(|row| row.revoked).map(|row| row.id).collect(),
             people,
+            frozen: tables.terminals.values().filter(|row| row.frozen).map(|row| row.id).collect(),
+            labels: revoked_labels,
+            files,
         },
         gateways: tables
             .terminals

@@ -47,6 +47,9 @@ pub enum ServiceError {
     /// Caller: no certificate, or not a good one.
     #[error("{0}")]
     TerminalNotAccepted(String),
+    /// Caller: the terminal is shut out for the time being.
+    #[error("an administrator has frozen this terminal")]
+    TerminalFrozen,
     /// Caller: the certificate has ended.
     #[error("the terminal's certificate expired at {0}: enrol the terminal again")]
     CertificateExpired(jiff::Timestamp),
@@ -112,6 +115,7 @@ impl ServiceError {
             Self::BadCredentials => ProblemCode::BadCredentials,
             Self::NotLoggedIn => ProblemCode::NotLoggedIn,
             Self::TerminalNotAccepted(_) => ProblemCode::TerminalNotAccepted,
+            Self::TerminalFrozen => ProblemCode::TerminalFrozen,
             Self::CertificateExpired(_) => ProblemCode::CertificateExpired,
             Self::BadEnrolmentToken => ProblemCode::BadEnrolmentToken,
             Self::NotAdministrator(_) => ProblemCode::NotAdministrator,

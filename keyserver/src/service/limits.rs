@@ -38,7 +38,7 @@ impl Default for Limits {
             session_life: SignedDuration::from_hours(8),
             session_idle: SignedDuration::from_hours(2),
             grant_life: SignedDuration::from_mins(15),
-            certificate_life: SignedDuration::from_hours(24 * 365),
+            certificate_life: SignedDuration::from_hours(24 * 30),
             lockout_after: 5,
             lockout_first: SignedDuration::from_mins(1),
             lockout_longest: SignedDuration::from_hours(1),

@@ -1,16 +1,16 @@
 //! Enrolment of terminals, the bulletin that they fetch, and their last contacts.
 
-use super::caller::Call;
+use super::caller::{Call, Peer};
 use super::follow::ATTEMPTS;
 use super::{Service, ServiceError};
 use crate::audit::{Act, Record, Who};
-use crate::store::{Change, TerminalRow};
+use crate::store::{Change, NextCertificate, TerminalRow};
 use jiff::{SignedDuration, Timestamp};
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use tobari_core::crypto::{GrantSealer, sha256};
 use tobari_core::ids::TerminalId;
-use tobari_core::proto::api::{EnrolRequest, EnrolResponse};
+use tobari_core::proto::api::{EnrolRequest, EnrolResponse, RenewRequest, RenewResponse};
 use tobari_core::proto::base64::Base64;
 use tobari_core::proto::bulletin::SignedBulletin;
 use tobari_core::proto::problem::ProblemCode;
@@ -120,6 +120,8 @@ impl Service {
             grant_key: request.grant_key.0,
             enrolled_at: now,
             gateway: false,
+            frozen: false,
+            next: None,
         };
         let who = Who { terminal: Some(id), request: Some(call.request), ..Who::default() };
         let record = Record::new(Act::Enrolment, now, who).about("terminal", id).detail(row.name.clone());
@@ -147,6 +149,71 @@ impl Service {
             signing_key: Base64(self.identity.signing_key.verifying_key().to_bytes().to_vec()),
             bulletin: self.directory.load().signed_bulletin.clone(),
         })
+    }
+
+    /// `POST /v1/terminals/renew`: a certificate for a new key. The one that was shown stays good until it ends or the new one is
+    /// used.
+    ///
+    /// # Errors
+    /// The terminal is not accepted, more than half of its certificate's life is left, or the request is malformed.
+    pub async fn renew(&self, call: &Call, request: RenewRequest) -> Result<RenewResponse, ServiceError> {
+        for _ in 0..ATTEMPTS {
+            let terminal = self.terminal(call).await?;
+            let now = self.clock.now();
+            let life = self.limits.certificate_life;
+            if terminal.certificate_expires_at.duration_since(now) > life / 2 {
+                return Err(ServiceError::conflict("certificate", "more than half of its life is left"));
+            }
+            let issued = self.identity.authority.terminal(terminal.id, &request.csr_pem, life, now)?;
+            let changing = self.begin_change().await;
+            // As it is now: a name or tag that was changed meanwhile stays.
+            let before = self.terminal_in(&self.directory.load(), call)?;
+            let next = NextCertificate { fingerprint: issued.fingerprint, expires_at: issued.expires_at };
+            let row = TerminalRow { next: Some(next), ..before.as_ref().clone() };
+            let record = self
+                .record_of_terminal(call, before.id, now)
+                .detail(format!("certificate renewed until {}", issued.expires_at));
+            match self.change(&changing, vec![Change::PutTerminal(row)], record).await {
+                Ok(()) => {
+                    tracing::info!(terminal = %before.id, request = %call.request, "certificate renewed");
+                    return Ok(RenewResponse { certificate_pem: issued.pem });
+                }
+                Err(ServiceError::Moved) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(ServiceError::TimedOut)
+    }
+
+    /// A terminal shows its renewed certificate: from now on the one before is refused.
+    pub(super) async fn begin_to_use(&self, call: &Call, peer: &Peer) -> Result<(), ServiceError> {
+        for _ in 0..ATTEMPTS {
+            let changing = self.begin_change().await;
+            let before = self.terminal_in(&self.directory.load(), call)?;
+            let Some(next) = before.next.filter(|next| next.fingerprint == peer.fingerprint) else {
+                // Another request of the same terminal was faster.
+                return Ok(());
+            };
+            let row = TerminalRow {
+                fingerprint: next.fingerprint,
+                certificate_expires_at: next.expires_at,
+                next: None,
+                ..before.as_ref().clone()
+            };
+            let record = self
+                .record_of_terminal(call, before.id, self.clock.now())
+                .detail(format!("renewed certificate in use until {}", next.expires_at));
+            match self.change(&changing, vec![Change::PutTerminal(row)], record).await {
+                Err(ServiceError::Moved) => {}
+                result => return result,
+            }
+        }
+        Err(ServiceError::TimedOut)
+    }
+
+    fn record_of_terminal(&self, call: &Call, terminal: TerminalId, now: Timestamp) -> Record {
+        let who = Who { terminal: Some(terminal), request: Some(call.request), ..Who::default() };
+        Record::new(Act::Update, now, who).about("terminal", terminal)
     }
 
     async fn refuse_enrolment<T>(&self, call: &Call, now: Timestamp, name: &str) -> Result<T, ServiceError> {

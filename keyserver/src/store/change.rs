@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use std::sync::Arc;
 use tobari_core::ids::{FolderId, GroupId, PersonId, PostId, RuleId, SessionId, TerminalId};
 use tobari_core::policy::{Group, Post, Rule};
+use tobari_core::proto::admin::{RevocationRecord, Revoked};
 use tobari_core::proto::bulletin::Folder;
 
 /// One change. `Put` creates or replaces.
@@ -47,6 +48,10 @@ pub enum Change {
     PutFolder(Folder),
     /// Removes a folder.
     DeleteFolder(FolderId),
+    /// Revokes a label or file.
+    PutRevocation(RevocationRecord),
+    /// Lifts a revocation. Stale if there is none.
+    LiftRevocation(Revoked),
     /// A one-time token.
     PutToken(TokenRow),
     /// Uses a token up. Stale if it is not there any more.
@@ -93,7 +98,9 @@ impl Change {
             | Self::DeletePerson(_)
             | Self::PutTerminal(_)
             | Self::PutFolder(_)
-            | Self::DeleteFolder(_) => true,
+            | Self::DeleteFolder(_)
+            | Self::PutRevocation(_)
+            | Self::LiftRevocation(_) => true,
             Self::AdvanceTotpStep(..)
             | Self::ForgetTotpStep(_)
             | Self::TouchTerminals(_)
@@ -162,6 +169,12 @@ impl Tables {
             }
             Change::DeleteFolder(id) => {
                 self.folders.remove(id);
+            }
+            Change::PutRevocation(record) => {
+                self.revocations.insert(record.subject, Arc::new(record.clone()));
+            }
+            Change::LiftRevocation(subject) => {
+                self.revocations.remove(subject);
             }
             Change::AdvanceTotpStep(..)
             | Change::ForgetTotpStep(_)

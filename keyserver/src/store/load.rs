@@ -1,11 +1,12 @@
 //! Rows to types.
 
-use super::decode::{column, flag, hex_digest, id, json, micros, number, optional_id};
+use super::decode::{column, damaged, flag, hex_digest, id, json, micros, number, optional_id};
 use super::sql::{Columns, Sql, query};
-use super::{LabelKeyRow, LabelRow, PersonRow, SessionRow, StoreError, Tables, TerminalRow};
+use super::{LabelKeyRow, LabelRow, NextCertificate, PersonRow, SessionRow, StoreError, Tables, TerminalRow};
 use std::sync::Arc;
 use tobari_core::crypto::KeyId;
 use tobari_core::policy::{Group, Label, Post};
+use tobari_core::proto::admin::{RevocationRecord, Revoked};
 use tobari_core::proto::bulletin::Folder;
 
 async fn all<C: Sql>(connection: &mut C, sql: &'static str) -> Result<Vec<C::Row>, StoreError> {
@@ -68,6 +69,10 @@ pub(super) async fn tables(connection: &mut impl Sql) -> Result<Tables, StoreErr
         };
         tables.folders.insert(folder.id, Arc::new(folder));
     }
+    for row in all(connection, "SELECT * FROM revocations").await? {
+        let revocation = revocation(&row)?;
+        tables.revocations.insert(revocation.subject, Arc::new(revocation));
+    }
     Ok(tables)
 }
 
@@ -123,6 +128,34 @@ fn terminal(row: &impl Columns) -> Result<TerminalRow, StoreError> {
         grant_key: column(table, row.try_get("grant_key"))?,
         enrolled_at: micros(table, row.try_get("enrolled_at"))?,
         gateway: flag(table, row.try_get("gateway"))?,
+        frozen: flag(table, row.try_get("frozen"))?,
+        next: next_certificate(row)?,
+    })
+}
+
+fn next_certificate(row: &impl Columns) -> Result<Option<NextCertificate>, StoreError> {
+    let table = "terminals";
+    let fingerprint: Option<String> = column(table, row.try_get("next_fingerprint"))?;
+    let Some(fingerprint) = fingerprint else { return Ok(None) };
+    Ok(Some(NextCertificate {
+        fingerprint: hex_digest(table, Ok(fingerprint))?,
+        expires_at: micros(table, row.try_get("next_expires_at"))?,
+    }))
+}
+
+fn revocation(row: &impl Columns) -> Result<RevocationRecord, StoreError> {
+    let table = "revocations";
+    let kind: String = column(table, row.try_get("kind"))?;
+    let subject = match kind.as_str() {
+        "label" => Revoked::Label { id: id(table, row.try_get("id"))? },
+        "file" => Revoked::File { id: id(table, row.try_get("id"))? },
+        _ => return Err(damaged(table, format!("the kind '{kind}'"))),
+    };
+    Ok(RevocationRecord {
+        subject,
+        reason: column(table, row.try_get("reason"))?,
+        revoked_by: id(table, row.try_get("revoked_by"))?,
+        revoked_at: micros(table, row.try_get("revoked_at"))?,
     })
 }
 

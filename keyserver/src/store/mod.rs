@@ -25,7 +25,8 @@ mod write;
 
 pub use change::Change;
 pub use rows::{
-    Digest, LabelKeyRow, LabelRow, LoginFailuresRow, PersonRow, SessionRow, Tables, TerminalRow, TokenRow,
+    Digest, LabelKeyRow, LabelRow, LoginFailuresRow, NextCertificate, PersonRow, SessionRow, Tables,
+    TerminalRow, TokenRow,
 };
 
 use jiff::Timestamp;

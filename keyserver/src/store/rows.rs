@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tobari_core::crypto::KeyId;
 use tobari_core::ids::{FolderId, GroupId, LabelId, PersonId, PostId, RuleId, SessionId, TerminalId};
 use tobari_core::policy::{Group, Label, Membership, Post, Rule};
-use tobari_core::proto::admin::{KeyKind, Role};
+use tobari_core::proto::admin::{KeyKind, RevocationRecord, Revoked, Role};
 use tobari_core::proto::bulletin::{Folder, PublicKey};
 
 /// SHA-256 of a token or certificate.
@@ -93,6 +93,19 @@ pub struct TerminalRow {
     pub enrolled_at: Timestamp,
     /// Whether it may speak for the people whom its share authenticated.
     pub gateway: bool,
+    /// Whether it is shut out until it is let in again.
+    pub frozen: bool,
+    /// A certificate that it was given and has not shown yet.
+    pub next: Option<NextCertificate>,
+}
+
+/// A renewed certificate before its first use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NextCertificate {
+    /// SHA-256 of the certificate (DER).
+    pub fingerprint: Digest,
+    /// When it ends.
+    pub expires_at: Timestamp,
 }
 
 /// A one-time enrolment token.
@@ -168,4 +181,6 @@ pub struct Tables {
     pub terminals: BTreeMap<TerminalId, Arc<TerminalRow>>,
     /// Designated folders.
     pub folders: BTreeMap<FolderId, Arc<Folder>>,
+    /// Labels and files that are revoked until that is lifted.
+    pub revocations: BTreeMap<Revoked, Arc<RevocationRecord>>,
 }

@@ -5,6 +5,7 @@ use super::sql::{Sql, query};
 use super::{Change, StoreError};
 use jiff::Timestamp;
 use serde::Serialize;
+use tobari_core::proto::admin::Revoked;
 
 fn text(value: &impl Serialize) -> Result<String, StoreError> {
     serde_json::to_string(value).map_err(|error| damaged("(new row)", error))
@@ -101,10 +102,12 @@ pub(super) async fn change(connection: &mut impl Sql, change: &Change) -> Result
         }
         Change::PutTerminal(row) => query(
             "INSERT INTO terminals (id, name, zone, tags, revoked, fingerprint, certificate_expires_at, grant_key, \
-             enrolled_at, gateway) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT (id) DO UPDATE SET \
+             enrolled_at, gateway, frozen, next_fingerprint, next_expires_at) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) ON CONFLICT (id) DO UPDATE SET \
              name = excluded.name, zone = excluded.zone, tags = excluded.tags, revoked = excluded.revoked, \
              fingerprint = excluded.fingerprint, certificate_expires_at = excluded.certificate_expires_at, \
-             grant_key = excluded.grant_key, gateway = excluded.gateway",
+             grant_key = excluded.grant_key, gateway = excluded.gateway, frozen = excluded.frozen, \
+             next_fingerprint = excluded.next_fingerprint, next_expires_at = excluded.next_expires_at",
         )
         .bind(row.id.to_string())
         .bind(&row.name)
@@ -115,7 +118,10 @@ pub(super) async fn change(connection: &mut impl Sql, change: &Change) -> Result
         .bind(row.certificate_expires_at.as_microsecond())
         .bind(&row.grant_key)
         .bind(row.enrolled_at.as_microsecond())
-        .bind(i64::from(row.gateway)),
+        .bind(i64::from(row.gateway))
+        .bind(i64::from(row.frozen))
+        .bind(row.next.map(|next| hex(&next.fingerprint)))
+        .bind(row.next.map(|next| next.expires_at.as_microsecond())),
         Change::TouchTerminals(contacts) => {
             let sql = "UPDATE terminals SET last_seen_at = $2 WHERE id = $1 AND (last_seen_at IS NULL OR last_seen_at < $2)";
             return touch(connection, sql, contacts).await;
@@ -132,6 +138,24 @@ pub(super) async fn change(connection: &mut impl Sql, change: &Change) -> Result
         .bind(folder.owner_group.map(|group| group.to_string()))
         .bind(text(&folder.exclude)?),
         Change::DeleteFolder(id) => query("DELETE FROM folders WHERE id = $1").bind(id.to_string()),
+        Change::PutRevocation(record) => {
+            let (kind, id) = subject(&record.subject);
+            query(
+                "INSERT INTO revocations (kind, id, reason, revoked_by, revoked_at) VALUES ($1, $2, $3, $4, $5) \
+                 ON CONFLICT (kind, id) DO UPDATE SET reason = excluded.reason, revoked_by = excluded.revoked_by, \
+                 revoked_at = excluded.revoked_at",
+            )
+            .bind(kind)
+            .bind(id)
+            .bind(&record.reason)
+            .bind(record.revoked_by.to_string())
+            .bind(record.revoked_at.as_microsecond())
+        }
+        Change::LiftRevocation(revoked) => {
+            let (kind, id) = subject(revoked);
+            let delete = query("DELETE FROM revocations WHERE kind = $1 AND id = $2").bind(kind).bind(id);
+            return one(connection.execute(delete).await?);
+        }
         Change::PutToken(row) => query(
             "INSERT INTO enrolment_tokens (hash, zone, tags, expires_at) VALUES ($1, $2, $3, $4)",
         )
@@ -200,6 +224,14 @@ pub(super) async fn change(connection: &mut impl Sql, change: &Change) -> Result
         }
     };
     connection.execute(statement).await.map(|_| ())
+}
+
+/// The columns that name what is revoked.
+fn subject(revoked: &Revoked) -> (&'static str, String) {
+    match revoked {
+        Revoked::Label { id } => ("label", id.to_string()),
+        Revoked::File { id } => ("file", id.to_string()),
+    }
 }
 
 /// The statement changed a row; otherwise what it builds on is gone.

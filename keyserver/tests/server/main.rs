@@ -16,6 +16,7 @@ mod grants;
 mod http;
 mod load;
 mod processes;
+mod revocations;
 mod servers;
 mod sessions;
 mod store;

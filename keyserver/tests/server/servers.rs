@@ -11,7 +11,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tobari_core::ids::FileId;
 use tobari_core::policy::Right;
-use tobari_core::proto::api::{GrantOutcome, GrantRequest, GrantResponse};
+use tobari_core::proto::api::{
+    Affected, Changes, DecisionOutcome, DecisionResponse, GrantOutcome, GrantRequest, GrantResponse,
+};
 use tobari_core::proto::problem::ProblemCode;
 use tobari_keyserver::audit::{Act, Record, chain};
 use tobari_keyserver::store::postgres::{Location, PostgresStore};
@@ -201,22 +203,110 @@ fn the_check_of_histories_finds_what_it_is_for() {
     assert!(violations(&[out, changed(true, 30, 40), asked(false, 35, 42)]).is_empty());
 }
 
-/// Readers ask at both servers while administrators change at those that are named.
-async fn record(pair: Arc<Pair>, changes: usize, administrate: Vec<Terminal>) -> Vec<Event> {
+/// What administrators take and give back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Membership,
+    Label,
+    File,
+    Terminal,
+}
+
+/// Takes something from the reader or gives it back.
+async fn change(pair: &Pair, at: &Terminal, kind: Kind, file: FileId, reader: &Terminal, allowed: bool) {
+    let admin = Some(pair.case.admin.as_str());
+    let subject = match kind {
+        Kind::Membership => return pair.set_kacho(at, allowed).await,
+        Kind::Terminal => {
+            let input = json!({ "name": "端末", "frozen": !allowed });
+            at.put(&format!("/v1/admin/terminals/{}", reader.id), admin, &input).await.ok();
+            return;
+        }
+        Kind::Label => json!({ "kind": "label", "id": pair.case.label("社外秘").id, "reason": "試験" }),
+        Kind::File => json!({ "kind": "file", "id": file, "reason": "試験" }),
+    };
+    let path = if allowed { "/v1/admin/revocations/lift" } else { "/v1/admin/revocations" };
+    at.post(path, admin, &subject).await.ok();
+}
+
+/// Whether a key is given now.
+async fn is_granted(terminal: &Terminal, bearer: &str, header: &[u8]) -> bool {
+    let items = GrantRequest { items: vec![item(header, Right::View)] };
+    let answer = terminal.post("/v1/grants", Some(bearer), &items).await;
+    if answer.status == StatusCode::FORBIDDEN {
+        answer.refused(ProblemCode::TerminalFrozen);
+        return false;
+    }
+    let answer: GrantResponse = answer.ok().to();
+    matches!(answer.outcomes.as_slice(), [GrantOutcome::Granted(_)])
+}
+
+/// A terminal that asks for its decision only when it is told of a change; whether the file may be viewed.
+async fn listen(
+    terminal: Terminal,
+    bearer: String,
+    header: Vec<u8>,
+    clock: Arc<AtomicU64>,
+    ended: Arc<AtomicBool>,
+    latest: Arc<AtomicBool>,
+) -> Vec<Event> {
+    let mut events = Vec::new();
+    let mut version = 0;
+    while !ended.load(Ordering::SeqCst) {
+        let told = terminal.get(&format!("/v1/changes?after={version}&bulletin=1000000&wait=1"), None).await;
+        let frozen = told.status == StatusCode::FORBIDDEN;
+        if !frozen {
+            let told: Changes = told.ok().to();
+            version = told.version;
+            if told.decisions == Affected::Nobody {
+                continue;
+            }
+        }
+        let began = clock.fetch_add(1, Ordering::SeqCst);
+        let items = GrantRequest { items: vec![item(&header, Right::View)] };
+        let answer = terminal.post("/v1/decisions", Some(&bearer), &items).await;
+        let granted = answer.status == StatusCode::OK
+            && answer.to::<DecisionResponse>().decisions.iter().all(|decision| {
+                matches!(decision, DecisionOutcome::Decided { rights, .. } if rights.contains(Right::View))
+            });
+        events.push(Event::Asked { granted, began, ended: clock.fetch_add(1, Ordering::SeqCst) });
+        latest.store(granted, Ordering::SeqCst);
+        if frozen {
+            // What it knew before does not count: let in again, it asks for all.
+            version = 0;
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+    events
+}
+
+/// Readers ask at both servers, and one listens, while administrators change at those that are named.
+async fn record(pair: Arc<Pair>, kind: Kind, changes: usize, administrate: Vec<Terminal>) -> Vec<Event> {
     let clock = Arc::new(AtomicU64::new(0));
     let tick = |clock: &AtomicU64| clock.fetch_add(1, Ordering::SeqCst);
     let ended = Arc::new(AtomicBool::new(false));
     let file = pair.case.sealed("社外秘").await;
-    let kacho = pair.at_one().login("kacho").await;
+    let trusting = pair.two.store.trusting.load(Ordering::SeqCst);
+    // A server that trusts its memory would not hear of a new terminal.
+    let reader =
+        if trusting { pair.at_one() } else { pair.one.another(&pair.at_one(), &pair.case.admin, None).await };
+    let kacho = reader.login("kacho").await;
+    let latest = Arc::new(AtomicBool::new(true));
     let mut running = tokio::task::JoinSet::new();
-    for terminal in [pair.at_one(), pair.at_two(), pair.at_two()] {
+    if !trusting {
+        let (clock, ended) = (Arc::clone(&clock), Arc::clone(&ended));
+        let (terminal, header) = (reader.at(pair.two.address), file.header.wire_bytes().to_vec());
+        running.spawn(listen(terminal, kacho.clone(), header, clock, ended, Arc::clone(&latest)));
+    }
+    for address in [pair.one.address, pair.two.address, pair.two.address] {
+        let terminal = reader.at(address);
         let (clock, ended, kacho) = (Arc::clone(&clock), Arc::clone(&ended), kacho.clone());
         let header = file.header.wire_bytes().to_vec();
         running.spawn(async move {
             let mut events = Vec::new();
             while !ended.load(Ordering::SeqCst) {
                 let began = clock.fetch_add(1, Ordering::SeqCst);
-                let granted = terminal.grant(&kacho, &header, Right::View).await.is_ok();
+                let granted = is_granted(&terminal, &kacho, &header).await;
                 events.push(Event::Asked { granted, began, ended: clock.fetch_add(1, Ordering::SeqCst) });
             }
             events
@@ -226,12 +316,14 @@ async fn record(pair: Arc<Pair>, changes: usize, administrate: Vec<Terminal>) ->
     for round in 0..changes {
         let allowed = round % 2 == 1;
         let began = tick(&clock);
-        pair.set_kacho(&administrate[round % administrate.len()], allowed).await;
+        let at = &administrate[round % administrate.len()];
+        change(&pair, at, kind, file.file_id, &reader, allowed).await;
         events.push(Event::Changed { allowed, began, acknowledged: tick(&clock) });
-        // Until somebody has asked since.
+        // Until somebody has asked since, and who listens has heard of it.
         let (deadline, since) = (Instant::now() + PATIENCE, clock.load(Ordering::SeqCst));
-        while clock.load(Ordering::SeqCst) < since + 8 {
-            assert!(Instant::now() < deadline, "nobody asks");
+        let told = || trusting || latest.load(Ordering::SeqCst) == allowed;
+        while clock.load(Ordering::SeqCst) < since + 8 || !told() {
+            assert!(Instant::now() < deadline, "nobody asks, or who listens was not told of round {round}");
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }
@@ -242,10 +334,21 @@ async fn record(pair: Arc<Pair>, changes: usize, administrate: Vec<Terminal>) ->
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_grant_that_begins_after_an_acknowledged_change_uses_the_old_policy() {
+    no_grant_after(Kind::Membership, 24).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_grant_that_begins_after_an_acknowledged_revocation_succeeds() {
+    for kind in [Kind::Label, Kind::File, Kind::Terminal] {
+        no_grant_after(kind, 10).await;
+    }
+}
+
+async fn no_grant_after(kind: Kind, changes: usize) {
     let Some(pair) = Pair::start().await else { return };
     let pair = Arc::new(pair);
     let administrate = vec![pair.at_one(), pair.at_two()];
-    let events = record(Arc::clone(&pair), 24, administrate).await;
+    let events = record(Arc::clone(&pair), kind, changes, administrate).await;
     let asked = |wanted: bool| {
         events
             .iter()
@@ -267,7 +370,7 @@ async fn servers_that_trust_their_memory_are_found_out() {
     pair.two.store.trusting.store(true, Ordering::SeqCst);
     let pair = Arc::new(pair);
     let administrate = vec![pair.at_one()];
-    let events = record(Arc::clone(&pair), 10, administrate).await;
+    let events = record(Arc::clone(&pair), Kind::Membership, 10, administrate).await;
     assert!(!violations(&events).is_empty());
 }
 

@@ -5,11 +5,11 @@ use jiff::{SignedDuration, Timestamp};
 use std::collections::HashMap;
 use tobari_core::audit::{Frontier, Growth, Hash, is_consistent, leaf_hash, root_of};
 use tobari_core::crypto::{KeyId, sha256};
-use tobari_core::ids::{FolderId, GroupId, LabelId, PersonId, PostId, RuleId, SessionId, TerminalId};
+use tobari_core::ids::{FileId, FolderId, GroupId, LabelId, PersonId, PostId, RuleId, SessionId, TerminalId};
 use tobari_core::policy::{
     Conditions, Effect, Group, GroupSelector, Label, Membership, Post, PostSelector, Right, Rights, Rule,
 };
-use tobari_core::proto::admin::{KeyKind, Role};
+use tobari_core::proto::admin::{KeyKind, RevocationRecord, Revoked, Role};
 use tobari_core::proto::base64::Base64;
 use tobari_core::proto::bulletin::{Folder, PublicKey};
 use tobari_keyserver::audit::chain;
@@ -17,8 +17,8 @@ use tobari_keyserver::audit::proof;
 use tobari_keyserver::store::postgres::PostgresStore;
 use tobari_keyserver::store::sqlite::SqliteStore;
 use tobari_keyserver::store::{
-    AuditHead, Basis, Change, LabelKeyRow, LabelRow, LoginFailuresRow, PersonRow, SessionRow, Store,
-    StoreError, Tables, TerminalRow, TokenRow,
+    AuditHead, Basis, Change, LabelKeyRow, LabelRow, LoginFailuresRow, NextCertificate, PersonRow,
+    SessionRow, Store, StoreError, Tables, TerminalRow, TokenRow,
 };
 
 fn at(seconds: i64) -> Timestamp {
@@ -39,6 +39,11 @@ fn person(login: &str) -> PersonRow {
     }
 }
 
+fn revocation(subject: Revoked) -> RevocationRecord {
+    let reason = String::from("誤送信");
+    RevocationRecord { subject, reason, revoked_by: PersonId::generate(), revoked_at: at(5) }
+}
+
 fn terminal() -> TerminalRow {
     TerminalRow {
         id: TerminalId::generate(),
@@ -51,6 +56,8 @@ fn terminal() -> TerminalRow {
         grant_key: vec![4; 65],
         enrolled_at: at(1),
         gateway: false,
+        frozen: false,
+        next: None,
     }
 }
 
@@ -150,6 +157,7 @@ async fn directory(checked: &mut Checked<'_>) {
         ])
         .await;
     // Everything again with other fields: replaced, not added.
+    let next = Some(NextCertificate { fingerprint: sha256(&[b"next"]), expires_at: at(2000) });
     let renamed = |name: &str| Label { name: name.to_owned(), ..label.label.clone() };
     checked
         .commit(vec![
@@ -163,8 +171,17 @@ async fn directory(checked: &mut Checked<'_>) {
             Change::PutGroup(Group { parent: None, ..child.clone() }),
             Change::PutPost(Post { rank: 1, ..post.clone() }),
             Change::PutRule(Rule { effect: Effect::Allow, ..rule.clone() }),
-            Change::PutTerminal(TerminalRow { revoked: true, gateway: true, zone: None, ..terminal.clone() }),
+            Change::PutTerminal(TerminalRow {
+                revoked: true,
+                gateway: true,
+                frozen: true,
+                next,
+                zone: None,
+                ..terminal.clone()
+            }),
             Change::PutFolder(Folder { owner_group: None, exclude: vec![], ..folder.clone() }),
+            Change::PutRevocation(revocation(Revoked::Label { id: label.label.id })),
+            Change::PutRevocation(revocation(Revoked::File { id: FileId::from_bytes([5; 16]) })),
         ])
         .await;
     // A generation is never replaced.
@@ -176,6 +193,8 @@ async fn directory(checked: &mut Checked<'_>) {
     checked
         .commit(vec![
             Change::DeleteFolder(folder.id),
+            Change::PutTerminal(TerminalRow { next: None, ..terminal.clone() }),
+            Change::LiftRevocation(Revoked::Label { id: label.label.id }),
             Change::DeleteRule(rule.id),
             Change::DeletePost(post.id),
             Change::DeleteGroup(child.id),

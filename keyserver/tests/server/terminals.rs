@@ -156,6 +156,59 @@ async fn an_expired_certificate_gets_a_clear_answer() {
 }
 
 #[tokio::test]
+async fn a_certificate_is_renewed_and_the_one_before_ends_with_the_first_use() {
+    let site = Site::start().await;
+    let case = site.reference().await;
+    let renew = |keys: &rcgen::KeyPair| {
+        let request = rcgen::CertificateParams::new(Vec::new()).unwrap().serialize_request(keys).unwrap();
+        json!({ "csr_pem": request.pem().unwrap() })
+    };
+    let new_key = || rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
+    let first = &case.terminal;
+    let path = "/v1/terminals/renew";
+    // Not before half of its life.
+    first.post(path, None, &renew(&new_key())).await.refused(ProblemCode::Conflict);
+    site.stranger().post(path, None, &renew(&new_key())).await.refused(ProblemCode::TerminalNotAccepted);
+    site.advance(SignedDuration::from_hours(24 * 20));
+    first.post(path, None, &json!({ "csr_pem": "nothing" })).await.refused(ProblemCode::InvalidRequest);
+
+    // An answer that was lost: the old one goes on, and the next renewal takes the lost one's place.
+    let (lost, keys) = (new_key(), new_key());
+    let lost_answer = first.post(path, None, &renew(&lost)).await.created();
+    let admin = first.login(crate::support::ADMIN).await;
+    let answer = first.post(path, None, &renew(&keys)).await.created();
+    first.get("/v1/sessions/current", Some(&admin)).await.ok();
+    let renewed = |certificate: &serde_json::Value, keys: &rcgen::KeyPair, site: &Site| {
+        let mut enrolment = first.enrolment.clone().unwrap();
+        enrolment.certificate_pem = certificate["certificate_pem"].as_str().unwrap().to_owned();
+        let pair = GrantKeyPair::import(&first.grant_key.as_ref().unwrap().export()).unwrap();
+        crate::support::Terminal::enrolled(site.address, enrolment, &keys.serialize_pem(), pair)
+    };
+    let forgotten = renewed(&lost_answer.body, &lost, &site);
+    forgotten.get("/v1/bulletin", None).await.refused(ProblemCode::TerminalNotAccepted);
+
+    // The first use is a grant; the session goes on, and the old certificate ends.
+    let file = case.sealed("社外秘").await;
+    let bucho = first.login("bucho").await;
+    let second = renewed(&answer.body, &keys, &site);
+    second.grant(&bucho, file.header.wire_bytes(), Right::View).await.unwrap();
+    let problem = first.get("/v1/bulletin", None).await.refused(ProblemCode::TerminalNotAccepted);
+    assert!(problem.detail.contains("not known"), "{}", problem.detail);
+    second.get("/v1/sessions/current", Some(&admin)).await.ok();
+    let record: TerminalRecord =
+        second.get(&format!("/v1/admin/terminals/{}", second.id), Some(&admin)).await.ok().to();
+    let left = record.certificate_expires_at.duration_since(site.clock_now());
+    assert!(left > SignedDuration::from_hours(24 * 29) && left <= SignedDuration::from_hours(24 * 30));
+
+    // The old end of life does not count any more.
+    site.advance(SignedDuration::from_hours(24 * 15));
+    second.bulletin().await;
+    site.advance(SignedDuration::from_hours(24 * 16));
+    second.get("/v1/bulletin", None).await.refused(ProblemCode::CertificateExpired);
+    second.post(path, None, &renew(&new_key())).await.refused(ProblemCode::CertificateExpired);
+}
+
+#[tokio::test]
 async fn a_certificate_of_another_ca_does_not_pass_the_handshake() {
     let site = Site::start().await;
     let elsewhere = Site::start().await;

@@ -8,6 +8,7 @@ mod drill;
 mod gateway;
 mod main_path;
 mod outage;
+mod revocation;
 mod rewrite;
 mod session;
 mod session_desktop;

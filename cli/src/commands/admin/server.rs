@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tobari_core::ids::{GroupId, LabelId, PersonId, PostId, TerminalId};
 use tobari_core::policy::{Group, Post};
-use tobari_core::proto::admin::{LabelRecord, PersonRecord, TerminalRecord};
+use tobari_core::proto::admin::{LabelRecord, PersonRecord, Revoked, TerminalRecord};
 use tobari_core::proto::control::Request;
 
 /// The administration API.
@@ -186,6 +186,14 @@ pub(super) fn yes_no(app: &App, value: bool) -> String {
 /// The name that serde gives a value.
 pub(super) fn kebab(value: &impl Serialize) -> String {
     serde_json::to_value(value).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
+}
+
+/// What a revocation is about, in two words.
+pub(super) fn kind_and_id(subject: &Revoked) -> (String, String) {
+    match subject {
+        Revoked::Label { id } => (String::from("label"), id.to_string()),
+        Revoked::File { id } => (String::from("file"), id.to_string()),
+    }
 }
 
 /// At least one change must be asked for.

@@ -5,9 +5,10 @@ use crate::app::App;
 use crate::args::admin::Terminal;
 use crate::commands::text;
 use crate::error::Error;
-use tobari_core::proto::admin::TerminalRecord;
+use tobari_core::proto::admin::{TerminalInput, TerminalRecord};
 
-const COLUMNS: [&str; 8] = ["name", "zone", "tags", "gateway", "revoked", "certificate", "seen", "id"];
+const COLUMNS: [&str; 9] =
+    ["name", "zone", "tags", "gateway", "frozen", "revoked", "certificate", "seen", "id"];
 
 pub(super) fn run(args: Terminal, server: &mut Server, app: &mut App) -> Result<(), Error> {
     let record: TerminalRecord = match args {
@@ -41,12 +42,22 @@ pub(super) fn run(args: Terminal, server: &mut Server, app: &mut App) -> Result<
             server.changed(app);
             record
         }
+        Terminal::Freeze(named) => freeze(&named.name, true, server, app)?,
+        Terminal::Unfreeze(named) => freeze(&named.name, false, server, app)?,
         Terminal::Remove(named) => {
             let id = server.terminal(&named.name)?;
             return server.remove(app, "terminals", id);
         }
     };
     show(app, &record, &COLUMNS, row)
+}
+
+fn freeze(name: &str, frozen: bool, server: &mut Server, app: &mut App) -> Result<TerminalRecord, Error> {
+    let id = server.terminal(name)?;
+    let old: TerminalRecord = server.get(&format!("/v1/admin/terminals/{id}"))?;
+    let record = server.put("terminals", id, &TerminalInput { frozen, ..old.terminal })?;
+    server.changed(app);
+    Ok(record)
 }
 
 fn row(app: &App, record: &TerminalRecord) -> Vec<String> {
@@ -56,6 +67,7 @@ fn row(app: &App, record: &TerminalRecord) -> Vec<String> {
         terminal.zone.clone().unwrap_or_default(),
         terminal.tags.join(", "),
         yes_no(app, terminal.gateway),
+        yes_no(app, terminal.frozen),
         yes_no(app, terminal.revoked),
         text::time(app, record.certificate_expires_at),
         record.last_seen_at.map_or_else(|| app.word("never"), |time| text::time(app, time)),

@@ -166,6 +166,7 @@ fn a_change_closes_what_it_takes_away_and_nothing_else() {
     // It comes back with the right.
     *closed.lock().unwrap() = None;
     *shown.site.source.changed.lock().unwrap() = Some(Rights::ALL);
+    shown.site.service.reconsider(|_| true);
     open[0].read_exact_at(&mut buffer, 0).unwrap();
     assert_eq!(buffer, first);
 }

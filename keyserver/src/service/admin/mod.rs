@@ -8,6 +8,7 @@ mod labels;
 mod people;
 mod posts;
 mod presets;
+mod revocations;
 mod rules;
 mod terminals;
 

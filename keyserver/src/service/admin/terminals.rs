@@ -52,6 +52,7 @@ impl Service {
                 tags: row.tags.clone(),
                 revoked: row.revoked,
                 gateway: row.gateway,
+                frozen: row.frozen,
             },
             certificate_expires_at: row.certificate_expires_at,
             last_seen_at: self.contacts.last(row.id),
@@ -111,21 +112,29 @@ impl Service {
                 "a revoked terminal stays revoked: enrol it again under a new identity",
             ));
         }
+        if input.frozen && id == caller.terminal.id {
+            return Err(ServiceError::conflict(
+                "frozen",
+                "nobody could let this terminal in again from here",
+            ));
+        }
         let row = TerminalRow {
             name: input.name.trim().to_owned(),
             zone: input.zone,
             tags: input.tags,
             revoked: input.revoked,
             gateway: input.gateway,
+            frozen: input.frozen,
             ..before.as_ref().clone()
         };
         let record = self.admin_record(Act::Update, &caller, "terminal", id).detail(format!(
-            "name {}, zone {}, tags [{}], revoked {}, gateway {}",
+            "name {}, zone {}, tags [{}], revoked {}, gateway {}, frozen {}",
             row.name,
             row.zone.as_deref().unwrap_or("-"),
             row.tags.join(", "),
             row.revoked,
-            row.gateway
+            row.gateway,
+            row.frozen
         ));
         let mut changes = vec![Change::PutTerminal(row.clone())];
         if row.revoked {
