@@ -143,10 +143,7 @@ struct Standing {
 impl Standing {
     fn waits(&self, since: Option<Instant>) {
         let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
-        *pending = match since {
-            None => None,
-            Some(since) => Some(pending.map_or(since, |pending| pending.min(since))),
-        };
+        *pending = since.map(|since| pending.map_or(since, |pending| pending.min(since)));
     }
 
     fn waiting(&self) -> Option<Duration> {

@@ -530,7 +530,6 @@ async fn a_database_of_a_later_version_is_not_touched() {
 /// Appends per second, for `tests/bench/audit.sh`.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "a measurement"]
-#[expect(clippy::print_stdout, reason = "its result")]
 async fn appends_per_second() {
     use tobari_core::audit::{LogSigner, log_name};
     use tobari_core::crypto::SigningKey;
