@@ -47,9 +47,17 @@ struct Proof {
     labels: u64,
     /// It was refused, and the kernel was told.
     dropped: bool,
-    /// The policy refused, in this epoch and under these labels; not asked again before this time. Each refusal is a record in the audit log, and who
-    /// reads on would fill it.
-    refused: Option<Box<((u64, u64), Timestamp, Problem)>>,
+    /// The policy refused.
+    refused: Option<Box<Refused>>,
+}
+
+/// A refusal that is not asked about again for a while. Each one is a record in the audit log, and who reads on would fill it.
+struct Refused {
+    /// As in [`Proof`].
+    epoch: u64,
+    labels: u64,
+    until: Timestamp,
+    problem: Problem,
 }
 
 enum Basis {
@@ -131,11 +139,11 @@ impl View {
                 Basis::Granted(_) | Basis::Born(..) => {}
             }
         }
-        if let Some((then, until, problem)) = proof.refused.as_deref()
-            && *then == (epoch, labels)
-            && now < *until
+        if let Some(refused) = proof.refused.as_deref()
+            && (refused.epoch, refused.labels) == (epoch, labels)
+            && now < refused.until
         {
-            return Err(problem.clone().into());
+            return Err(refused.problem.clone().into());
         }
         let login = self.access.person(ticket.caller.uid, ticket.caller.pid)?;
         let basis = match &proof.basis {
@@ -157,7 +165,8 @@ impl View {
                     let of_file = failure.rights.is_none_or(|rights| !rights.contains(ticket.right));
                     if of_file && matches!(problem.code, ProblemCode::RightRefused | ProblemCode::Revoked) {
                         let until = now.checked_add(REFUSED).unwrap_or(now);
-                        proof.refused = Some(Box::new(((epoch, labels), until, problem.clone())));
+                        proof.refused =
+                            Some(Box::new(Refused { epoch, labels, until, problem: problem.clone() }));
                     }
                     return Err(failure);
                 }
