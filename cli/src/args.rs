@@ -3,6 +3,7 @@
 
 pub mod admin;
 pub mod audit;
+pub mod policy;
 
 use crate::app::App;
 use crate::console::Console;
@@ -84,13 +85,23 @@ pub enum Command {
     #[command(subcommand)]
     Bulletin(Bulletin),
     /// Administer the key server
-    #[command(subcommand)]
-    Admin(Admin),
+    Admin(Administration),
     /// Print a completion script for a shell
     Completions(Completions),
     /// Write the man pages into a folder
     #[command(hide = true)]
     ManPages(ManPages),
+}
+
+/// `tobari admin`.
+#[derive(Debug, clap::Args)]
+pub struct Administration {
+    /// How a change is made.
+    #[command(flatten)]
+    pub how: policy::How,
+    /// What to administer.
+    #[command(subcommand)]
+    pub what: Admin,
 }
 
 /// `tobari login`.

@@ -359,7 +359,7 @@ impl Error {
 }
 
 /// All `what` of [`Error::Usage`].
-pub const USAGE: [&str; 11] = [
+pub const USAGE: [&str; 13] = [
     "audit-act",
     "audit-time",
     "audit-key",
@@ -370,6 +370,8 @@ pub const USAGE: [&str; 11] = [
     "post-selector",
     "nothing-to-set",
     "name-slash",
+    "no-policy-act",
+    "label-scope",
     "login-missing",
 ];
 

@@ -88,6 +88,8 @@ exits! {
     AuditBroken = 27, "audit-broken";
     /// `drill`: plaintext was got where none is to be had.
     Leaked = 28, "leaked";
+    /// The act widens access: a second person has to approve it, or a fresh code is missing.
+    SecondPersonNeeded = 29, "second-person-needed";
 }
 
 impl From<ProblemCode> for Exit {
@@ -104,7 +106,8 @@ impl From<ProblemCode> for Exit {
             ProblemCode::NotAdministrator => Self::NotAdministrator,
             ProblemCode::RightRefused | ProblemCode::Revoked => Self::RightRefused,
             ProblemCode::NotFound => Self::NotFound,
-            ProblemCode::Conflict => Self::Conflict,
+            ProblemCode::SecondPersonNeeded | ProblemCode::StepUpNeeded => Self::SecondPersonNeeded,
+            ProblemCode::Conflict | ProblemCode::InvariantBroken => Self::Conflict,
             ProblemCode::LockedOut => Self::LockedOut,
             ProblemCode::TooManyRequests => Self::TooManyRequests,
             ProblemCode::Internal => Self::Internal,

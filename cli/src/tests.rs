@@ -7,5 +7,6 @@ mod fake;
 mod messages;
 mod open;
 mod outputs;
+mod policy;
 mod sample;
 mod seal;

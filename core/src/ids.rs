@@ -107,6 +107,10 @@ id! {
     LeaseId,
     /// A login session of a person on a terminal.
     SessionId,
+    /// An invariant of the policy.
+    InvariantId,
+    /// A change that waits for a second person.
+    ChangeRequestId,
     /// One request to the key server; also in its log and audit records.
     RequestId,
 }

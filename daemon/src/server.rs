@@ -23,6 +23,8 @@ use tobari_core::proto::problem::{Problem, ProblemCode};
 const MAX_ANSWER: usize = 32 << 20;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long in all somebody is kept waiting for a server that has too much to do.
+const BUSY_PATIENCE: Duration = Duration::from_secs(10);
 /// An HTTP/2 connection with requests on it is asked this often whether it lives, and may take as long to say so.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
@@ -145,6 +147,14 @@ pub struct Reply {
 }
 
 impl Reply {
+    /// How long a server that has too much to do asks to wait; it has done nothing yet.
+    fn pause(&self) -> Option<Duration> {
+        let problem: Problem = serde_json::from_slice(&self.body).ok()?;
+        // A login name that is locked is another matter.
+        let busy = problem.code == ProblemCode::TooManyRequests;
+        busy.then(|| Duration::from_secs(problem.retry_after_seconds.unwrap_or(1)))
+    }
+
     /// The object in a successful answer.
     ///
     /// # Errors
@@ -372,7 +382,27 @@ impl KeyServer {
         }
     }
 
+    /// Sends, and when the server has too much to do, once more when it says, as long as somebody can be kept waiting.
     async fn send(&self, identity: &Identity, call: &Call<'_>) -> Result<Reply, Problem> {
+        let mut waited = Duration::ZERO;
+        loop {
+            let result = self.send_once(identity, call).await;
+            // A call that waits for changes comes back by itself.
+            let busy =
+                |reply: &&Reply| call.patience.is_none() && reply.status == StatusCode::TOO_MANY_REQUESTS;
+            let Some(pause) = result.as_ref().ok().filter(busy).and_then(Reply::pause) else { return result };
+            // Not all at the same moment.
+            let [spread] = tobari_core::crypto::random_bytes::<1>();
+            let pause = pause + Duration::from_millis(2 * u64::from(spread));
+            waited += pause;
+            if waited > BUSY_PATIENCE {
+                return result;
+            }
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    async fn send_once(&self, identity: &Identity, call: &Call<'_>) -> Result<Reply, Problem> {
         let mut result = Err(Unsent::nowhere());
         for (index, url) in self.in_turn() {
             result = Self::send_to(identity, url, call).await;

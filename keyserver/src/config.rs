@@ -40,6 +40,10 @@ pub struct RawConfig {
     lockout_after: Option<u32>,
     /// Seconds of the first lock (10 to 3600; 60); each further failure doubles it, up to an hour.
     lockout_seconds: Option<i64>,
+    /// Requests of one terminal in a second, in the long run (10 to 1000000; 10000); four times as many at once.
+    terminal_requests_per_second: Option<u32>,
+    /// The same for one person.
+    person_requests_per_second: Option<u32>,
     /// Who sees the audit log's checkpoints.
     #[serde(default)]
     witness: Vec<RawWitness>,
@@ -178,6 +182,14 @@ impl RawConfig {
         }
         if let Some(seconds) = within("lockout_seconds", self.lockout_seconds, 10, 3600)? {
             limits.lockout_first = SignedDuration::from_secs(seconds);
+        }
+        if let Some(number) = self.terminal_requests_per_second {
+            within("terminal_requests_per_second", Some(i64::from(number)), 10, 1_000_000)?;
+            (limits.terminal_requests_per_second, limits.terminal_burst) = (number, 4 * number);
+        }
+        if let Some(number) = self.person_requests_per_second {
+            within("person_requests_per_second", Some(i64::from(number)), 10, 1_000_000)?;
+            (limits.person_requests_per_second, limits.person_burst) = (number, 4 * number);
         }
         Ok(limits)
     }

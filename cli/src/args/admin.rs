@@ -1,5 +1,6 @@
 //! `tobari admin …` as typed.
 
+use super::policy;
 use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 use jiff::Timestamp;
 use std::path::PathBuf;
@@ -41,6 +42,19 @@ pub enum Admin {
     /// Ready-made labels, posts and rules
     #[command(subcommand)]
     Preset(Preset),
+    /// Show whether a person may do something with a file, and which rules say so
+    Explain(policy::Explain),
+    /// Versions of the policy, and what a change would give and take
+    #[command(subcommand)]
+    Policy(policy::Policy),
+    /// What no change of the policy may ever bring
+    #[command(subcommand)]
+    Invariant(policy::Invariant),
+    /// Changes that wait for a second person
+    #[command(subcommand)]
+    Request(policy::Request),
+    /// Show a fresh code of your authenticator; it counts for five minutes
+    StepUp(policy::StepUp),
     /// Give sealed files another label; needs the right "relabel"
     Relabel(Relabel),
     /// Wrap the keys of sealed files for their label's newest key; needs the right "relabel"
@@ -420,7 +434,7 @@ pub struct RuleSet {
     pub conditions: RuleConditions,
 }
 
-fn parse_rights(text: &str) -> Result<Rights, String> {
+pub(super) fn parse_rights(text: &str) -> Result<Rights, String> {
     if text == "all" {
         return Ok(Rights::ALL);
     }

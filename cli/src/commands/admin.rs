@@ -6,11 +6,14 @@ mod audit_log;
 mod bulletin;
 mod folder;
 mod group;
+mod invariant;
 mod label;
 pub(super) mod names;
 mod person;
+mod policy;
 mod post;
 mod preset;
+mod request;
 mod revoke;
 mod rewrite;
 mod rule;
@@ -19,17 +22,20 @@ mod terminal;
 mod token;
 
 use crate::app::App;
+use crate::args::Administration;
 use crate::args::admin::{Admin, Bulletin};
 use crate::args::audit::Audit;
+use crate::args::policy::{How, Policy};
 use crate::error::Error;
-use server::Server;
+use server::{Instead, Server};
+use std::ffi::OsString;
 
 /// `tobari audit`, but for its offline part.
 pub(super) fn audit(args: &Audit, app: &mut App) -> Result<(), Error> {
     if let Audit::Verify(args) = args {
         return super::audit_verify::run(args, app);
     }
-    let mut server = Server::new(app.client()?);
+    let mut server = Server::new(app.client()?, How::default());
     match args {
         Audit::Search(args) => audit_log::search(args, &mut server, app),
         Audit::Export(args) => audit_log::export(args, &mut server, app),
@@ -38,23 +44,60 @@ pub(super) fn audit(args: &Audit, app: &mut App) -> Result<(), Error> {
 }
 
 /// `tobari admin`.
-pub(super) fn run(args: Admin, app: &mut App) -> Result<(), Error> {
-    let mut server = Server::new(app.client()?);
+pub(super) fn run(args: Administration, app: &mut App) -> Result<(), Error> {
+    let Administration { how, what } = match args {
+        Administration { what: Admin::Policy(Policy::Diff(diff)), .. } => {
+            Administration { how: How { dry_run: true, ..How::default() }, what: parsed(&diff.command)? }
+        }
+        args => args,
+    };
+    let mut server = Server::new(app.client()?, how);
+    let result = one(what, &mut server, app);
+    // The change was looked at or requested, not made: that is what there is to show.
+    match server.instead() {
+        Some(Instead::Diff(diff)) => policy::show_diff(app, &diff),
+        Some(Instead::Request(request)) => request::show_request(app, &request),
+        None => result,
+    }
+}
+
+/// The command after `policy diff`.
+fn parsed(command: &[OsString]) -> Result<Admin, Error> {
+    #[derive(clap::Parser)]
+    #[command(no_binary_name = true, name = "tobari admin policy diff")]
+    struct Line {
+        #[command(subcommand)]
+        what: Admin,
+    }
+    let line = <Line as clap::Parser>::try_parse_from(command).map_err(|error| {
+        let detail = error.render().to_string();
+        let detail = detail.strip_prefix("error: ").unwrap_or(&detail).trim_end().to_owned();
+        Error::Usage { what: "command-line", detail }
+    })?;
+    Ok(line.what)
+}
+
+fn one(args: Admin, server: &mut Server, app: &mut App) -> Result<(), Error> {
     match args {
-        Admin::Label(args) => label::run(args, &mut server, app),
-        Admin::Group(args) => group::run(args, &mut server, app),
-        Admin::Post(args) => post::run(args, &mut server, app),
-        Admin::Person(args) => person::run(args, &mut server, app),
-        Admin::Rule(args) => rule::run(args, &mut server, app),
-        Admin::Folder(args) => folder::run(args, &mut server, app),
-        Admin::Terminal(args) => terminal::run(args, &mut server, app),
-        Admin::Revoke(args) => revoke::run(args, &mut server, app),
-        Admin::Bulletin(Bulletin::Export) => bulletin::export(&mut server, app),
-        Admin::Token(args) => token::run(args, &mut server, app),
-        Admin::Preset(args) => preset::run(args, &mut server, app),
+        Admin::Label(args) => label::run(args, server, app),
+        Admin::Group(args) => group::run(args, server, app),
+        Admin::Post(args) => post::run(args, server, app),
+        Admin::Person(args) => person::run(args, server, app),
+        Admin::Rule(args) => rule::run(args, server, app),
+        Admin::Folder(args) => folder::run(args, server, app),
+        Admin::Terminal(args) => terminal::run(args, server, app),
+        Admin::Revoke(args) => revoke::run(args, server, app),
+        Admin::Bulletin(Bulletin::Export) => bulletin::export(server, app),
+        Admin::Token(args) => token::run(args, server, app),
+        Admin::Preset(args) => preset::run(args, server, app),
+        Admin::Explain(args) => policy::explain(args, server, app),
+        Admin::Policy(args) => policy::run(args, server, app),
+        Admin::Invariant(args) => invariant::run(args, server, app),
+        Admin::Request(args) => request::run(args, server, app),
+        Admin::StepUp(args) => policy::step_up(args, server, app),
         Admin::Relabel(args) => rewrite::relabel(&args, app),
         Admin::Rewrap(args) => rewrite::rewrap(&args, app),
         Admin::Reseal(args) => rewrite::reseal(&args, app),
-        Admin::Audit(args) => audit::run(&args, &mut server, app),
+        Admin::Audit(args) => audit::run(&args, server, app),
     }
 }

@@ -23,6 +23,9 @@ pub(super) fn problem_codes() -> Vec<ProblemCode> {
         P::BadEnrolmentToken,
         P::NotAdministrator,
         P::NotGateway,
+        P::SecondPersonNeeded,
+        P::StepUpNeeded,
+        P::InvariantBroken,
         P::RightRefused,
         P::Revoked,
         P::NotFound,
@@ -49,6 +52,9 @@ pub(super) fn problem_codes() -> Vec<ProblemCode> {
         | P::BadEnrolmentToken
         | P::NotAdministrator
         | P::NotGateway
+        | P::SecondPersonNeeded
+        | P::StepUpNeeded
+        | P::InvariantBroken
         | P::RightRefused
         | P::Revoked
         | P::NotFound

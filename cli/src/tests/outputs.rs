@@ -246,7 +246,7 @@ fn a_daemon_of_another_version_one_that_goes_away_and_one_that_talks_nonsense() 
 }
 
 /// A key server with one of everything.
-fn key_server(method: &str, path: &str, body: Option<Value>) -> (u16, Value) {
+pub(super) fn key_server(method: &str, path: &str, body: Option<Value>) -> (u16, Value) {
     let id = |byte: u8| format!("{byte:02x}").repeat(16);
     let label = json!({ "id": id(0x1a), "name": "社外秘", "level": 30, "key_kind": "rsa2048", "allow_legacy_zip": false,
         "generation": 1, "key_id": "ab".repeat(32) });

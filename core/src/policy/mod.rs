@@ -5,17 +5,22 @@
 //! [`Decision`] that lists the rules which decided. `docs/spec/policy.md` is normative.
 
 mod decision;
+mod diff;
 mod error;
+mod invariant;
 mod model;
 mod name;
 mod preset;
 mod rights;
 mod set;
+mod space;
 mod tree;
 mod validate;
 
 pub use decision::{DecidingRule, Decision};
+pub use diff::{DiffError, Difference, Differences, Holder, Policy, differences};
 pub use error::{Element, PolicyError, PolicyFault};
+pub use invariant::{GroupScope, Invariant, LabelScope, PostScope, Violation, violations};
 pub use model::{
     Conditions, Context, Effect, Group, GroupSelector, Label, Membership, Post, PostSelector, Requester,
     Rule, Subject,
@@ -27,6 +32,7 @@ pub use preset::{
 };
 pub use rights::{Right, Rights, UnknownRight};
 pub use set::PolicySet;
+pub use space::{Case, OwnerCase};
 pub use validate::{MAX_LEVEL, MAX_RANK};
 
 #[cfg(test)]

@@ -11,4 +11,5 @@ pub mod bulletin;
 pub mod control;
 pub mod frame;
 pub mod lease;
+pub mod policy;
 pub mod problem;

@@ -27,6 +27,12 @@ pub enum ProblemCode {
     NotAdministrator,
     /// 403: a terminal that no administrator marked as a gateway speaks for a person.
     NotGateway,
+    /// 403: the act widens access, so a second person has to approve it.
+    SecondPersonNeeded,
+    /// 403: the act needs a code of the authenticator that is not older than five minutes.
+    StepUpNeeded,
+    /// 409: the change breaks an invariant of the policy; `field` names it.
+    InvariantBroken,
     /// 403: the policy refuses the right that was asked; `reasons` say why.
     RightRefused,
     /// 403: the file or its label is revoked until an administrator lifts that.

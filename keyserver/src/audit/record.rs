@@ -46,6 +46,14 @@ pub enum Act {
     Delete,
     /// An administrative act was refused for want of a role.
     AdminRefused,
+    /// A session showed a fresh second factor.
+    StepUp,
+    /// A change was requested that needs a second person.
+    Request,
+    /// A second person approved it.
+    Approve,
+    /// A second person refused it, or the requester took it back.
+    Refuse,
     /// The audit log was read or checked.
     AuditRead,
     /// A store older than what witnesses saw was taken up; what was recorded since is given up.

@@ -8,13 +8,18 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Deserialize;
 use std::sync::Arc;
-use tobari_core::policy::{Group, Post, Rule};
+use tobari_core::ids::ChangeRequestId;
+use tobari_core::policy::{Group, Invariant, Post, Rule};
 use tobari_core::proto::admin::{
     AuditMatches, AuditPage, AuditProof, EnrolmentToken, EnrolmentTokenInput, FolderInput, GroupInput,
     LabelInput, LabelRecord, PersonInput, PersonRecord, PostInput, PresetApplied, RevocationInput,
     RevocationRecord, RuleInput, TerminalInput, TerminalRecord,
 };
 use tobari_core::proto::bulletin::Folder;
+use tobari_core::proto::policy::{
+    ChangeInput, ChangeRequest, ExplainRequest, Explanation, InvariantInput, PolicyAt, PolicyDiff,
+    PolicyStatus, PolicyVersion, ReasonInput, StepUpRequest, SteppedUp,
+};
 use tobari_core::proto::problem::Problem;
 
 type App = State<Arc<Service>>;
@@ -177,6 +182,18 @@ objects!(
     replace_terminal,
     delete_terminal
 );
+objects!(
+    invariants,
+    "/v1/admin/invariants",
+    "/v1/admin/invariants/{id}",
+    tobari_core::ids::InvariantId,
+    InvariantInput,
+    Invariant,
+    invariants,
+    invariant,
+    replace_invariant,
+    delete_invariant
+);
 creation!(create_label, "/v1/admin/labels", LabelInput, LabelRecord);
 
 /// Makes a label's next key.
@@ -195,6 +212,8 @@ creation!(create_group, "/v1/admin/groups", GroupInput, Group);
 creation!(create_post, "/v1/admin/posts", PostInput, Post);
 creation!(create_person, "/v1/admin/people", PersonInput, PersonRecord);
 creation!(create_rule, "/v1/admin/rules", RuleInput, Rule);
+creation!(create_invariant, "/v1/admin/invariants", InvariantInput, Invariant);
+creation!(create_request, "/v1/admin/requests", ChangeInput, ChangeRequest);
 creation!(create_folder, "/v1/admin/folders", FolderInput, Folder);
 creation!(create_enrolment_token, "/v1/admin/enrolment-tokens", EnrolmentTokenInput, EnrolmentToken);
 
@@ -230,6 +249,150 @@ pub(super) async fn apply_preset(
     Id(name): Id<String>,
 ) -> Result<(StatusCode, Output<PresetApplied>), ServiceError> {
     Ok((StatusCode::CREATED, Output(service.apply_preset(&call, &name).await?)))
+}
+
+/// What a person may do, and by which rules.
+#[utoipa::path(post, path = "/v1/admin/explain", tag = "policy", request_body = ExplainRequest, 
+    responses((status = 200, body = Explanation), (status = "default", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn explain(
+    State(service): App,
+    call: Call,
+    Input(input): Input<ExplainRequest>,
+) -> Result<Output<Explanation>, ServiceError> {
+    Ok(Output(service.explain(&call, input).await?))
+}
+
+/// What a change would give and take; changes nothing.
+#[utoipa::path(post, path = "/v1/admin/policy/diff", tag = "policy", request_body = ChangeInput, 
+    responses((status = 200, body = PolicyDiff), (status = "default", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn policy_diff(
+    State(service): App,
+    call: Call,
+    Input(input): Input<ChangeInput>,
+) -> Result<Output<PolicyDiff>, ServiceError> {
+    Ok(Output(service.policy_diff(&call, input).await?))
+}
+
+/// Makes a change, with its reason.
+#[utoipa::path(post, path = "/v1/admin/policy/changes", tag = "policy", request_body = ChangeInput, 
+    responses((status = 200, body = Object), (status = "default", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn make_change(
+    State(service): App,
+    call: Call,
+    Input(input): Input<ChangeInput>,
+) -> Result<Output<serde_json::Value>, ServiceError> {
+    Ok(Output(service.make_change(&call, input).await?))
+}
+
+/// Shows a fresh code.
+#[utoipa::path(post, path = "/v1/admin/step-up", tag = "policy", request_body = StepUpRequest, 
+    responses((status = 200, body = SteppedUp), (status = "default", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn step_up(
+    State(service): App,
+    call: Call,
+    Input(input): Input<StepUpRequest>,
+) -> Result<Output<SteppedUp>, ServiceError> {
+    Ok(Output(service.step_up(&call, input).await?))
+}
+
+/// Approves a request.
+#[utoipa::path(post, path = "/v1/admin/requests/{id}/approve", tag = "policy", params(("id" = String, Path)), request_body = ReasonInput, 
+    responses((status = 200, body = ChangeRequest), (status = "default", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn approve_request(
+    State(service): App,
+    call: Call,
+    Id(id): Id<ChangeRequestId>,
+    Input(input): Input<ReasonInput>,
+) -> Result<Output<ChangeRequest>, ServiceError> {
+    Ok(Output(service.approve_request(&call, id, input).await?))
+}
+
+/// Refuses a request, or takes it back.
+#[utoipa::path(post, path = "/v1/admin/requests/{id}/refuse", tag = "policy", params(("id" = String, Path)), request_body = ReasonInput, 
+    responses((status = 200, body = ChangeRequest), (status = "default", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn refuse_request(
+    State(service): App,
+    call: Call,
+    Id(id): Id<ChangeRequestId>,
+    Input(input): Input<ReasonInput>,
+) -> Result<Output<ChangeRequest>, ServiceError> {
+    Ok(Output(service.refuse_request(&call, id, input).await?))
+}
+
+/// Applies a request that was approved.
+#[utoipa::path(post, path = "/v1/admin/requests/{id}/apply", tag = "policy", params(("id" = String, Path)), 
+    responses((status = 200, body = Object), (status = "default", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn apply_request(
+    State(service): App,
+    call: Call,
+    Id(id): Id<ChangeRequestId>,
+) -> Result<Output<serde_json::Value>, ServiceError> {
+    Ok(Output(service.apply_request(&call, id).await?))
+}
+
+/// The version of the policy, and whether a second person is needed.
+#[utoipa::path(get, path = "/v1/admin/policy", tag = "policy", 
+    responses((status = 200, body = PolicyStatus), (status = "default", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn policy_status(
+    State(service): App,
+    call: Call,
+) -> Result<Output<PolicyStatus>, ServiceError> {
+    Ok(Output(service.policy_status(&call).await?))
+}
+
+/// A version of the policy.
+#[utoipa::path(get, path = "/v1/admin/policy/versions/{id}", tag = "policy", params(("id" = String, Path)), 
+    responses((status = 200, body = PolicyAt), (status = "default", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn policy_at(
+    State(service): App,
+    call: Call,
+    Id(id): Id<u64>,
+) -> Result<Output<PolicyAt>, ServiceError> {
+    Ok(Output(service.policy_at(&call, id).await?))
+}
+
+/// Changes that wait for a second person, and those that are over.
+#[utoipa::path(get, path = "/v1/admin/requests", tag = "policy", 
+    responses((status = 200, body = Vec<ChangeRequest>), (status = "default", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn change_requests(
+    State(service): App,
+    call: Call,
+) -> Result<Output<Vec<ChangeRequest>>, ServiceError> {
+    Ok(Output(service.change_requests(&call).await?))
+}
+
+/// One of them.
+#[utoipa::path(get, path = "/v1/admin/requests/{id}", tag = "policy", params(("id" = String, Path)), 
+    responses((status = 200, body = ChangeRequest), (status = "default", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn change_request(
+    State(service): App,
+    call: Call,
+    Id(id): Id<ChangeRequestId>,
+) -> Result<Output<ChangeRequest>, ServiceError> {
+    Ok(Output(service.change_request(&call, id).await?))
+}
+
+#[derive(Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct VersionsQuery {
+    /// Only versions before this one.
+    #[serde(default)]
+    before: Option<u64>,
+    /// At most so many, up to 200.
+    #[serde(default = "default_limit")]
+    limit: u32,
+}
+
+/// Who changed the policy, when and why; the newest first.
+#[utoipa::path(get, path = "/v1/admin/policy/versions", tag = "policy", params(VersionsQuery),
+    responses((status = 200, body = Vec<PolicyVersion>), (status = "default", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn policy_versions(
+    State(service): App,
+    call: Call,
+    Asked(query): Asked<VersionsQuery>,
+) -> Result<Output<Vec<PolicyVersion>>, ServiceError> {
+    Ok(Output(service.policy_versions(&call, query.before, query.limit).await?))
 }
 
 #[derive(Deserialize, utoipa::IntoParams)]

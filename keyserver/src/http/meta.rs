@@ -37,6 +37,7 @@ pub(super) fn prometheus() -> Option<&'static PrometheusHandle> {
         (name = "sessions", description = "Logging in and out"),
         (name = "grants", description = "Decisions and keys"),
         (name = "administration", description = "Labels, groups, posts, people, rules, folders, terminals"),
+        (name = "policy", description = "Explaining, comparing, versions, and changes that need a second person"),
         (name = "audit", description = "The audit log"),
         (name = "health", description = "For operators")
     )

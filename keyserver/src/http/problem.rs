@@ -29,6 +29,11 @@ fn kind(code: ProblemCode) -> (StatusCode, &'static str, &'static str) {
         }
         ProblemCode::NotAdministrator => (StatusCode::FORBIDDEN, "not-administrator", "Not an administrator"),
         ProblemCode::NotGateway => (StatusCode::FORBIDDEN, "not-gateway", "Not a gateway"),
+        ProblemCode::SecondPersonNeeded => {
+            (StatusCode::FORBIDDEN, "second-person-needed", "Second person needed")
+        }
+        ProblemCode::StepUpNeeded => (StatusCode::FORBIDDEN, "step-up-needed", "Fresh second factor needed"),
+        ProblemCode::InvariantBroken => (StatusCode::CONFLICT, "invariant-broken", "Invariant broken"),
         ProblemCode::RightRefused => (StatusCode::FORBIDDEN, "right-refused", "Right refused"),
         ProblemCode::NotFound => (StatusCode::NOT_FOUND, "not-found", "Not found"),
         ProblemCode::Conflict => (StatusCode::CONFLICT, "conflict", "Conflict"),
@@ -81,6 +86,7 @@ impl Failure {
             ServiceError::Invalid { field, detail } | ServiceError::Conflict { field, detail } => {
                 (format!("{field}: {detail}"), Some(field.clone()), None, None)
             }
+            ServiceError::InvariantBroken { name, .. } => (error.to_string(), Some(name.clone()), None, None),
             ServiceError::NotFound(kind) => (error.to_string(), Some((*kind).to_owned()), None, None),
             ServiceError::LockedOut { retry_after_seconds } => {
                 (error.to_string(), None, Some(*retry_after_seconds), None)
@@ -95,7 +101,9 @@ impl Failure {
             | ServiceError::CertificateExpired(_)
             | ServiceError::BadEnrolmentToken
             | ServiceError::NotAdministrator(_)
-            | ServiceError::NotGateway => (error.to_string(), None, None, None),
+            | ServiceError::NotGateway
+            | ServiceError::SecondPersonNeeded
+            | ServiceError::StepUpNeeded => (error.to_string(), None, None, None),
             // Where the witness is, is for the log.
             ServiceError::WitnessAway(_) => (
                 String::from("a witness has not seen the audit log for too long, so nothing is released"),
@@ -177,6 +185,9 @@ mod tests {
             ProblemCode::BadEnrolmentToken,
             ProblemCode::NotAdministrator,
             ProblemCode::NotGateway,
+            ProblemCode::SecondPersonNeeded,
+            ProblemCode::StepUpNeeded,
+            ProblemCode::InvariantBroken,
             ProblemCode::RightRefused,
             ProblemCode::NotFound,
             ProblemCode::Conflict,

@@ -2,16 +2,19 @@
 
 use super::problem::Failure;
 use super::{admin, meta, terminals};
-use crate::service::{LONGEST_WAIT, Service, ServiceError};
+use crate::service::{Admitted, Call, Kind, LONGEST_WAIT, Service, ServiceError};
 use axum::Router;
-use axum::extract::{MatchedPath, Request};
+use axum::extract::{FromRequestParts as _, MatchedPath, Request, State};
+use axum::http::header::CONTENT_LENGTH;
 use axum::http::{HeaderName, HeaderValue};
-use axum::middleware::{Next, from_fn};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tobari_core::ids::RequestId;
 use utoipa::OpenApi as _;
+use utoipa::openapi::{RefOr, Schema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -52,6 +55,20 @@ fn routes() -> OpenApiRouter<Arc<Service>> {
         .routes(routes!(admin::revocations, admin::revoke))
         .routes(routes!(admin::lift_revocation))
         .routes(routes!(admin::apply_preset))
+        .routes(routes!(admin::invariants::list, admin::create_invariant))
+        .routes(routes!(admin::invariants::find, admin::invariants::replace, admin::invariants::delete))
+        .routes(routes!(admin::explain))
+        .routes(routes!(admin::policy_status))
+        .routes(routes!(admin::policy_diff))
+        .routes(routes!(admin::make_change))
+        .routes(routes!(admin::policy_versions))
+        .routes(routes!(admin::policy_at))
+        .routes(routes!(admin::step_up))
+        .routes(routes!(admin::change_requests, admin::create_request))
+        .routes(routes!(admin::change_request))
+        .routes(routes!(admin::approve_request))
+        .routes(routes!(admin::refuse_request))
+        .routes(routes!(admin::apply_request))
         .routes(routes!(admin::audit))
         .routes(routes!(admin::verify_audit))
         .routes(routes!(admin::search_audit))
@@ -63,7 +80,29 @@ fn routes() -> OpenApiRouter<Arc<Service>> {
 }
 
 pub(super) fn document() -> utoipa::openapi::OpenApi {
-    routes().split_for_parts().1
+    let mut document = routes().split_for_parts().1;
+    if let Some(components) = &mut document.components {
+        open_parts(&mut components.schemas);
+    }
+    document
+}
+
+/// What an answer has as a part of it must not forbid the other parts, though as a request it takes nothing else.
+fn open_parts(schemas: &mut BTreeMap<String, RefOr<Schema>>) {
+    let mut parts = Vec::new();
+    for schema in schemas.values() {
+        if let RefOr::T(Schema::AllOf(all)) = schema {
+            parts.extend(all.items.iter().filter_map(|item| match item {
+                RefOr::Ref(part) => part.ref_location.rsplit('/').next().map(str::to_owned),
+                RefOr::T(_) => None,
+            }));
+        }
+    }
+    for part in parts {
+        if let Some(RefOr::T(Schema::Object(object))) = schemas.get_mut(&part) {
+            object.additional_properties = None;
+        }
+    }
 }
 
 pub(super) fn router(service: Arc<Service>) -> Router {
@@ -74,11 +113,40 @@ pub(super) fn router(service: Arc<Service>) -> Router {
         .method_not_allowed_fallback(async || {
             ServiceError::invalid("method", "this path does not take this method")
         })
-        .layer(from_fn(surround))
+        .layer(from_fn_with_state(Arc::clone(&service), surround))
         .with_state(service)
 }
 
-async fn surround(mut request: Request, next: Next) -> Response {
+/// What a request is about, by its path as it came: an unknown one costs what others cost.
+fn kind(path: &str) -> Kind {
+    if path.starts_with("/v1/admin/") {
+        Kind::Administration
+    } else if matches!(path, "/v1/grants" | "/v1/decisions") {
+        Kind::Files
+    } else {
+        Kind::Other
+    }
+}
+
+/// Lets a request in before its body is read. Health and metrics are for operators, and are asked when all is full.
+async fn admit(service: &Service, request: Request) -> (Request, Result<Option<Admitted>, ServiceError>) {
+    let (mut parts, body) = request.into_parts();
+    let free = !parts.uri.path().starts_with("/v1/") || parts.uri.path() == WAITS;
+    let admitted = if free {
+        Ok(None)
+    } else {
+        let kind = kind(parts.uri.path());
+        let length = parts.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+        match Call::from_request_parts(&mut parts, &()).await {
+            Ok(call) => service.admit(&call, kind, length.unwrap_or(0)).map(Some),
+            // The route says what is wrong with it.
+            Err(_) => Ok(None),
+        }
+    };
+    (Request::from_parts(parts, body), admitted)
+}
+
+async fn surround(State(service): State<Arc<Service>>, mut request: Request, next: Next) -> Response {
     let started = Instant::now();
     let id = RequestId::generate();
     request.extensions_mut().insert(id);
@@ -89,7 +157,19 @@ async fn surround(mut request: Request, next: Next) -> Response {
     // and its effect. A panic ends the task, not the connection.
     let waits = route.as_deref() == Some(WAITS);
     let deadline = if waits { DEADLINE + Duration::from_secs(LONGEST_WAIT.into()) } else { DEADLINE };
-    let answer = tokio::time::timeout(deadline, tokio::spawn(next.run(request))).await;
+    let (request, admitted) = admit(&service, request).await;
+    let answer = match admitted {
+        // The place is held until the work is done, which may be later than the answer.
+        Ok(place) => {
+            let work = async move {
+                let response = next.run(request).await;
+                drop(place);
+                response
+            };
+            tokio::time::timeout(deadline, tokio::spawn(work)).await
+        }
+        Err(error) => Ok(Ok(error.into_response())),
+    };
     let mut response = match answer {
         Ok(Ok(response)) => response,
         Ok(Err(error)) => ServiceError::Internal(error.to_string()).into_response(),

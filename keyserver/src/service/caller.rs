@@ -177,7 +177,11 @@ impl Service {
         Ok(caller)
     }
 
-    async fn refuse_administrator(&self, caller: &Caller, missing: Role) -> Result<Caller, ServiceError> {
+    pub(super) async fn refuse_administrator(
+        &self,
+        caller: &Caller,
+        missing: Role,
+    ) -> Result<Caller, ServiceError> {
         let mut record = Record::new(Act::AdminRefused, self.clock.now(), caller.who())
             .detail(format!("role {}", super::error::role_name(missing)));
         record.code = Some(ProblemCode::NotAdministrator);

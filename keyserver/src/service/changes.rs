@@ -153,6 +153,10 @@ impl Step {
             // The bulletin has them.
             folders: _,
             revocations,
+            // They are about changes to come.
+            invariants: _,
+            change_requests: _,
+            policy_version: _,
         } = before;
         let everybody = version != from + 1
             || !same_settings(settings, &after.settings)

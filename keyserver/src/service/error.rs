@@ -59,6 +59,20 @@ pub enum ServiceError {
     /// Caller: the role is missing.
     #[error("this needs the administrator role {}", role_name(*.0))]
     NotAdministrator(Role),
+    /// Input: a change breaks an invariant.
+    #[error("the change breaks the invariant '{name}': {detail}")]
+    InvariantBroken {
+        /// Its name.
+        name: String,
+        /// An example.
+        detail: String,
+    },
+    /// Caller: the act needs a second person.
+    #[error("this widens access, so a second person has to approve it: make a request")]
+    SecondPersonNeeded,
+    /// Caller: a fresh second factor is missing.
+    #[error("this needs a fresh code of the authenticator, not older than five minutes")]
+    StepUpNeeded,
     /// Caller: the terminal speaks for a person and may not.
     #[error("this terminal is no gateway: an administrator has to mark it as one")]
     NotGateway,
@@ -120,6 +134,9 @@ impl ServiceError {
             Self::BadEnrolmentToken => ProblemCode::BadEnrolmentToken,
             Self::NotAdministrator(_) => ProblemCode::NotAdministrator,
             Self::NotGateway => ProblemCode::NotGateway,
+            Self::InvariantBroken { .. } => ProblemCode::InvariantBroken,
+            Self::SecondPersonNeeded => ProblemCode::SecondPersonNeeded,
+            Self::StepUpNeeded => ProblemCode::StepUpNeeded,
             Self::LockedOut { .. } => ProblemCode::LockedOut,
             Self::TooManyRequests => ProblemCode::TooManyRequests,
             Self::AuditUnavailable | Self::WitnessAway(_) => ProblemCode::AuditUnavailable,

@@ -28,6 +28,20 @@ pub struct Limits {
     pub secret_life: Duration,
     /// How many of them.
     pub secrets: u64,
+    /// How long a change may wait for a second person.
+    pub request_life: SignedDuration,
+    /// Requests of one terminal in a second, in the long run.
+    pub terminal_requests_per_second: u32,
+    /// Requests of one terminal at once.
+    pub terminal_burst: u32,
+    /// Requests of one person in a second, in the long run.
+    pub person_requests_per_second: u32,
+    /// Requests of one person at once.
+    pub person_burst: u32,
+    /// Requests for decisions and grants that are worked on at one time.
+    pub file_places: u32,
+    /// Requests of the administration, and others, that are worked on at one time, each.
+    pub other_places: u32,
     /// RSA operations at one time.
     pub unwraps: usize,
 }
@@ -46,6 +60,13 @@ impl Default for Limits {
             failure_delay: Duration::from_millis(200),
             secret_life: Duration::from_secs(600),
             secrets: 65_536,
+            terminal_requests_per_second: 10_000,
+            terminal_burst: 40_000,
+            person_requests_per_second: 10_000,
+            person_burst: 40_000,
+            file_places: 256,
+            other_places: 64,
+            request_life: SignedDuration::from_hours(24),
             unwraps: std::thread::available_parallelism().map_or(2, std::num::NonZero::get),
         }
     }

@@ -79,7 +79,7 @@ impl Service {
     }
 
     /// Counts and records a failed login; how long its answer waits.
-    async fn count_failure(
+    pub(super) async fn count_failure(
         &self,
         mut failures: Option<LoginFailuresRow>,
         login_key: String,

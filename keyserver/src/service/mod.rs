@@ -14,11 +14,13 @@ mod error;
 mod follow;
 mod grants;
 mod identity;
+mod judge;
 mod keys;
 mod limits;
 mod lockout;
 mod login;
 mod overview;
+mod pace;
 mod password;
 mod release;
 mod sessions;
@@ -32,6 +34,7 @@ pub use changes::Known;
 pub(crate) use changes::LONGEST_WAIT;
 pub use error::ServiceError;
 pub use limits::Limits;
+pub(crate) use pace::{Admitted, Kind};
 pub use setup::{NewOrganisation, Setup, accept_older, bootstrap_token};
 
 use crate::audit::{AuditError, AuditLog, Record};
@@ -42,6 +45,7 @@ use arc_swap::ArcSwap;
 use directory::Directory;
 use identity::Identity;
 use jiff::Timestamp;
+use judge::Warrant;
 use keys::KeyRing;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use std::sync::{Arc, OnceLock};
@@ -68,6 +72,7 @@ pub struct Service {
     lockout: lockout::Lockout,
     secrets: unwrap::Secrets,
     witnesses: OnceLock<Watching>,
+    pace: pace::Pace,
 }
 
 /// The right to change this server's directory, one at a time.
@@ -111,6 +116,7 @@ impl Service {
             passwords,
             lockout: lockout::Lockout::new(),
             secrets: unwrap::Secrets::new(&limits),
+            pace: pace::Pace::new(&limits),
             limits,
             witnesses: OnceLock::new(),
         });
@@ -177,8 +183,20 @@ impl Service {
     pub(crate) async fn change(
         &self,
         changing: &Changing<'_>,
+        changes: Vec<Change>,
+        record: Record,
+    ) -> Result<(), ServiceError> {
+        self.change_on(changing, changes, record, &Warrant::default()).await
+    }
+
+    /// The same, with why and with whose approval. What breaks an invariant is refused, and what widens access without the
+    /// approval that it needs; both are decided on the tables as which the commit then finds them.
+    pub(crate) async fn change_on(
+        &self,
+        changing: &Changing<'_>,
         mut changes: Vec<Change>,
         record: Record,
+        warrant: &Warrant,
     ) -> Result<(), ServiceError> {
         let now = self.clock.now();
         let before = self.directory.load_full();
@@ -186,6 +204,9 @@ impl Service {
         for change in &changes {
             tables.apply(change);
         }
+        let more = self.weigh(&before, &tables, &changes, &record, warrant).await?;
+        more.iter().for_each(|change| tables.apply(change));
+        changes.extend(more);
         let (after, numbered) = Directory::new(tables, &self.identity, Some(&before), now)?;
         changes.extend(numbered);
         let basis = Basis::new(before.version, record.session);
@@ -206,10 +227,58 @@ impl Service {
         }
     }
 
+    /// Whether a change may be made, and what belongs to it: the versions of the policy that it makes.
+    async fn weigh(
+        &self,
+        before: &Arc<Directory>,
+        after: &Tables,
+        changes: &[Change],
+        record: &Record,
+        warrant: &Warrant,
+    ) -> Result<Vec<Change>, ServiceError> {
+        let now = self.clock.now();
+        // What is no policy at all is the frequent case.
+        let changed = before.tables.settings != after.settings
+            || before.tables.label_keys.len() != after.label_keys.len()
+            || before.tables.labels != after.labels
+            || before.tables.groups != after.groups
+            || before.tables.posts != after.posts
+            || before.tables.rules != after.rules
+            || before.tables.people != after.people
+            || before.tables.invariants != after.invariants;
+        if !changed {
+            return Ok(Vec::new());
+        }
+        let (old, new) = (Arc::clone(before), after.clone());
+        let (by, approved) = (record.person, warrant.approval.is_some());
+        grants::compute(move || {
+            // The whole of it must be a policy before it can be compared.
+            judge::policy(&new).set()?;
+            judge::check_invariants(&old.tables, &new, now)?;
+            if !approved && judge::second_person(&old.tables) {
+                let judged = judge::judge(&old.tables, &new, by, now)?;
+                if judged.diff.needs_second_person {
+                    return Err(ServiceError::SecondPersonNeeded);
+                }
+            }
+            Ok(())
+        })
+        .await??;
+        let mut more = judge::versions(&before.tables, after, changes, record, warrant);
+        // From the first moment at which two could approve the rule is on, whoever goes afterwards.
+        if judge::second_person_set(after).is_none()
+            && (judge::second_person(&before.tables) || judge::second_person(after))
+        {
+            more.push(Change::PutSetting(judge::SECOND_PERSON.to_owned(), b"on".to_vec()));
+        }
+        Ok(more)
+    }
+
     /// Writes what is kept in memory for a while (last contacts, last uses) and forgets what has ended.
     pub async fn tidy(&self) {
         let now = self.clock.now();
         let mut changes = Vec::new();
+        self.pace.tidy();
         let contacts = self.contacts.take();
         if !contacts.is_empty() {
             changes.push(Change::TouchTerminals(contacts));

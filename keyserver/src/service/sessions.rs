@@ -56,6 +56,12 @@ impl Sessions {
         sessions.get(token_hash).filter(|session| session.alive(now, idle)).map(Arc::clone)
     }
 
+    /// Whose session has this token hash, ended or not.
+    pub(crate) fn person(&self, token_hash: &Digest) -> Option<PersonId> {
+        let sessions = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        sessions.get(token_hash).map(|session| session.row.person)
+    }
+
     pub(crate) fn add(&self, row: SessionRow) {
         self.0
             .write()

@@ -1,13 +1,16 @@
 //! Changes: the only way in which anything in the store becomes different. A commit takes a list of them
 //! and the audit records of the act, and does all or nothing.
 
+use super::policy::{ChangeRequestRow, PolicyVersionRow};
 use super::rows::{
     Digest, LabelKeyRow, LabelRow, LoginFailuresRow, PersonRow, SessionRow, Tables, TerminalRow, TokenRow,
 };
 use jiff::Timestamp;
 use std::sync::Arc;
-use tobari_core::ids::{FolderId, GroupId, PersonId, PostId, RuleId, SessionId, TerminalId};
-use tobari_core::policy::{Group, Post, Rule};
+use tobari_core::ids::{
+    ChangeRequestId, FolderId, GroupId, InvariantId, PersonId, PostId, RuleId, SessionId, TerminalId,
+};
+use tobari_core::policy::{Group, Invariant, Post, Rule};
 use tobari_core::proto::admin::{RevocationRecord, Revoked};
 use tobari_core::proto::bulletin::Folder;
 
@@ -76,6 +79,18 @@ pub enum Change {
     PutLoginFailures(LoginFailuresRow),
     /// Forgets the failures of a login name.
     ClearLoginFailures(String),
+    /// An invariant.
+    PutInvariant(Invariant),
+    /// Removes an invariant.
+    DeleteInvariant(InvariantId),
+    /// A change that waits for a second person.
+    PutChangeRequest(ChangeRequestRow),
+    /// Forgets one.
+    DeleteChangeRequest(ChangeRequestId),
+    /// The next version of the policy.
+    AddPolicyVersion(PolicyVersionRow),
+    /// A session showed a fresh second factor.
+    StepUp(SessionId, Timestamp),
     /// Removes tokens and sessions that ended, and failures that were last seen, before this time.
     Prune(Timestamp),
 }
@@ -100,7 +115,12 @@ impl Change {
             | Self::PutFolder(_)
             | Self::DeleteFolder(_)
             | Self::PutRevocation(_)
-            | Self::LiftRevocation(_) => true,
+            | Self::LiftRevocation(_)
+            | Self::PutInvariant(_)
+            | Self::DeleteInvariant(_)
+            | Self::PutChangeRequest(_)
+            | Self::DeleteChangeRequest(_)
+            | Self::AddPolicyVersion(_) => true,
             Self::AdvanceTotpStep(..)
             | Self::ForgetTotpStep(_)
             | Self::TouchTerminals(_)
@@ -116,6 +136,7 @@ impl Change {
             | Self::TouchSessions(_)
             | Self::PutLoginFailures(_)
             | Self::ClearLoginFailures(_)
+            | Self::StepUp(..)
             | Self::Prune(_) => false,
         }
     }
@@ -176,6 +197,19 @@ impl Tables {
             Change::LiftRevocation(subject) => {
                 self.revocations.remove(subject);
             }
+            Change::PutInvariant(invariant) => {
+                self.invariants.insert(invariant.id, Arc::new(invariant.clone()));
+            }
+            Change::DeleteInvariant(id) => {
+                self.invariants.remove(id);
+            }
+            Change::PutChangeRequest(row) => {
+                self.change_requests.insert(row.id, Arc::new(row.clone()));
+            }
+            Change::DeleteChangeRequest(id) => {
+                self.change_requests.remove(id);
+            }
+            Change::AddPolicyVersion(row) => self.policy_version = row.version,
             Change::AdvanceTotpStep(..)
             | Change::ForgetTotpStep(_)
             | Change::TouchTerminals(_)
@@ -191,6 +225,7 @@ impl Tables {
             | Change::TouchSessions(_)
             | Change::PutLoginFailures(_)
             | Change::ClearLoginFailures(_)
+            | Change::StepUp(..)
             | Change::Prune(_) => {}
         }
     }

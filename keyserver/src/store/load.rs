@@ -73,6 +73,18 @@ pub(super) async fn tables(connection: &mut impl Sql) -> Result<Tables, StoreErr
         let revocation = revocation(&row)?;
         tables.revocations.insert(revocation.subject, Arc::new(revocation));
     }
+    for row in all(connection, "SELECT body FROM invariants").await? {
+        let invariant: tobari_core::policy::Invariant = json("invariants", row.try_get("body"))?;
+        tables.invariants.insert(invariant.id, Arc::new(invariant));
+    }
+    for row in all(connection, "SELECT body FROM change_requests").await? {
+        let request: super::ChangeRequestRow = json("change_requests", row.try_get("body"))?;
+        tables.change_requests.insert(request.id, Arc::new(request));
+    }
+    for row in all(connection, "SELECT MAX(version) AS last FROM policy_versions").await? {
+        let last: Option<i64> = column("policy_versions", row.try_get("last"))?;
+        tables.policy_version = number("policy_versions", Ok(last.unwrap_or(0)))?;
+    }
     Ok(tables)
 }
 

@@ -14,6 +14,7 @@ mod commit;
 mod decode;
 mod load;
 mod migrations;
+mod policy;
 pub mod postgres;
 mod read;
 mod rows;
@@ -24,6 +25,7 @@ mod tree;
 mod write;
 
 pub use change::Change;
+pub use policy::{ChangeRequestRow, PolicyVersionRow, RequestState};
 pub use rows::{
     Digest, LabelKeyRow, LabelRow, LoginFailuresRow, NextCertificate, PersonRow, SessionRow, Tables,
     TerminalRow, TokenRow,
@@ -34,6 +36,7 @@ use std::collections::HashMap;
 use std::pin::Pin;
 use tobari_core::audit::{Frontier, Growth};
 use tobari_core::ids::{PersonId, SessionId, TerminalId};
+use tobari_core::policy::Policy;
 use tokio::sync::watch;
 
 /// What asynchronous store calls return, so that a store can be a trait object.
@@ -174,6 +177,15 @@ pub trait Store: Send + Sync + std::fmt::Debug {
 
     /// The time step of the last code that a person used.
     fn totp_step(&self, person: PersonId) -> StoreFuture<'_, Option<i64>>;
+
+    /// When a session last showed a fresh second factor.
+    fn step_up(&self, session: SessionId) -> StoreFuture<'_, Option<Timestamp>>;
+
+    /// At most `limit` versions of the policy before the given number, the newest first, without the policies.
+    fn policy_versions(&self, before: u64, limit: u32) -> StoreFuture<'_, Vec<PolicyVersionRow>>;
+
+    /// The policy as of a version.
+    fn policy_of(&self, version: u64) -> StoreFuture<'_, Option<Policy>>;
 
     /// Makes all changes and appends one audit record for each payload, durably and in one transaction, unless what
     /// they build on is no longer so.

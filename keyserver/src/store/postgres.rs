@@ -13,8 +13,8 @@ use super::migrations::{Dialect, migrated, migrator};
 use super::read::{self, reads};
 use super::tree;
 use super::{
-    Appended, AuditHead, AuditRow, Basis, Change, Digest, Loaded, LoginFailuresRow, SessionRow, Store,
-    StoreError, StoreFuture, TokenRow,
+    Appended, AuditHead, AuditRow, Basis, Change, Digest, Loaded, LoginFailuresRow, PolicyVersionRow,
+    SessionRow, Store, StoreError, StoreFuture, TokenRow,
 };
 use jiff::Timestamp;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgListener, PgPool, PgPoolOptions, PgSslMode};
@@ -23,7 +23,8 @@ use std::collections::HashMap;
 use std::str::FromStr;
 use std::time::Duration;
 use tobari_core::audit::Frontier;
-use tobari_core::ids::{PersonId, TerminalId};
+use tobari_core::ids::{PersonId, SessionId, TerminalId};
+use tobari_core::policy::Policy;
 use tokio::sync::{Mutex, watch};
 
 /// A connection, or a commit as a whole, that takes longer is given up.

@@ -4,10 +4,13 @@ use super::decode::{column, digest, hex, id, json, micros, number};
 use super::load;
 use super::sql::{Columns as _, Sql, query};
 pub(super) use super::tree::{audit_frontier, audit_nodes};
-use super::{AuditHead, AuditRow, Digest, Loaded, LoginFailuresRow, SessionRow, StoreError, TokenRow};
+use super::{
+    AuditHead, AuditRow, Digest, Loaded, LoginFailuresRow, PolicyVersionRow, SessionRow, StoreError, TokenRow,
+};
 use jiff::Timestamp;
 use std::collections::HashMap;
-use tobari_core::ids::{PersonId, TerminalId};
+use tobari_core::ids::{PersonId, SessionId, TerminalId};
+use tobari_core::policy::Policy;
 
 /// Everything that is held in memory, with its version; in one transaction of the caller.
 pub(super) async fn load(connection: &mut impl Sql) -> Result<Loaded, StoreError> {
@@ -90,6 +93,34 @@ pub(super) async fn totp_step(
     row.map(|row| column("totp_steps", row.try_get("step"))).transpose()
 }
 
+pub(super) async fn step_up(
+    connection: &mut impl Sql,
+    session: SessionId,
+) -> Result<Option<Timestamp>, StoreError> {
+    let select = query("SELECT made_at FROM step_ups WHERE session = $1");
+    let row = connection.optional(select.bind(session.to_string())).await?;
+    row.map(|row| micros("step_ups", row.try_get("made_at"))).transpose()
+}
+
+pub(super) async fn policy_versions(
+    connection: &mut impl Sql,
+    before: u64,
+    limit: u32,
+) -> Result<Vec<PolicyVersionRow>, StoreError> {
+    let select = query("SELECT body FROM policy_versions WHERE version < $1 ORDER BY version DESC LIMIT $2");
+    let select = select.bind(i64::try_from(before).unwrap_or(i64::MAX)).bind(i64::from(limit));
+    let rows = connection.all(select).await?;
+    rows.iter().map(|row| json("policy_versions", row.try_get("body"))).collect()
+}
+
+pub(super) async fn policy_of(connection: &mut impl Sql, version: u64) -> Result<Option<Policy>, StoreError> {
+    let select = query(
+        "SELECT policy FROM policy_versions WHERE version <= $1 AND policy IS NOT NULL ORDER BY version DESC LIMIT 1",
+    );
+    let row = connection.optional(select.bind(i64::try_from(version).unwrap_or(i64::MAX))).await?;
+    row.map(|row| json("policy_versions", row.try_get("policy"))).transpose()
+}
+
 pub(super) async fn audit_head(connection: &mut impl Sql) -> Result<AuditHead, StoreError> {
     let select = query("SELECT sequence, hash FROM audit ORDER BY sequence DESC LIMIT 1");
     match connection.optional(select).await? {
@@ -149,6 +180,9 @@ macro_rules! reads {
             token(hash: Digest) -> Option<TokenRow>;
             login_failures(login_key: &'a str) -> Option<LoginFailuresRow>;
             totp_step(person: PersonId) -> Option<i64>;
+            step_up(session: SessionId) -> Option<Timestamp>;
+            policy_versions(before: u64, limit: u32) -> Vec<PolicyVersionRow>;
+            policy_of(version: u64) -> Option<Policy>;
             audit_head() -> AuditHead;
             audit_page(after: u64, limit: u32) -> Vec<AuditRow>;
             audit_frontier() -> Frontier;

@@ -1,12 +1,15 @@
 //! What the store keeps, as types. Secrets among it (label keys, TOTP secrets, CA and signing key) are sealed under the
 //! root key before they come here; passwords and tokens are hashes.
 
+use super::policy::ChangeRequestRow;
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tobari_core::crypto::KeyId;
-use tobari_core::ids::{FolderId, GroupId, LabelId, PersonId, PostId, RuleId, SessionId, TerminalId};
-use tobari_core::policy::{Group, Label, Membership, Post, Rule};
+use tobari_core::ids::{
+    ChangeRequestId, FolderId, GroupId, InvariantId, LabelId, PersonId, PostId, RuleId, SessionId, TerminalId,
+};
+use tobari_core::policy::{Group, Invariant, Label, Membership, Post, Rule};
 use tobari_core::proto::admin::{KeyKind, RevocationRecord, Revoked, Role};
 use tobari_core::proto::bulletin::{Folder, PublicKey};
 
@@ -183,4 +186,10 @@ pub struct Tables {
     pub folders: BTreeMap<FolderId, Arc<Folder>>,
     /// Labels and files that are revoked until that is lifted.
     pub revocations: BTreeMap<Revoked, Arc<RevocationRecord>>,
+    /// Invariants of the policy.
+    pub invariants: BTreeMap<InvariantId, Arc<Invariant>>,
+    /// Changes that wait for a second person, and those that did not long ago.
+    pub change_requests: BTreeMap<ChangeRequestId, Arc<ChangeRequestRow>>,
+    /// Number of the last version of the policy; 0 before the first change.
+    pub policy_version: u64,
 }

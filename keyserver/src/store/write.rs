@@ -1,7 +1,7 @@
 //! Changes to SQL.
 
 use super::decode::{damaged, hex};
-use super::sql::{Sql, query};
+use super::sql::{Query, Sql, built, query};
 use super::{Change, StoreError};
 use jiff::Timestamp;
 use serde::Serialize;
@@ -212,9 +212,30 @@ pub(super) async fn change(connection: &mut impl Sql, change: &Change) -> Result
         Change::ClearLoginFailures(login_key) => {
             query("DELETE FROM login_failures WHERE login_key = $1").bind(login_key)
         }
+        Change::PutInvariant(invariant) => put("invariants", invariant.id, text(invariant)?),
+        Change::DeleteInvariant(id) => {
+            query("DELETE FROM invariants WHERE id = $1").bind(id.to_string())
+        }
+        Change::PutChangeRequest(row) => put("change_requests", row.id, text(row)?),
+        Change::DeleteChangeRequest(id) => {
+            query("DELETE FROM change_requests WHERE id = $1").bind(id.to_string())
+        }
+        Change::AddPolicyVersion(row) => {
+            query("INSERT INTO policy_versions (version, body, policy) VALUES ($1, $2, $3)")
+                .bind(i64::try_from(row.version).unwrap_or(i64::MAX))
+                .bind(text(row)?)
+                .bind(row.policy.as_ref().map(text).transpose()?)
+        }
+        Change::StepUp(session, time) => query(
+            "INSERT INTO step_ups (session, made_at) VALUES ($1, $2) ON CONFLICT (session) \
+             DO UPDATE SET made_at = excluded.made_at",
+        )
+        .bind(session.to_string())
+        .bind(time.as_microsecond()),
         Change::Prune(before) => {
             let before = before.as_microsecond();
             for sql in [
+                "DELETE FROM step_ups WHERE made_at < $1",
                 "DELETE FROM enrolment_tokens WHERE expires_at < $1",
                 "DELETE FROM sessions WHERE expires_at < $1",
             ] {
@@ -232,6 +253,14 @@ fn subject(revoked: &Revoked) -> (&'static str, String) {
         Revoked::Label { id } => ("label", id.to_string()),
         Revoked::File { id } => ("file", id.to_string()),
     }
+}
+
+/// A row that is an id and its JSON.
+fn put(table: &'static str, id: impl std::fmt::Display, body: String) -> Query {
+    let text = format!(
+        "INSERT INTO {table} (id, body) VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET body = excluded.body"
+    );
+    built(text, true).bind(id.to_string()).bind(body)
 }
 
 /// The statement changed a row; otherwise what it builds on is gone.

@@ -35,6 +35,10 @@ fn routes(case: &Reference) -> Vec<(&'static str, String, Value, &'static [&'sta
     });
     let folder = json!({ "terminal": case.terminal.id, "path": "/srv/x", "label": case.preset.labels[0].id });
     let terminal = json!({ "name": "別" });
+    let invariant = json!({
+        "name": "別", "labels": { "kind": "any" }, "groups": { "kind": "any" }, "posts": { "kind": "any" },
+        "rights": ["offline"], "zones": ["どこにもない"],
+    });
     for (kind, input, role) in [
         ("labels", label, "key-custodian"),
         ("groups", group, "policy"),
@@ -42,6 +46,7 @@ fn routes(case: &Reference) -> Vec<(&'static str, String, Value, &'static [&'sta
         ("people", person, "policy"),
         ("rules", rule, "policy"),
         ("folders", folder, "policy"),
+        ("invariants", invariant, "policy"),
         ("terminals", terminal, "terminals"),
     ] {
         let one = format!("/v1/admin/{kind}/{ID}");
@@ -60,6 +65,22 @@ fn routes(case: &Reference) -> Vec<(&'static str, String, Value, &'static [&'sta
     }
     routes.push(("POST", format!("/v1/admin/labels/{ID}/rotate"), Value::Null, &["key-custodian"]));
     routes.push(("POST", String::from("/v1/admin/enrolment-tokens"), json!({}), &["terminals"]));
+    routes.push(("GET", String::from("/v1/admin/policy"), Value::Null, any));
+    routes.push(("GET", String::from("/v1/admin/policy/versions"), Value::Null, any));
+    routes.push(("GET", format!("/v1/admin/policy/versions/{ID}"), Value::Null, any));
+    routes.push(("GET", String::from("/v1/admin/requests"), Value::Null, any));
+    routes.push(("GET", format!("/v1/admin/requests/{ID}"), Value::Null, any));
+    let asked = json!({ "person": ID, "label": ID, "right": "view" });
+    routes.push(("POST", String::from("/v1/admin/explain"), asked, any));
+    let change = json!({ "collection": "posts", "input": { "name": "又別", "rank": 2 }, "reason": "理由" });
+    for path in ["policy/diff", "requests", "policy/changes"] {
+        routes.push(("POST", format!("/v1/admin/{path}"), change.clone(), &["policy"]));
+    }
+    let why = json!({ "reason": "理由" });
+    routes.push(("POST", format!("/v1/admin/requests/{ID}/approve"), why.clone(), any));
+    routes.push(("POST", format!("/v1/admin/requests/{ID}/refuse"), why, any));
+    routes.push(("POST", format!("/v1/admin/requests/{ID}/apply"), Value::Null, any));
+    routes.push(("POST", String::from("/v1/admin/step-up"), json!({ "totp": "" }), any));
     routes.push(("GET", String::from("/v1/admin/audit"), Value::Null, &["auditor"]));
     routes.push(("GET", String::from("/v1/admin/audit/verify"), Value::Null, &["auditor"]));
     routes.push(("GET", String::from("/v1/admin/audit/search"), Value::Null, &["auditor"]));

@@ -558,3 +558,45 @@ async fn changes_are_told_without_being_asked_for() {
     one.commit(&Basis::ANY, &change, &[]).await.unwrap();
     tokio::time::timeout(PATIENCE, hints.changed()).await.unwrap().unwrap();
 }
+
+/// Two servers are asked at one time for two changes, each of which an invariant allows and which break it together.
+#[tokio::test]
+async fn an_invariant_holds_against_two_changes_on_two_servers() {
+    let Some(pair) = Pair::start().await else { return };
+    let (here, there) = (pair.at_one(), pair.at_two());
+    let admin = pair.case.admin.as_str();
+    let label = pair.case.label("社外秘").id;
+    let invariant = json!({
+        "name": "課長は送らない", "labels": { "kind": "this", "label": label }, "groups": { "kind": "any" },
+        "posts": { "kind": "this", "post": pair.case.people["kacho"].memberships[0].post }, "rights": ["send"],
+    });
+    here.post("/v1/admin/invariants", Some(admin), &invariant).await.created();
+    let rule = |effect: &str| {
+        json!({
+            "label": label, "groups": { "kind": "any" }, "posts": { "kind": "any" }, "effect": effect,
+            "rights": ["send"],
+        })
+    };
+    for _ in 0..4 {
+        let made = here.post("/v1/admin/rules", Some(admin), &rule("deny")).await.created();
+        let deny = format!("/v1/admin/rules/{}", made.body["id"].as_str().unwrap());
+        // The other server knows of it, and both decide on the same version.
+        there.get(&deny, Some(admin)).await.ok();
+        let allow = rule("allow");
+        let (one, two) =
+            tokio::join!(here.post("/v1/admin/rules", Some(admin), &allow), there.delete(&deny, Some(admin)));
+        match (one.status.is_success(), two.status.is_success()) {
+            (true, false) => {
+                // The deny stands: taking it away still breaks it.
+                there.delete(&deny, Some(admin)).await.refused(ProblemCode::InvariantBroken);
+                let allowed = format!("/v1/admin/rules/{}", one.body["id"].as_str().unwrap());
+                here.delete(&allowed, Some(admin)).await.ok();
+                here.delete(&deny, Some(admin)).await.ok();
+            }
+            (false, true) => {
+                here.post("/v1/admin/rules", Some(admin), &allow).await.refused(ProblemCode::InvariantBroken);
+            }
+            both => panic!("{both:?}: {one:?} {two:?}"),
+        }
+    }
+}

@@ -5,20 +5,25 @@ use jiff::{SignedDuration, Timestamp};
 use std::collections::HashMap;
 use tobari_core::audit::{Frontier, Growth, Hash, is_consistent, leaf_hash, root_of};
 use tobari_core::crypto::{KeyId, sha256};
-use tobari_core::ids::{FileId, FolderId, GroupId, LabelId, PersonId, PostId, RuleId, SessionId, TerminalId};
+use tobari_core::ids::{
+    ChangeRequestId, FileId, FolderId, GroupId, InvariantId, LabelId, PersonId, PostId, RuleId, SessionId,
+    TerminalId,
+};
 use tobari_core::policy::{
-    Conditions, Effect, Group, GroupSelector, Label, Membership, Post, PostSelector, Right, Rights, Rule,
+    Conditions, Effect, Group, GroupScope, GroupSelector, Invariant, Label, LabelScope, Membership, Policy,
+    Post, PostScope, PostSelector, Right, Rights, Rule,
 };
 use tobari_core::proto::admin::{KeyKind, RevocationRecord, Revoked, Role};
 use tobari_core::proto::base64::Base64;
 use tobari_core::proto::bulletin::{Folder, PublicKey};
+use tobari_core::proto::policy::PolicyDiff;
 use tobari_keyserver::audit::chain;
 use tobari_keyserver::audit::proof;
 use tobari_keyserver::store::postgres::PostgresStore;
 use tobari_keyserver::store::sqlite::SqliteStore;
 use tobari_keyserver::store::{
-    AuditHead, Basis, Change, LabelKeyRow, LabelRow, LoginFailuresRow, NextCertificate, PersonRow,
-    SessionRow, Store, StoreError, Tables, TerminalRow, TokenRow,
+    AuditHead, Basis, Change, ChangeRequestRow, LabelKeyRow, LabelRow, LoginFailuresRow, NextCertificate,
+    PersonRow, PolicyVersionRow, RequestState, SessionRow, Store, StoreError, Tables, TerminalRow, TokenRow,
 };
 
 fn at(seconds: i64) -> Timestamp {
@@ -107,6 +112,7 @@ async fn conforms(store: &dyn Store) {
     store.check().await.unwrap();
     let mut checked = Checked { store, model: Tables::default(), records: 0 };
     directory(&mut checked).await;
+    policy(&mut checked).await;
     people(&mut checked).await;
     sessions(&mut checked).await;
     counters(&mut checked).await;
@@ -199,6 +205,81 @@ async fn directory(checked: &mut Checked<'_>) {
             Change::DeletePost(post.id),
             Change::DeleteGroup(child.id),
         ])
+        .await;
+}
+
+async fn policy(checked: &mut Checked<'_>) {
+    let store = checked.store;
+    let invariant = Invariant {
+        id: InvariantId::generate(),
+        name: String::from("課長未満は復号しない"),
+        labels: LabelScope::LevelAtLeast { level: 1 },
+        groups: GroupScope::Any,
+        posts: PostScope::Any,
+        rights: Rights::only(Right::Decrypt),
+        zones: vec![String::from("z")],
+        without_second_factor: true,
+    };
+    let request = ChangeRequestRow {
+        id: ChangeRequestId::generate(),
+        requested_by: PersonId::generate(),
+        requested_at: at(1),
+        reason: String::from("理由"),
+        expires_at: at(9),
+        act: String::from("{}"),
+        summary: String::new(),
+        diff: PolicyDiff::default(),
+        digest: String::from("00"),
+        state: RequestState::Pending,
+    };
+    checked
+        .commit(vec![Change::PutInvariant(invariant.clone()), Change::PutChangeRequest(request.clone())])
+        .await;
+    let approved =
+        RequestState::Approved { by: PersonId::generate(), at: at(2), reason: String::from("可") };
+    checked
+        .commit(vec![
+            Change::PutInvariant(Invariant { zones: vec![], ..invariant.clone() }),
+            Change::PutChangeRequest(ChangeRequestRow { state: approved, ..request.clone() }),
+        ])
+        .await;
+    let version = |version: u64, policy: Option<Policy>| PolicyVersionRow {
+        version,
+        at: at(3),
+        person: None,
+        login: String::from("admin"),
+        act: String::from("update"),
+        object: String::from("rule/x"),
+        detail: String::new(),
+        reason: String::from("理由"),
+        request: Some(request.id),
+        approved_by: None,
+        policy,
+    };
+    let post = Post { id: PostId::generate(), name: String::from("課長"), rank: 3 };
+    let policy = Policy { posts: vec![post], ..Policy::default() };
+    checked.commit(vec![Change::AddPolicyVersion(version(1, Some(policy.clone())))]).await;
+    checked.commit(vec![Change::AddPolicyVersion(version(2, None))]).await;
+    checked.commit(vec![Change::AddPolicyVersion(version(3, Some(Policy::default())))]).await;
+    checked
+        .refuse(vec![Change::AddPolicyVersion(version(3, None))], |error| {
+            matches!(error, StoreError::Taken(_))
+        })
+        .await;
+    let numbers = |rows: Vec<PolicyVersionRow>| rows.iter().map(|row| row.version).collect::<Vec<_>>();
+    assert_eq!(numbers(store.policy_versions(u64::MAX, 2).await.unwrap()), [3, 2]);
+    assert_eq!(store.policy_versions(2, 9).await.unwrap(), [version(1, None)]);
+    assert_eq!(store.policy_of(2).await.unwrap(), Some(policy), "that of the version before");
+    assert_eq!(store.policy_of(3).await.unwrap(), Some(Policy::default()));
+    assert_eq!(store.policy_of(0).await.unwrap(), None);
+    let session = SessionId::generate();
+    checked.commit(vec![Change::StepUp(session, at(4))]).await;
+    checked.commit(vec![Change::StepUp(session, at(5))]).await;
+    assert_eq!(store.step_up(session).await.unwrap(), Some(at(5)));
+    checked.commit(vec![Change::Prune(at(6))]).await;
+    assert_eq!(store.step_up(session).await.unwrap(), None);
+    checked
+        .commit(vec![Change::DeleteInvariant(invariant.id), Change::DeleteChangeRequest(request.id)])
         .await;
 }
 

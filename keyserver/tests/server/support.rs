@@ -17,8 +17,8 @@ use tobari_core::audit::{Frontier, LogKey, check_receipt};
 use tobari_core::clock::{Clock as _, FixedClock, SystemClock};
 use tobari_core::crypto::{GrantKeyPair, GrantOpener, RecipientPublicKey, RootKey, VerifyingKey};
 use tobari_core::envelope::{Epoch, FilePolicy, MemoryStorage, SealOptions, Sealed, seal};
-use tobari_core::ids::{GroupId, LabelId, OrganisationId, PersonId, TerminalId};
-use tobari_core::policy::{Membership, Right};
+use tobari_core::ids::{GroupId, LabelId, OrganisationId, PersonId, SessionId, TerminalId};
+use tobari_core::policy::{Membership, Policy, Right};
 use tobari_core::proto::admin::{LabelRecord, PersonRecord, PresetApplied};
 use tobari_core::proto::api::{
     EnrolResponse, Grant, GrantItem, GrantOutcome, GrantRequest, GrantResponse, LoginResponse, Refusal,
@@ -31,8 +31,8 @@ use tobari_keyserver::http::{Server, ServerOptions};
 use tobari_keyserver::service::{Limits, Service, Setup};
 use tobari_keyserver::store::sqlite::SqliteStore;
 use tobari_keyserver::store::{
-    Appended, AuditHead, AuditRow, Basis, Change, Digest, Loaded, LoginFailuresRow, SessionRow, Store,
-    StoreError, StoreFuture, TokenRow,
+    Appended, AuditHead, AuditRow, Basis, Change, Digest, Loaded, LoginFailuresRow, PolicyVersionRow,
+    SessionRow, Store, StoreError, StoreFuture, TokenRow,
 };
 use tokio::sync::oneshot;
 
@@ -111,6 +111,15 @@ impl Store for Faulty {
     fn totp_step(&self, person: PersonId) -> StoreFuture<'_, Option<i64>> {
         self.inner.totp_step(person)
     }
+    fn step_up(&self, session: SessionId) -> StoreFuture<'_, Option<Timestamp>> {
+        self.fault(&self.reads_fail).unwrap_or_else(|| self.inner.step_up(session))
+    }
+    fn policy_versions(&self, before: u64, limit: u32) -> StoreFuture<'_, Vec<PolicyVersionRow>> {
+        self.inner.policy_versions(before, limit)
+    }
+    fn policy_of(&self, version: u64) -> StoreFuture<'_, Option<Policy>> {
+        self.inner.policy_of(version)
+    }
     fn commit<'a>(
         &'a self,
         basis: &'a Basis,
@@ -145,6 +154,7 @@ pub(crate) struct Site {
     pub(crate) directory: tempfile::TempDir,
     pub(crate) clock: Arc<FixedClock>,
     pub(crate) store: Arc<Faulty>,
+    pub(crate) limits: Limits,
     pub(crate) address: SocketAddr,
     token: String,
     root_key: [u8; 32],
@@ -184,6 +194,7 @@ impl Site {
             directory,
             clock,
             store,
+            limits: limits(),
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             token: made.token.token,
             root_key,
@@ -201,6 +212,7 @@ impl Site {
             directory: tempfile::tempdir().unwrap(),
             clock: Arc::clone(&self.clock),
             store,
+            limits: limits(),
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             token: self.token.clone(),
             root_key: self.root_key,
@@ -217,7 +229,7 @@ impl Site {
             Arc::clone(&self.store) as Arc<dyn Store>,
             RootKey::from_bytes(self.root_key),
             Arc::clone(&self.clock) as Arc<dyn tobari_core::clock::Clock>,
-            limits(),
+            self.limits.clone(),
         )
         .await
         .unwrap();

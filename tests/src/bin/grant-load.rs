@@ -2,10 +2,14 @@
 //! mutual TLS. `tests/bench/run.sh` runs it; each line of output is a name and a number.
 //!
 //!     TOBARI_BIN_DIR=target/release grant-load [SECONDS]
+//!     TOBARI_BIN_DIR=target/release grant-load SECONDS overload
 //!
 //! `single` asks for one file in each request, `batch` for 1024, of epochs that the server has already unwrapped; `cold`
 //! asks for files that share no encapsulation, so that each costs the server one private RSA operation. Client and
 //! server share the machine, and the client's part is in the numbers.
+//!
+//! `overload` finds the peak, then sends ten times as much in an open loop, whether answers come or not, and counts what is
+//! granted, what is turned away (429), and how long an administrator waits meanwhile.
 
 #![expect(clippy::print_stdout, reason = "its output is what it is for")]
 
@@ -42,6 +46,8 @@ const COLD_FILES: usize = 20_000;
 /// Connections; many, since a request waits for the disk that holds the audit log.
 const SINGLE_CONNECTIONS: usize = 64;
 const BATCH_CONNECTIONS: usize = 4;
+/// Connections of the open loop.
+const OPEN_CONNECTIONS: usize = 1024;
 const REFERENCE_LABEL: &str = "社外秘";
 
 fn main() -> Result<()> {
@@ -58,6 +64,9 @@ fn main() -> Result<()> {
     office.check_answer(&terminal, &site, &warm)?;
 
     let duration = Duration::from_secs(seconds);
+    if std::env::args().nth(2).as_deref() == Some("overload") {
+        return overload(&site, &terminal, &office, &singles, duration);
+    }
     let single = run(&site, &terminal, token, &singles, 1, SINGLE_CONNECTIONS, duration, true)?;
     println!("single_per_second {:.0}", single.per_second);
     println!("single_median_ms {:.2}", single.percentile(50));
@@ -230,6 +239,72 @@ impl Outcome {
     }
 }
 
+/// Ten times the peak, and an administrator who asks all the while.
+fn overload(
+    site: &Site,
+    terminal: &Enrolment,
+    office: &Office,
+    requests: &[Vec<u8>],
+    duration: Duration,
+) -> Result<()> {
+    let peak = run(site, terminal, &office.token, requests, 1, SINGLE_CONNECTIONS, duration, true)?;
+    println!("peak_per_second {:.0}", peak.per_second);
+    // Each connection has its own beat; a late answer makes its next request late, so there are many.
+    let beat = Duration::from_secs_f64(OPEN_CONNECTIONS as f64 / (10.0 * peak.per_second));
+    let opened: Vec<Connection> =
+        (0..OPEN_CONNECTIONS).map(|_| Connection::open(site, terminal)).collect::<Result<_>>()?;
+    let mut administrator = Connection::open(site, terminal)?;
+    let (sent, granted_all, turned_away) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
+    let start = Instant::now();
+    let mut waits = Vec::new();
+    std::thread::scope(|scope| -> Result<()> {
+        let (sent, granted_all, turned_away) = (&sent, &granted_all, &turned_away);
+        let handles: Vec<_> = opened
+            .into_iter()
+            .enumerate()
+            .map(|(index, mut connection)| {
+                scope.spawn(move || -> Result<()> {
+                    let request = requests.get(index % requests.len()).context("there are requests")?;
+                    let mut next = start + beat.mul_f64(index as f64 / OPEN_CONNECTIONS as f64);
+                    while start.elapsed() < duration {
+                        std::thread::sleep(next.saturating_duration_since(Instant::now()));
+                        next += beat;
+                        sent.fetch_add(1, Ordering::Relaxed);
+                        let (status, answer) =
+                            connection.exchange("POST", "/v1/grants", &office.token, request)?;
+                        match status.as_str() {
+                            "200" if granted(&answer) == 1 => granted_all.fetch_add(1, Ordering::Relaxed),
+                            "429" => turned_away.fetch_add(1, Ordering::Relaxed),
+                            status => bail!("{status}: {}", String::from_utf8_lossy(&answer)),
+                        };
+                    }
+                    Ok(())
+                })
+            })
+            .collect();
+        while start.elapsed() < duration {
+            let asked = Instant::now();
+            administrator.request("GET", "/v1/admin/people", &office.admin_token, b"")?;
+            waits.push(asked.elapsed());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        handles
+            .into_iter()
+            .try_for_each(|handle| handle.join().unwrap_or_else(|_| bail!("a worker panicked")))
+    })?;
+    let seconds = start.elapsed().as_secs_f64();
+    let per_second = |count: &AtomicUsize| count.load(Ordering::Relaxed) as f64 / seconds;
+    waits.sort_unstable();
+    let administration = Outcome { per_second: 0.0, files: 0, latencies: waits };
+    println!("offered_per_second {:.0}", per_second(&sent));
+    println!("goodput_per_second {:.0}", per_second(&granted_all));
+    println!("turned_away_per_second {:.0}", per_second(&turned_away));
+    println!("goodput_percent_of_peak {:.0}", 100.0 * per_second(&granted_all) / peak.per_second);
+    println!("administration_median_ms {:.1}", administration.percentile(50));
+    println!("administration_99th_ms {:.1}", administration.percentile(99));
+    Ok(())
+}
+
 /// Sends `requests` in turn over `connections`, for `duration`, or until each was sent once unless `repeat`.
 #[expect(clippy::too_many_arguments, reason = "one call for each run, and all of it differs")]
 fn run(
@@ -336,6 +411,13 @@ impl Connection {
 
     /// Sends a request and gives the body of a successful answer.
     fn request(&mut self, method: &str, path: &str, token: &str, body: &[u8]) -> Result<Vec<u8>> {
+        let (status, received) = self.exchange(method, path, token, body)?;
+        ensure!(status.starts_with('2'), "{method} {path}: {status} {}", String::from_utf8_lossy(&received));
+        Ok(received)
+    }
+
+    /// Sends a request and gives status and body of whatever the answer is.
+    fn exchange(&mut self, method: &str, path: &str, token: &str, body: &[u8]) -> Result<(String, Vec<u8>)> {
         let authorization =
             if token.is_empty() { String::new() } else { format!("authorization: Bearer {token}\r\n") };
         let mut request = format!(
@@ -363,9 +445,8 @@ impl Connection {
         while received.len() < length {
             self.receive(&mut received)?;
         }
-        let status = head.split(' ').nth(1).unwrap_or_default();
-        ensure!(status.starts_with('2'), "{method} {path}: {status} {}", String::from_utf8_lossy(&received));
-        Ok(received)
+        let status = head.split([' ', '\r']).nth(1).unwrap_or_default().to_owned();
+        Ok((status, received))
     }
 
     fn receive(&mut self, received: &mut Vec<u8>) -> Result<()> {

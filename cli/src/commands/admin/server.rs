@@ -2,6 +2,7 @@
 
 use super::names;
 use crate::app::App;
+use crate::args::policy::How;
 use crate::arguments;
 use crate::client::Client;
 use crate::commands::text;
@@ -13,16 +14,77 @@ use tobari_core::ids::{GroupId, LabelId, PersonId, PostId, TerminalId};
 use tobari_core::policy::{Group, Post};
 use tobari_core::proto::admin::{LabelRecord, PersonRecord, Revoked, TerminalRecord};
 use tobari_core::proto::control::Request;
+use tobari_core::proto::policy::{ChangeInput, ChangeRequest, Collection, PolicyDiff};
 
 /// The administration API.
 #[derive(Debug)]
 pub(super) struct Server {
     client: Client,
+    how: How,
+    instead: Option<Instead>,
+}
+
+/// What came of a change that was not to be made.
+#[derive(Debug)]
+pub(super) enum Instead {
+    /// What it would give and take.
+    Diff(PolicyDiff),
+    /// It waits for a second person.
+    Request(ChangeRequest),
 }
 
 impl Server {
-    pub(super) fn new(client: Client) -> Self {
-        Self { client }
+    pub(super) fn new(client: Client, how: How) -> Self {
+        Self { client, how, instead: None }
+    }
+
+    /// What came of a change that was not to be made.
+    pub(super) fn instead(&mut self) -> Option<Instead> {
+        self.instead.take()
+    }
+
+    /// Changes something: through its own route, or as it was asked for.
+    fn send(&mut self, method: &str, path: &str, input: Option<Value>) -> Result<Value, Error> {
+        if !self.how.dry_run && self.how.request.is_none() && self.how.reason.is_none() {
+            return self.client.forward(method, &format!("/v1/admin/{path}"), input);
+        }
+        let change = super::policy::as_change(method, path)
+            .ok_or_else(|| Error::Usage { what: "no-policy-act", detail: String::new() })?;
+        // Presets and rotations have an empty body.
+        let input =
+            input.filter(|_| !matches!(change.collection, Collection::Presets | Collection::LabelKeys));
+        self.make(change.collection, change.id, input)
+    }
+
+    /// The same for a change that has no route of its own. After a look or a request it ends with an error that is never
+    /// shown: [`Server::instead`] has what there is to show.
+    pub(super) fn make(
+        &mut self,
+        collection: Collection,
+        id: Option<String>,
+        input: Option<Value>,
+    ) -> Result<Value, Error> {
+        let reason = self.how.request.clone().or(self.how.reason.clone()).unwrap_or_default();
+        let change = ChangeInput { collection, id, input, reason };
+        if self.how.dry_run {
+            self.instead = Some(Instead::Diff(self.ask("policy/diff", &change)?));
+            return Err(Error::DaemonAnswer);
+        }
+        if self.how.request.is_some() {
+            self.instead = Some(Instead::Request(self.ask("requests", &change)?));
+            return Err(Error::DaemonAnswer);
+        }
+        self.ask("policy/changes", &change)
+    }
+
+    /// Asks something with a body.
+    pub(super) fn ask<T: DeserializeOwned>(
+        &mut self,
+        path: &str,
+        input: &impl Serialize,
+    ) -> Result<T, Error> {
+        let body = self.client.forward("POST", &format!("/v1/admin/{path}"), Some(json(input)?))?;
+        understood(body)
     }
 
     /// All objects of a collection.
@@ -42,7 +104,7 @@ impl Server {
         path: &str,
         input: &impl Serialize,
     ) -> Result<T, Error> {
-        let body = self.client.forward("POST", &format!("/v1/admin/{path}"), Some(json(input)?))?;
+        let body = self.send("POST", path, Some(json(input)?))?;
         understood(body)
     }
 
@@ -53,7 +115,7 @@ impl Server {
         id: impl std::fmt::Display,
         input: &impl Serialize,
     ) -> Result<T, Error> {
-        let body = self.client.forward("PUT", &format!("/v1/admin/{collection}/{id}"), Some(json(input)?))?;
+        let body = self.send("PUT", &format!("{collection}/{id}"), Some(json(input)?))?;
         understood(body)
     }
 
@@ -64,7 +126,7 @@ impl Server {
         collection: &str,
         id: impl std::fmt::Display,
     ) -> Result<(), Error> {
-        self.client.forward("DELETE", &format!("/v1/admin/{collection}/{id}"), None)?;
+        self.send("DELETE", &format!("{collection}/{id}"), None)?;
         self.changed(app);
         if app.settings.json {
             return app.json(&serde_json::json!({ "removed": id.to_string() }));

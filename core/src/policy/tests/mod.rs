@@ -2,6 +2,8 @@
 //! worked example of the specification.
 
 mod conditions;
+mod diff;
+mod invariants;
 mod naive;
 mod presets;
 mod reference;

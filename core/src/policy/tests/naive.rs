@@ -12,16 +12,16 @@ const ZONES: [&str; 3] = ["LGWAN接続系", "マイナンバー利用事務系",
 const TAGS: [&str; 3] = ["庁内", "据置", "VDI"];
 
 #[derive(Debug, Clone)]
-struct Case {
-    groups: Vec<Group>,
-    posts: Vec<Post>,
-    rules: Vec<Rule>,
-    requester: Requester,
-    subject: Subject,
-    context: Context,
+pub(super) struct Case {
+    pub(super) groups: Vec<Group>,
+    pub(super) posts: Vec<Post>,
+    pub(super) rules: Vec<Rule>,
+    pub(super) requester: Requester,
+    pub(super) subject: Subject,
+    pub(super) context: Context,
 }
 
-fn within(groups: &[Group], group: GroupId, root: GroupId) -> bool {
+pub(super) fn within(groups: &[Group], group: GroupId, root: GroupId) -> bool {
     let mut at = Some(group);
     while let Some(id) = at {
         if id == root {
@@ -61,7 +61,7 @@ fn applies(case: &Case, rule: &Rule, membership: Membership) -> bool {
     rule.label == case.subject.label && group && post && conditions
 }
 
-fn naive(case: &Case) -> (BTreeSet<Right>, BTreeSet<(RuleId, Membership)>) {
+pub(super) fn naive(case: &Case) -> (BTreeSet<Right>, BTreeSet<(RuleId, Membership)>) {
     let (mut allowed, mut denied, mut pairs) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
     for membership in &case.requester.memberships {
         for rule in &case.rules {
@@ -152,7 +152,7 @@ fn rule(groups: usize, posts: usize) -> impl Strategy<Value = Rule> {
         })
 }
 
-fn case() -> impl Strategy<Value = Case> {
+pub(super) fn case() -> impl Strategy<Value = Case> {
     (groups(), vec(0_u16..5, 1..5)).prop_flat_map(|(groups, ranks)| {
         let posts: Vec<Post> = ranks
             .iter()

@@ -1,15 +1,18 @@
 //! Groups.
 
 use super::POLICY;
+use super::plan::{Acting, Plan};
 use crate::audit::Act;
+use crate::service::directory::Directory;
 use crate::service::error::ServiceError;
+use crate::service::judge::Warrant;
 use crate::service::{Call, Service};
 use crate::store::{Change, Tables};
 use tobari_core::ids::GroupId;
 use tobari_core::policy::{Group, GroupSelector};
 use tobari_core::proto::admin::GroupInput;
 
-fn user(tables: &Tables, id: GroupId) -> Option<String> {
+pub(super) fn user(tables: &Tables, id: GroupId) -> Option<String> {
     let child = || {
         tables
             .groups
@@ -40,7 +43,11 @@ fn user(tables: &Tables, id: GroupId) -> Option<String> {
             .find(|folder| folder.owner_group == Some(id))
             .map(|folder| format!("folder {}", folder.path))
     };
-    child().or_else(person).or_else(rule).or_else(folder)
+    let invariant = || {
+        let names = |one: &&std::sync::Arc<tobari_core::policy::Invariant>| one.names_group(id);
+        tables.invariants.values().find(names).map(|one| format!("invariant {}", one.name))
+    };
+    child().or_else(person).or_else(rule).or_else(folder).or_else(invariant)
 }
 
 impl Service {
@@ -91,21 +98,27 @@ impl Service {
     ) -> Result<Group, ServiceError> {
         let caller = self.administrator(call, POLICY).await?;
         let changing = self.begin_change().await;
-        let act = match id {
-            None => Act::Create,
-            Some(id) if self.directory.load().tables.groups.contains_key(&id) => Act::Update,
-            Some(_) => return Err(ServiceError::NotFound("group")),
-        };
-        let group = Group {
-            id: id.unwrap_or_else(GroupId::generate),
-            name: input.name.trim().to_owned(),
-            parent: input.parent,
-        };
+        let directory = self.directory.load_full();
+        if id.is_some_and(|id| !directory.tables.groups.contains_key(&id)) {
+            return Err(ServiceError::NotFound("group"));
+        }
+        let id = id.unwrap_or_else(GroupId::generate);
+        let plan = self.plan_group(&Acting::from(&caller), &directory, id, input);
+        self.settle(&changing, plan, &Warrant::default()).await
+    }
+
+    pub(super) fn plan_group(
+        &self,
+        acting: &Acting,
+        directory: &Directory,
+        id: GroupId,
+        input: GroupInput,
+    ) -> Plan<Group> {
+        let act = if directory.tables.groups.contains_key(&id) { Act::Update } else { Act::Create };
+        let group = Group { id, name: input.name.trim().to_owned(), parent: input.parent };
         let parent = group.parent.map(|parent| format!(", parent {parent}")).unwrap_or_default();
-        let record =
-            self.admin_record(act, &caller, "group", group.id).detail(format!("name {}{parent}", group.name));
-        self.change(&changing, vec![Change::PutGroup(group.clone())], record).await?;
-        Ok(group)
+        let record = self.acted(act, acting, "group", id).detail(format!("name {}{parent}", group.name));
+        Plan::new(vec![Change::PutGroup(group.clone())], record, group)
     }
 
     /// `DELETE /v1/admin/groups/{id}`.
@@ -116,10 +129,19 @@ impl Service {
         let caller = self.administrator(call, POLICY).await?;
         let changing = self.begin_change().await;
         let directory = self.directory.load_full();
+        let plan = self.plan_no_group(&Acting::from(&caller), &directory, id)?;
+        self.settle(&changing, plan, &Warrant::default()).await
+    }
+
+    pub(super) fn plan_no_group(
+        &self,
+        acting: &Acting,
+        directory: &Directory,
+        id: GroupId,
+    ) -> Result<Plan<()>, ServiceError> {
         let group = directory.tables.groups.get(&id).ok_or(ServiceError::NotFound("group"))?;
         Self::refuse_reference("group", user(&directory.tables, id))?;
-        let record =
-            self.admin_record(Act::Delete, &caller, "group", id).detail(format!("name {}", group.name));
-        self.change(&changing, vec![Change::DeleteGroup(id)], record).await
+        let record = self.acted(Act::Delete, acting, "group", id).detail(format!("name {}", group.name));
+        Ok(Plan::new(vec![Change::DeleteGroup(id)], record, ()))
     }
 }

@@ -4,10 +4,14 @@
 mod audit;
 mod folders;
 mod groups;
+mod invariants;
 mod labels;
 mod people;
+mod plan;
+mod policy;
 mod posts;
 mod presets;
+mod requests;
 mod revocations;
 mod rules;
 mod terminals;

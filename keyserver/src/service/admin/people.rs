@@ -1,10 +1,13 @@
 //! People. An administrator changes only people whose roles are all their own too, and gives only roles that
 //! they hold: nobody makes themselves more than they are.
 
+use super::plan::{Acting, Plan};
 use super::{MAX_LIST, POLICY, check_name};
 use crate::audit::Act;
+use crate::service::directory::Directory;
 use crate::service::error::{ServiceError, role_name};
-use crate::service::{Call, Caller, Service, identity, password, totp};
+use crate::service::judge::Warrant;
+use crate::service::{Call, Service, identity, password, totp};
 use crate::store::{Change, PersonRow, Tables};
 use tobari_core::ids::PersonId;
 use tobari_core::policy::fold_name;
@@ -60,7 +63,7 @@ fn sorted<T: Ord>(mut values: Vec<T>) -> Vec<T> {
     values
 }
 
-fn check(tables: &Tables, input: &PersonInput) -> Result<(), ServiceError> {
+pub(super) fn check(tables: &Tables, input: &PersonInput) -> Result<(), ServiceError> {
     check_login(&input.login)?;
     check_name("name", &input.name)?;
     if let Some(password) = &input.password {
@@ -81,8 +84,8 @@ fn check(tables: &Tables, input: &PersonInput) -> Result<(), ServiceError> {
 }
 
 /// Roles that only somebody who holds them may give, take or lean on.
-fn check_powers(caller: &Caller, roles: &[Role]) -> Result<(), ServiceError> {
-    match roles.iter().find(|role| !caller.roles().contains(role)) {
+fn check_powers(acting: &Acting, roles: &[Role]) -> Result<(), ServiceError> {
+    match roles.iter().find(|role| !acting.roles.contains(role)) {
         None => Ok(()),
         Some(role) => Err(ServiceError::NotAdministrator(*role)),
     }
@@ -156,17 +159,30 @@ impl Service {
         };
         let changing = self.begin_change().await;
         let directory = self.directory.load_full();
+        if id.is_some_and(|id| !directory.tables.people.contains_key(&id)) {
+            return Err(ServiceError::NotFound("person"));
+        }
+        let id = id.unwrap_or_else(PersonId::generate);
+        let plan = self.plan_person(&Acting::from(&caller), &directory, id, input, new_hash)?;
+        self.settle(&changing, plan, &Warrant::default()).await
+    }
+
+    /// A new person, or other fields of one that there is. A password comes as its hash.
+    pub(super) fn plan_person(
+        &self,
+        acting: &Acting,
+        directory: &Directory,
+        id: PersonId,
+        input: PersonInput,
+        new_hash: Option<String>,
+    ) -> Result<Plan<PersonRecord>, ServiceError> {
         // Again: groups and posts may have gone while the password was hashed.
         check(&directory.tables, &input)?;
-        check_powers(&caller, &input.roles)?;
-        let before = match id {
-            None => None,
-            Some(id) => {
-                let before = directory.tables.people.get(&id).ok_or(ServiceError::NotFound("person"))?;
-                check_powers(&caller, &before.roles)?;
-                Some(before.as_ref())
-            }
-        };
+        check_powers(acting, &input.roles)?;
+        let before = directory.tables.people.get(&id).map(AsRef::as_ref);
+        if let Some(before) = before {
+            check_powers(acting, &before.roles)?;
+        }
         let reset = input.new_totp || new_hash.is_some();
         let hash = match (new_hash, before) {
             (Some(hash), _) => hash,
@@ -174,7 +190,7 @@ impl Service {
             (None, None) => return Err(ServiceError::invalid("password", "a new person needs a password")),
         };
         let mut row = new_person(&input.login, &input.name, hash, sorted(input.roles));
-        row.id = id.unwrap_or(row.id);
+        row.id = id;
         row.memberships = sorted(input.memberships);
         row.disabled = input.disabled;
         row.sealed_totp = before.and_then(|before| before.sealed_totp.clone());
@@ -188,21 +204,20 @@ impl Service {
         if before.is_some() {
             check_last_administrator(&directory.tables, row.id, Some(&row))?;
         }
-        self.commit_person(&changing, &caller, row, before, reset, otpauth).await
+        Ok(self.person_plan(acting, row, before, reset, otpauth))
     }
 
-    async fn commit_person(
+    fn person_plan(
         &self,
-        changing: &crate::service::Changing<'_>,
-        caller: &Caller,
+        acting: &Acting,
         row: PersonRow,
         before: Option<&PersonRow>,
         reset: bool,
         otpauth: Option<String>,
-    ) -> Result<PersonRecord, ServiceError> {
+    ) -> Plan<PersonRecord> {
         let act = if before.is_some() { Act::Update } else { Act::Create };
         let roles: Vec<&str> = row.roles.iter().map(|role| role_name(*role)).collect();
-        let record = self.admin_record(act, caller, "person", row.id).detail(format!(
+        let record = self.acted(act, acting, "person", row.id).detail(format!(
             "login {}, {} memberships, roles [{}], disabled {}{}{}",
             row.login,
             row.memberships.len(),
@@ -219,11 +234,9 @@ impl Service {
         if ends_sessions {
             changes.push(Change::DeleteSessionsOfPerson(row.id));
         }
-        self.change(changing, changes, record).await?;
-        if ends_sessions {
-            self.sessions.end_of_person(row.id);
-        }
-        Ok(self::record(&row, otpauth))
+        let mut plan = Plan::new(changes, record, self::record(&row, otpauth));
+        plan.ends = ends_sessions.then_some(row.id);
+        plan
     }
 
     /// `DELETE /v1/admin/people/{id}`: ends the person's sessions and revokes the id for good.
@@ -234,14 +247,23 @@ impl Service {
         let caller = self.administrator(call, POLICY).await?;
         let changing = self.begin_change().await;
         let directory = self.directory.load_full();
+        let plan = self.plan_no_person(&Acting::from(&caller), &directory, id)?;
+        self.settle(&changing, plan, &Warrant::default()).await
+    }
+
+    pub(super) fn plan_no_person(
+        &self,
+        acting: &Acting,
+        directory: &Directory,
+        id: PersonId,
+    ) -> Result<Plan<()>, ServiceError> {
         let before = directory.tables.people.get(&id).ok_or(ServiceError::NotFound("person"))?;
-        check_powers(&caller, &before.roles)?;
+        check_powers(acting, &before.roles)?;
         check_last_administrator(&directory.tables, id, None)?;
-        let record =
-            self.admin_record(Act::Delete, &caller, "person", id).detail(format!("login {}", before.login));
+        let record = self.acted(Act::Delete, acting, "person", id).detail(format!("login {}", before.login));
         let changes = vec![Change::DeletePerson(id), Change::DeleteSessionsOfPerson(id)];
-        self.change(&changing, changes, record).await?;
-        self.sessions.end_of_person(id);
-        Ok(())
+        let mut plan = Plan::new(changes, record, ());
+        plan.ends = Some(id);
+        Ok(plan)
     }
 }

@@ -1,15 +1,18 @@
 //! Posts.
 
 use super::POLICY;
+use super::plan::{Acting, Plan};
 use crate::audit::Act;
+use crate::service::directory::Directory;
 use crate::service::error::ServiceError;
+use crate::service::judge::Warrant;
 use crate::service::{Call, Service};
 use crate::store::{Change, Tables};
 use tobari_core::ids::PostId;
 use tobari_core::policy::{Post, PostSelector};
 use tobari_core::proto::admin::PostInput;
 
-fn user(tables: &Tables, id: PostId) -> Option<String> {
+pub(super) fn user(tables: &Tables, id: PostId) -> Option<String> {
     let person = || {
         tables
             .people
@@ -24,7 +27,11 @@ fn user(tables: &Tables, id: PostId) -> Option<String> {
         };
         tables.rules.values().find(|rule| names(rule.posts)).map(|rule| format!("rule {}", rule.id))
     };
-    person().or_else(rule)
+    let invariant = || {
+        let names = |one: &&std::sync::Arc<tobari_core::policy::Invariant>| one.names_post(id);
+        tables.invariants.values().find(names).map(|one| format!("invariant {}", one.name))
+    };
+    person().or_else(rule).or_else(invariant)
 }
 
 impl Service {
@@ -75,21 +82,27 @@ impl Service {
     ) -> Result<Post, ServiceError> {
         let caller = self.administrator(call, POLICY).await?;
         let changing = self.begin_change().await;
-        let act = match id {
-            None => Act::Create,
-            Some(id) if self.directory.load().tables.posts.contains_key(&id) => Act::Update,
-            Some(_) => return Err(ServiceError::NotFound("post")),
-        };
-        let post = Post {
-            id: id.unwrap_or_else(PostId::generate),
-            name: input.name.trim().to_owned(),
-            rank: input.rank,
-        };
-        let record = self
-            .admin_record(act, &caller, "post", post.id)
-            .detail(format!("name {}, rank {}", post.name, post.rank));
-        self.change(&changing, vec![Change::PutPost(post.clone())], record).await?;
-        Ok(post)
+        let directory = self.directory.load_full();
+        if id.is_some_and(|id| !directory.tables.posts.contains_key(&id)) {
+            return Err(ServiceError::NotFound("post"));
+        }
+        let id = id.unwrap_or_else(PostId::generate);
+        let plan = self.plan_post(&Acting::from(&caller), &directory, id, input);
+        self.settle(&changing, plan, &Warrant::default()).await
+    }
+
+    pub(super) fn plan_post(
+        &self,
+        acting: &Acting,
+        directory: &Directory,
+        id: PostId,
+        input: PostInput,
+    ) -> Plan<Post> {
+        let act = if directory.tables.posts.contains_key(&id) { Act::Update } else { Act::Create };
+        let post = Post { id, name: input.name.trim().to_owned(), rank: input.rank };
+        let record =
+            self.acted(act, acting, "post", id).detail(format!("name {}, rank {}", post.name, post.rank));
+        Plan::new(vec![Change::PutPost(post.clone())], record, post)
     }
 
     /// `DELETE /v1/admin/posts/{id}`.
@@ -100,10 +113,19 @@ impl Service {
         let caller = self.administrator(call, POLICY).await?;
         let changing = self.begin_change().await;
         let directory = self.directory.load_full();
+        let plan = self.plan_no_post(&Acting::from(&caller), &directory, id)?;
+        self.settle(&changing, plan, &Warrant::default()).await
+    }
+
+    pub(super) fn plan_no_post(
+        &self,
+        acting: &Acting,
+        directory: &Directory,
+        id: PostId,
+    ) -> Result<Plan<()>, ServiceError> {
         let post = directory.tables.posts.get(&id).ok_or(ServiceError::NotFound("post"))?;
         Self::refuse_reference("post", user(&directory.tables, id))?;
-        let record =
-            self.admin_record(Act::Delete, &caller, "post", id).detail(format!("name {}", post.name));
-        self.change(&changing, vec![Change::DeletePost(id)], record).await
+        let record = self.acted(Act::Delete, acting, "post", id).detail(format!("name {}", post.name));
+        Ok(Plan::new(vec![Change::DeletePost(id)], record, ()))
     }
 }

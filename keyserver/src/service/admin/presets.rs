@@ -1,8 +1,11 @@
 //! Presets: labels with their keys, posts and rules in one act.
 
 use super::labels;
+use super::plan::{Acting, Plan};
 use crate::audit::Act;
+use crate::service::directory::Directory;
 use crate::service::error::ServiceError;
+use crate::service::judge::Warrant;
 use crate::service::{Call, Service};
 use crate::store::{Change, LabelRow};
 use tobari_core::policy::{Label, Post, PresetError, preset, preset_names};
@@ -27,6 +30,18 @@ impl Service {
     /// Not both key custodian and policy administrator, no such preset, or what exists contradicts it.
     pub async fn apply_preset(&self, call: &Call, name: &str) -> Result<PresetApplied, ServiceError> {
         let caller = self.administrator(call, ROLES).await?;
+        let changing = self.begin_change().await;
+        let directory = self.directory.load_full();
+        let plan = self.plan_preset(&Acting::from(&caller), &directory, name).await?;
+        self.settle(&changing, plan, &Warrant::default()).await
+    }
+
+    pub(super) async fn plan_preset(
+        &self,
+        acting: &Acting,
+        directory: &Directory,
+        name: &str,
+    ) -> Result<Plan<PresetApplied>, ServiceError> {
         let Some(preset) = preset(name) else {
             let known: Vec<&str> = preset_names().collect();
             return Err(ServiceError::invalid(
@@ -34,8 +49,6 @@ impl Service {
                 format!("no such preset (known: {})", known.join(", ")),
             ));
         };
-        let changing = self.begin_change().await;
-        let directory = self.directory.load_full();
         let existing_labels: Vec<Label> =
             directory.tables.labels.values().map(|row| row.label.clone()).collect();
         let existing_posts: Vec<Post> =
@@ -55,22 +68,23 @@ impl Service {
         }
         changes.extend(instance.posts.iter().cloned().map(Change::PutPost));
         changes.extend(instance.rules.iter().cloned().map(Change::PutRule));
-        let record = self.admin_record(Act::Create, &caller, "preset", name).detail(format!(
+        let record = self.acted(Act::Create, acting, "preset", name).detail(format!(
             "{} labels, {} posts, {} rules",
             rows.len(),
             instance.posts.len(),
             instance.rules.len()
         ));
-        self.change(&changing, changes, record).await?;
-        for key in keys {
-            self.keys.add(key);
-        }
-        let directory = self.directory.load();
-        Ok(PresetApplied {
+        let mut output = PresetApplied {
             preset: name.to_owned(),
-            labels: rows.iter().map(|row| labels::record(&directory.tables, row)).collect(),
+            labels: Vec::new(),
             posts: instance.posts,
             rules: instance.rules.iter().map(|rule| rule.id).collect(),
-        })
+        };
+        let mut plan = Plan::new(changes, record, ());
+        let after = plan.after(&directory.tables);
+        output.labels = rows.iter().map(|row| labels::record(&after, row)).collect();
+        plan.keys = keys;
+        let Plan { changes, record, keys, ends, .. } = plan;
+        Ok(Plan { changes, record, output, keys, ends })
     }
 }

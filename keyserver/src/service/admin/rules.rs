@@ -1,8 +1,11 @@
 //! Rules.
 
 use super::POLICY;
+use super::plan::{Acting, Plan};
 use crate::audit::Act;
+use crate::service::directory::Directory;
 use crate::service::error::ServiceError;
+use crate::service::judge::Warrant;
 use crate::service::{Call, Service};
 use crate::store::Change;
 use tobari_core::ids::RuleId;
@@ -10,7 +13,7 @@ use tobari_core::policy::Rule;
 use tobari_core::proto::admin::RuleInput;
 
 /// Longest remark, in bytes.
-const MAX_NOTE: usize = 1024;
+pub(super) const MAX_NOTE: usize = 1024;
 
 pub(super) fn rule(id: RuleId, input: RuleInput) -> Rule {
     Rule {
@@ -77,19 +80,30 @@ impl Service {
         input: RuleInput,
     ) -> Result<Rule, ServiceError> {
         let caller = self.administrator(call, POLICY).await?;
+        let changing = self.begin_change().await;
+        let directory = self.directory.load_full();
+        if id.is_some_and(|id| !directory.tables.rules.contains_key(&id)) {
+            return Err(ServiceError::NotFound("rule"));
+        }
+        let id = id.unwrap_or_else(RuleId::generate);
+        let plan = self.plan_rule(&Acting::from(&caller), &directory, id, input)?;
+        self.settle(&changing, plan, &Warrant::default()).await
+    }
+
+    pub(super) fn plan_rule(
+        &self,
+        acting: &Acting,
+        directory: &Directory,
+        id: RuleId,
+        input: RuleInput,
+    ) -> Result<Plan<Rule>, ServiceError> {
         if input.note.len() > MAX_NOTE {
             return Err(ServiceError::invalid("note", format!("must be at most {MAX_NOTE} bytes")));
         }
-        let changing = self.begin_change().await;
-        let act = match id {
-            None => Act::Create,
-            Some(id) if self.directory.load().tables.rules.contains_key(&id) => Act::Update,
-            Some(_) => return Err(ServiceError::NotFound("rule")),
-        };
-        let rule = rule(id.unwrap_or_else(RuleId::generate), input);
-        let record = self.admin_record(act, &caller, "rule", rule.id).detail(words(&rule));
-        self.change(&changing, vec![Change::PutRule(rule.clone())], record).await?;
-        Ok(rule)
+        let act = if directory.tables.rules.contains_key(&id) { Act::Update } else { Act::Create };
+        let rule = rule(id, input);
+        let record = self.acted(act, acting, "rule", rule.id).detail(words(&rule));
+        Ok(Plan::new(vec![Change::PutRule(rule.clone())], record, rule))
     }
 
     /// `DELETE /v1/admin/rules/{id}`.
@@ -100,8 +114,18 @@ impl Service {
         let caller = self.administrator(call, POLICY).await?;
         let changing = self.begin_change().await;
         let directory = self.directory.load_full();
+        let plan = self.plan_no_rule(&Acting::from(&caller), &directory, id)?;
+        self.settle(&changing, plan, &Warrant::default()).await
+    }
+
+    pub(super) fn plan_no_rule(
+        &self,
+        acting: &Acting,
+        directory: &Directory,
+        id: RuleId,
+    ) -> Result<Plan<()>, ServiceError> {
         let rule = directory.tables.rules.get(&id).ok_or(ServiceError::NotFound("rule"))?;
-        let record = self.admin_record(Act::Delete, &caller, "rule", id).detail(words(rule));
-        self.change(&changing, vec![Change::DeleteRule(id)], record).await
+        let record = self.acted(Act::Delete, acting, "rule", id).detail(words(rule));
+        Ok(Plan::new(vec![Change::DeleteRule(id)], record, ()))
     }
 }
