@@ -65,6 +65,10 @@ fn routes(case: &Reference) -> Vec<(&'static str, String, Value, &'static [&'sta
     }
     routes.push(("POST", format!("/v1/admin/labels/{ID}/rotate"), Value::Null, &["key-custodian"]));
     routes.push(("POST", String::from("/v1/admin/enrolment-tokens"), json!({}), &["terminals"]));
+    routes.push(("GET", String::from("/v1/admin/revocations"), Value::Null, any));
+    let revoked = json!({ "kind": "label", "id": ID, "reason": "理由" });
+    routes.push(("POST", String::from("/v1/admin/revocations"), revoked.clone(), &["policy"]));
+    routes.push(("POST", String::from("/v1/admin/revocations/lift"), revoked, &["policy"]));
     routes.push(("GET", String::from("/v1/admin/policy"), Value::Null, any));
     routes.push(("GET", String::from("/v1/admin/policy/versions"), Value::Null, any));
     routes.push(("GET", format!("/v1/admin/policy/versions/{ID}"), Value::Null, any));

@@ -60,9 +60,14 @@ fn rows(case: &Reference) -> Vec<Row> {
     let terminal = json!({ "name": "t" });
     let change = json!({ "collection": "posts", "input": { "name": "c{n}", "rank": 1 }, "reason": "理由" });
     let why = json!({ "reason": "理由" });
+    let revoked = json!({ "kind": "label", "id": ID, "reason": "理由" });
     let mut rows = vec![
         row("POST", "/v1/terminals/enrol", json!({}), Anybody(400)),
         row("POST", "/v1/sessions", json!({ "login": "nobody{n}", "password": "x" }), Terminal(401)),
+        row("POST", "/v1/terminals/renew", json!({ "csr_pem": "x" }), Terminal(409)),
+        row("GET", "/v1/admin/revocations", none(), Administrator(200)),
+        row("POST", "/v1/admin/revocations", revoked.clone(), Roles(POLICY, 404)),
+        row("POST", "/v1/admin/revocations/lift", revoked, Roles(POLICY, 404)),
         row("POST", "/v1/assertions", json!({ "login": "bucho" }), Gateway),
         row("GET", "/v1/sessions/current", none(), Person(200)),
         row("DELETE", "/v1/sessions/current", none(), Person(204)),
