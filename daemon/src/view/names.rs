@@ -309,9 +309,8 @@ impl Birth {
 }
 
 fn has_default_acl(directory: &Node) -> Answer<bool> {
-    match rustix::fs::getxattr(directory.through(), c"system.posix_acl_default", &mut [0_u8; 0]) {
+    match rustix::fs::getxattr_query(directory.through(), c"system.posix_acl_default") {
         Ok(size) => Ok(size > 0),
-        Err(Errno::RANGE) => Ok(true),
         Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(false),
         Err(errno) => Err(errno),
     }

@@ -5,6 +5,7 @@ use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 use tobari_core::proto::api::{DecisionOutcome, DecisionResponse, GrantRequest};
 
 #[test]
@@ -266,6 +267,29 @@ fn a_session_is_for_its_own_user_alone() {
         assert!(!run(other, "ls $VIEW/d").0, "{other}");
         assert!(!run(other, "touch $VIEW/by-another").0, "{other}");
     }
+}
+
+/// A default list decides instead of the umask, as the kernel has it on the file system itself.
+#[test]
+fn lists_of_a_directory_are_given_on_as_by_the_file_system() {
+    let Some(shown) = Shown::start(Rights::ALL, &[]) else { return };
+    let native = shown.site.directory.path().join("native");
+    std::fs::create_dir(&native).unwrap();
+    std::fs::create_dir(shown.at("d")).unwrap();
+    let lists = |directory: &Path| {
+        let script = "setfacl -d -m u:1234:rw,g::rw . && umask 027 && echo text >file && mkdir sub && mkfifo fifo && \
+                      setfacl -m g:4321:r file && getfacl -c file sub fifo";
+        let output =
+            std::process::Command::new("sh").args(["-c", script]).current_dir(directory).output().unwrap();
+        (output.status.success(), String::from_utf8(output.stdout).unwrap())
+    };
+    let expected = lists(&native);
+    if !expected.0 {
+        eprintln!("SKIPPED: no setfacl, or no access control lists on this file system");
+        return;
+    }
+    assert_eq!(lists(&shown.at("d")), expected);
+    assert!(expected.1.contains("mask::rw-"), "{}", expected.1);
 }
 
 #[test]
