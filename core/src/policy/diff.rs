@@ -46,19 +46,24 @@ impl Policy {
     }
 
     /// What of it can change a decision about `label`: not names, not notes, not the order.
-    fn effective(
-        &self,
-        label: LabelId,
-    ) -> (BTreeSet<(GroupId, Option<GroupId>)>, BTreeMap<PostId, u16>, Vec<Rule>) {
+    fn effective(&self, label: LabelId) -> Effective {
         let mut rules: Vec<Rule> =
             self.rules_of(label).map(|rule| Rule { note: String::new(), ..rule.clone() }).collect();
         rules.sort_by_key(|rule| rule.id);
-        (
-            self.groups.iter().map(|group| (group.id, group.parent)).collect(),
-            self.posts.iter().map(|post| (post.id, post.rank)).collect(),
+        Effective {
+            groups: self.groups.iter().map(|group| (group.id, group.parent)).collect(),
+            posts: self.posts.iter().map(|post| (post.id, post.rank)).collect(),
             rules,
-        )
+        }
     }
+}
+
+/// What of a policy decides about one label.
+#[derive(PartialEq, Eq)]
+struct Effective {
+    groups: BTreeSet<(GroupId, Option<GroupId>)>,
+    posts: BTreeMap<PostId, u16>,
+    rules: Vec<Rule>,
 }
 
 /// A person before and after. Somebody who is shut out or not there holds nothing.

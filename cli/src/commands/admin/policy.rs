@@ -183,7 +183,7 @@ pub(super) fn diff_text(app: &App, diff: &PolicyDiff) -> String {
 
 fn line(app: &App, sign: &str, row: &DiffRow) -> Vec<String> {
     let cases: Vec<String> = row.cases.iter().map(|case| case_text(app, case)).collect();
-    let cells = vec![
+    let cells = [
         sign.to_owned(),
         row.group_name.clone(),
         row.post_name.clone(),

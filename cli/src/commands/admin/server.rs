@@ -30,7 +30,7 @@ pub(super) enum Instead {
     /// What it would give and take.
     Diff(PolicyDiff),
     /// It waits for a second person.
-    Request(ChangeRequest),
+    Request(Box<ChangeRequest>),
 }
 
 impl Server {
@@ -71,7 +71,7 @@ impl Server {
             return Err(Error::DaemonAnswer);
         }
         if self.how.request.is_some() {
-            self.instead = Some(Instead::Request(self.ask("requests", &change)?));
+            self.instead = Some(Instead::Request(Box::new(self.ask("requests", &change)?)));
             return Err(Error::DaemonAnswer);
         }
         self.ask("policy/changes", &change)
