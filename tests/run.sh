@@ -41,6 +41,7 @@ need python3 'python3 python3-venv'
 /usr/bin/python3 -c 'import uno' 2>/dev/null || wanted+=(python3-uno)
 need mkfs.btrfs btrfs-progs
 need setquota quota
+need faketime faketime
 need bwrap bubblewrap
 need notify-send libnotify-bin
 need dbus-daemon dbus-daemon

@@ -3,6 +3,7 @@
 
 pub mod admin;
 pub mod audit;
+pub mod lease;
 pub mod policy;
 
 use crate::app::App;
@@ -74,6 +75,9 @@ pub enum Command {
     Seal(Seal),
     /// Put files into a password-ZIP; needs the right "send"
     Zip(Zip),
+    /// Take files along, to open them without the key server
+    #[command(subcommand)]
+    Lease(lease::Lease),
     /// Show how much below some paths is sealed
     ScanCoverage(ScanCoverage),
     /// Attack this installation with a canary, and show what each way out brings

@@ -6,6 +6,7 @@ mod bulletin;
 mod completions;
 mod files;
 mod info;
+mod lease;
 mod open;
 mod run;
 mod scan_coverage;
@@ -38,6 +39,7 @@ pub fn run(command: Command, app: &mut App) -> Result<(), Error> {
         Command::Seal(args) => seal::run(&args, app),
         Command::Zip(args) => zip::run(&args, app),
         Command::Drill(args) => crate::drill::run(&args, app),
+        Command::Lease(args) => lease::run(args, app),
         Command::ScanCoverage(args) => scan_coverage::run(&args, app),
         Command::Audit(args) => admin::audit(&args, app),
         Command::Bulletin(args) => bulletin::run(&args, app),

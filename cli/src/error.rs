@@ -359,7 +359,7 @@ impl Error {
 }
 
 /// All `what` of [`Error::Usage`].
-pub const USAGE: [&str; 13] = [
+pub const USAGE: [&str; 14] = [
     "audit-act",
     "audit-time",
     "audit-key",
@@ -373,6 +373,7 @@ pub const USAGE: [&str; 13] = [
     "no-policy-act",
     "label-scope",
     "login-missing",
+    "nothing-to-lend",
 ];
 
 fn export_fault(fault: &ExportFault) -> &'static str {

@@ -90,6 +90,8 @@ exits! {
     Leaked = 28, "leaked";
     /// The act widens access: a second person has to approve it, or a fresh code is missing.
     SecondPersonNeeded = 29, "second-person-needed";
+    /// A lease covers the file and does not permit to open it.
+    LeaseRefused = 30, "lease-refused";
 }
 
 impl From<ProblemCode> for Exit {
@@ -117,6 +119,7 @@ impl From<ProblemCode> for Exit {
             ProblemCode::NotConfigured => Self::NotConfigured,
             ProblemCode::CorruptEnvelope => Self::CorruptEnvelope,
             ProblemCode::LocalIo => Self::Io,
+            ProblemCode::LeaseRefused => Self::LeaseRefused,
         }
     }
 }

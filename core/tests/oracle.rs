@@ -51,6 +51,23 @@ fn the_oracle_opens_what_we_seal() {
 }
 
 #[test]
+fn the_oracle_opens_the_vector_of_a_lease_and_no_other() {
+    let Some(oracle) = Oracle::find() else { return };
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/lease/tests/vector.json");
+    let vector: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    let output = oracle.output(&["lease", path]);
+    assert!(output.status.success(), "{output:?}");
+    let opened: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(opened["deks"], vector["deks"]);
+    let payload: Value = serde_json::from_str(vector["payload"].as_str().unwrap()).unwrap();
+    assert_eq!(opened["lease"], payload);
+    let mut other = vector.clone();
+    other["lease"]["signature"] = Value::from(format!("{}==", "A".repeat(86)));
+    oracle.write("lease", &serde_json::to_vec(&other).unwrap());
+    assert_eq!(oracle.output(&["lease", &oracle.text("lease")]).status.code(), Some(3));
+}
+
+#[test]
 fn we_open_what_the_oracle_seals() {
     let Some(oracle) = Oracle::find() else { return };
     for kind in KINDS {

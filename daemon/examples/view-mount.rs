@@ -34,6 +34,7 @@ use tobari_daemon::bulletin::{Bulletins, CONTEXT};
 use tobari_daemon::config::{Config, RawConfig, Role};
 use tobari_daemon::failure::Failure;
 use tobari_daemon::grants::{GrantSource, Grants};
+use tobari_daemon::lease::{Identity, Leases, SystemClocks};
 use tobari_daemon::seal::FolderRule;
 use tobari_daemon::server::{Credentials, KeyServer};
 use tobari_daemon::service::{Parts, Service};
@@ -73,6 +74,13 @@ fn serve(keys: &Path, folder: &str, place: &Path) -> Result<()> {
     let grant_key = GrantKeyPair::generate()?;
     let source =
         LocalKeys { key: label_key, secrets: Mutex::default(), public: grant_key.public(), expires_at };
+    let identity = Identity {
+        organisation: ORGANISATION,
+        terminal: TERMINAL,
+        signing_key: SigningKey::generate()?.verifying_key(),
+        grant_key: GrantKeyPair::import(&grant_key.export())?,
+    };
+    let clocks = Arc::new(SystemClocks::new(Arc::clone(&clock) as _));
     let service = Arc::new(Service::new(Parts {
         roles: BTreeSet::from([Role::View]),
         terminal: TERMINAL,
@@ -83,6 +91,7 @@ fn serve(keys: &Path, folder: &str, place: &Path) -> Result<()> {
             let log = log_signer()?.public().clone();
             Grants::new(Arc::new(source), grant_key, ORGANISATION, TERMINAL, Arc::clone(&clock) as _, log)
         },
+        leases: Arc::new(Leases::load(&keys.join("leases"), identity, clocks)?),
         engine: None,
         session: Config::try_from(RawConfig::default())?.session,
         clock,

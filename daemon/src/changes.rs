@@ -145,7 +145,8 @@ impl Service {
         for session in self.grants().begin_review() {
             let login = self.login_of_session(session);
             match login {
-                Some(login) if !concerned(&login) => {}
+                // The key server does not know a session that began without it; leases have ends of their own.
+                Some(login) if login.offline || !concerned(&login) => {}
                 Some(login) => forgotten |= self.review(&login),
                 // Nobody is logged in under it any more.
                 None => {

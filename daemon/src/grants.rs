@@ -6,14 +6,16 @@
 //! or send are asked for each time, so that each release is in the audit log.
 
 use crate::failure::Failure;
+use crate::lease::{Leases, Limit};
 use crate::sessions::{Login, Token};
 use jiff::Timestamp;
 use std::collections::{BTreeSet, HashMap};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tobari_core::audit::{CheckedReceipt, LogKey, check_receipt};
 use tobari_core::clock::Clock;
 use tobari_core::crypto::{Dek, GrantKeyPair, GrantOpener, sha256};
+use tobari_core::envelope::Header;
 use tobari_core::ids::{FileId, LabelId, OrganisationId, PersonId, SessionId, TerminalId};
 use tobari_core::policy::{Right, Rights};
 use tobari_core::proto::api::{
@@ -25,6 +27,9 @@ use tobari_core::proto::problem::{Problem, ProblemCode};
 
 /// Most header bytes in one batch; with base64 and names it stays well below the server's limit for a body.
 const MAX_BATCH_BYTES: usize = 1 << 20;
+/// A key server that was not reached is not asked again for so many seconds about files that leases cover, so that nobody who
+/// works without it waits for it at each file.
+const AWAY: i64 = 15;
 /// Most grants kept; more are asked for again when needed.
 const MAX_KEPT: usize = 65_536;
 /// Most of them that are kept with their headers, and how long these may be: 32 MiB.
@@ -59,6 +64,8 @@ pub struct Granted {
     rights: Rights,
     expires_at: Timestamp,
     dek: Dek,
+    /// Of a key that a lease lends: what else ends it.
+    limit: Option<Limit>,
 }
 
 impl std::fmt::Debug for Granted {
@@ -91,6 +98,9 @@ impl Granted {
         if !self.rights.contains(right) {
             return Err(refused(format!("the grant does not include the right '{right}'")));
         }
+        if let Some(limit) = &self.limit {
+            limit.check()?;
+        }
         Ok(&self.dek)
     }
 
@@ -103,7 +113,26 @@ impl Granted {
     pub fn is_current(&self, now: Timestamp) -> bool {
         now < self.expires_at
     }
+
+    /// Whether it is of a lease.
+    pub fn is_lent(&self) -> bool {
+        self.limit.is_some()
+    }
+
+    /// Whether a lease lent it to this person: that some grant was forgotten meanwhile does not concern it, and asking again would
+    /// count another opening. What ends it is asked for by [`Granted::key_for`].
+    pub fn is_lent_to(&self, person: PersonId) -> bool {
+        self.limit.as_ref().is_some_and(|limit| limit.person() == person)
+    }
+
+    /// Whether whoever opens the file again is given this one.
+    fn serves_again(&self, now: Timestamp) -> bool {
+        self.is_current(now) && self.limit.as_ref().is_none_or(Limit::is_one_opening)
+    }
 }
+
+/// By session and header.
+type Born = HashMap<(SessionId, [u8; 32]), Arc<Granted>>;
 
 /// Session, header, and what it was asked for.
 type Kept = (SessionId, [u8; 32], Right);
@@ -140,7 +169,13 @@ pub struct Grants {
     /// What signs the log in which each release must be.
     log: LogKey,
     clock: Arc<dyn Clock>,
+    /// What opens while the key server is away.
+    leases: Option<Arc<Leases>>,
+    /// When the key server was not reached, in seconds since 1970.
+    away_since: AtomicI64,
     kept: Mutex<HashMap<Kept, Held>>,
+    /// Files that people created here, under their session and header ([`Grants::born`]).
+    born: Mutex<Born>,
     /// Counts, under the lock of `kept`, how often something was forgotten.
     forgotten: AtomicU64,
 }
@@ -163,7 +198,26 @@ impl Grants {
         log: LogKey,
     ) -> Self {
         let info = grant_info(organisation, terminal);
-        Self { source, key, info, terminal, log, clock, kept: Mutex::default(), forgotten: AtomicU64::new(0) }
+        Self {
+            source,
+            key,
+            info,
+            terminal,
+            log,
+            clock,
+            leases: None,
+            away_since: AtomicI64::new(i64::MIN),
+            kept: Mutex::default(),
+            born: Mutex::default(),
+            forgotten: AtomicU64::new(0),
+        }
+    }
+
+    /// The same, with leases for when the key server is away.
+    #[must_use]
+    pub fn with_leases(mut self, leases: Arc<Leases>) -> Self {
+        self.leases = Some(leases);
+        self
     }
 
     /// Grants to do `right` with each of `wanted`, in order, for the person of `login`. A file that is refused fails
@@ -177,6 +231,30 @@ impl Grants {
         wanted: &[Wanted],
         right: Right,
     ) -> Result<Vec<Result<Arc<Granted>, Failure>>, Problem> {
+        self.obtain_some(login, wanted, right, usize::MAX)
+    }
+
+    /// As [`Grants::obtain`], where only the first is needed now: leases are not used up for the others, which then fail.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn obtain_ahead(
+        &self,
+        login: &Login,
+        wanted: &[Wanted],
+        right: Right,
+    ) -> Result<Vec<Result<Arc<Granted>, Failure>>, Problem> {
+        self.obtain_some(login, wanted, right, 1)
+    }
+
+    /// `needed`: for how many of `wanted`, from the first, leases may be used.
+    fn obtain_some(
+        &self,
+        login: &Login,
+        wanted: &[Wanted],
+        right: Right,
+        needed: usize,
+    ) -> Result<Vec<Result<Arc<Granted>, Failure>>, Problem> {
         let mut outcomes: Vec<Option<Result<Arc<Granted>, Failure>>> =
             wanted.iter().map(|item| self.find(login, item, right).map(Ok)).collect();
         let missing: Vec<(usize, &Wanted)> = wanted
@@ -185,7 +263,7 @@ impl Grants {
             .filter(|(index, _)| matches!(outcomes.get(*index), Some(None)))
             .collect();
         for batch in batches(&missing) {
-            for ((index, _), outcome) in batch.iter().zip(self.ask(login, batch, right)?) {
+            for ((index, _), outcome) in batch.iter().zip(self.ask_or_borrow(login, batch, right, needed)?) {
                 if let Some(place) = outcomes.get_mut(*index) {
                     *place = Some(outcome);
                 }
@@ -210,8 +288,36 @@ impl Grants {
         self.find(login, wanted, right).is_some()
     }
 
+    /// Remembers the key of a file that the person of `login` has just created: programs save by making a new file in the old one's place,
+    /// and who works under leases could not open what they saved before the key server is back. Good in this login, under this
+    /// header, while the key server is away and the person holds a lease.
+    pub fn born(&self, login: &Login, header: &Header, dek: &Dek) {
+        let holds = self.leases.as_ref().is_some_and(|leases| leases.holds(login.session.person));
+        let mut born = self.born.lock().unwrap_or_else(PoisonError::into_inner);
+        if !holds || born.len() >= MAX_KEPT {
+            return;
+        }
+        let granted = Granted {
+            file: header.file_id(),
+            rights: [Right::View, Right::Edit].into_iter().collect(),
+            expires_at: login.session.expires_at,
+            dek: dek.duplicate(),
+            limit: None,
+        };
+        born.insert((login.session.id, sha256(&[header.wire_bytes()])), Arc::new(granted));
+    }
+
+    fn created(&self, leases: &Leases, login: &Login, wanted: &Wanted, right: Right) -> Option<Arc<Granted>> {
+        let key = (login.session.id, sha256(&[&wanted.header]));
+        let granted = self.born.lock().unwrap_or_else(PoisonError::into_inner).get(&key).map(Arc::clone)?;
+        let good =
+            is_kept(right) && leases.holds(login.session.person) && granted.is_current(self.clock.now());
+        good.then_some(granted)
+    }
+
     /// Forgets the grants of a session.
     pub fn forget(&self, session: SessionId) {
+        self.born.lock().unwrap_or_else(PoisonError::into_inner).retain(|(owner, _), _| *owner != session);
         let mut kept = self.kept();
         self.forgotten.fetch_add(1, Ordering::AcqRel);
         kept.retain(|(owner, ..), _| *owner != session);
@@ -219,6 +325,7 @@ impl Grants {
 
     /// Forgets all.
     pub fn clear(&self) {
+        self.born.lock().unwrap_or_else(PoisonError::into_inner).clear();
         let mut kept = self.kept();
         self.forgotten.fetch_add(1, Ordering::AcqRel);
         kept.clear();
@@ -280,7 +387,7 @@ impl Grants {
         let key = (login.session.id, sha256(&[&wanted.header]), right);
         let mut kept = self.kept();
         let held = kept.get(&key)?;
-        if held.granted.is_current(self.clock.now()) {
+        if held.granted.serves_again(self.clock.now()) {
             return Some(Arc::clone(&held.granted));
         }
         kept.remove(&key);
@@ -296,7 +403,7 @@ impl Grants {
         }
         if kept.len() >= MAX_KEPT {
             let now = self.clock.now();
-            kept.retain(|_, held| held.granted.is_current(now));
+            kept.retain(|_, held| held.granted.serves_again(now));
         }
         if kept.len() < MAX_KEPT {
             let header = (kept.len() < MAX_HEADERS && wanted.header.len() <= MAX_HEADER)
@@ -304,6 +411,81 @@ impl Grants {
             let held = Held { granted: Arc::clone(granted), header };
             kept.insert((login.session.id, sha256(&[&wanted.header]), right), held);
         }
+    }
+
+    /// Asks the key server; while it is away, or does not know the session, leases answer for what they cover.
+    fn ask_or_borrow(
+        &self,
+        login: &Login,
+        batch: &[(usize, &Wanted)],
+        right: Right,
+        needed: usize,
+    ) -> Result<Vec<Result<Arc<Granted>, Failure>>, Problem> {
+        let Some(leases) = &self.leases else { return self.ask(login, batch, right) };
+        if self.was_away() && leases.would_open(login, needed_of(batch, needed), right) {
+            let away =
+                Problem::local(ProblemCode::KeyServerUnreachable, "the key server was not reached just now");
+            return self.borrow(leases, login, batch, right, needed, &away);
+        }
+        let away = if login.offline {
+            crate::service::began_offline()
+        } else {
+            match self.ask(login, batch, right) {
+                Err(problem) if problem.code == ProblemCode::KeyServerUnreachable => problem,
+                asked => return asked,
+            }
+        };
+        self.away_since.store(self.clock.now().as_second(), Ordering::Relaxed);
+        self.borrow(leases, login, batch, right, needed, &away)
+    }
+
+    /// Whether the key server was not reached a moment ago.
+    fn was_away(&self) -> bool {
+        let since = self.clock.now().as_second().saturating_sub(self.away_since.load(Ordering::Relaxed));
+        (0..AWAY).contains(&since)
+    }
+
+    fn borrow(
+        &self,
+        leases: &Leases,
+        login: &Login,
+        batch: &[(usize, &Wanted)],
+        right: Right,
+        needed: usize,
+        away: &Problem,
+    ) -> Result<Vec<Result<Arc<Granted>, Failure>>, Problem> {
+        let forgotten = self.epoch();
+        let wanted: Vec<&Wanted> = needed_of(batch, needed).collect();
+        let outcomes = leases.open(login, &wanted, right);
+        let created: Vec<Option<Arc<Granted>>> =
+            wanted.iter().map(|wanted| self.created(leases, login, wanted, right)).collect();
+        let nothing = outcomes.iter().all(Option::is_none) && created.iter().all(Option::is_none);
+        if nothing && !wanted.is_empty() {
+            return Err(away.clone());
+        }
+        let mut opened = outcomes.into_iter().zip(created);
+        Ok(batch
+            .iter()
+            .map(|(index, wanted)| {
+                let outcome = if *index < needed { opened.next() } else { None };
+                let key = match outcome {
+                    Some((None, Some(created))) => return Ok(created),
+                    None | Some((None, None)) => return Err(Failure::from(away.clone()).about(&wanted.name)),
+                    Some((Some(outcome), _)) => outcome.map_err(|failure| failure.about(&wanted.name))?,
+                };
+                let granted = Arc::new(Granted {
+                    file: wanted.file,
+                    rights: key.rights,
+                    expires_at: key.ends_at,
+                    dek: key.dek,
+                    limit: Some(key.limit),
+                });
+                if is_kept(right) {
+                    self.keep(login, wanted, right, &granted, forgotten);
+                }
+                Ok(granted)
+            })
+            .collect())
     }
 
     fn ask(
@@ -379,7 +561,12 @@ fn unseal(
     let dek = opener
         .open(&aad, grant.sealed_dek.as_ref())
         .map_err(|_| broken("a key in it is not bound to this file, person, rights and expiry"))?;
-    Ok(Granted { file: grant.file, rights: grant.rights, expires_at: grant.expires_at, dek })
+    Ok(Granted { file: grant.file, rights: grant.rights, expires_at: grant.expires_at, dek, limit: None })
+}
+
+/// Those of a batch that are needed now.
+fn needed_of<'a>(batch: &[(usize, &'a Wanted)], needed: usize) -> impl Iterator<Item = &'a Wanted> {
+    batch.iter().filter(move |(index, _)| *index < needed).map(|(_, wanted)| *wanted)
 }
 
 fn broken(why: &str) -> Problem {

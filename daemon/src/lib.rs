@@ -1,6 +1,6 @@
 //! The daemon `tobarid` as a library: the folder side ([`watch`] notices files, [`seal`] seals them in
 //! place) and the side of local users ([`control`] hears them, [`open`] and [`zip`] serve them with the terminal's
-//! keys). [`enrol`] makes a host a terminal, [`state`] remembers it, [`server`] speaks to the key server.
+//! keys; [`lease`] while the key server is away). [`enrol`] makes a host a terminal, [`state`] remembers it, [`server`] speaks to the key server.
 //! `main` only puts the parts together.
 
 pub mod args;
@@ -17,6 +17,7 @@ pub mod forward;
 pub mod gateway;
 pub mod grants;
 pub mod info;
+pub mod lease;
 pub mod log;
 pub mod message;
 pub mod metrics;

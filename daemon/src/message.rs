@@ -93,7 +93,7 @@ impl From<&RunError> for Message {
                 Self::new("socket").with("path", path.display()).detail(source)
             }
             RunError::Gateway(why) => Self::new("gateway").detail(why),
-            RunError::SelfCheck(_) | RunError::Client(_) | RunError::System(_) => {
+            RunError::SelfCheck(_) | RunError::Client(_) | RunError::Key(_) | RunError::System(_) => {
                 Self::new("other").detail(error)
             }
         }

@@ -7,6 +7,7 @@ use crate::config::{Config, Role};
 use crate::control::Control;
 use crate::gateway::{Gateway, GatewayError};
 use crate::grants::{GrantSource, Grants};
+use crate::lease::{self, Leases, SystemClocks};
 use crate::process;
 use crate::renew::Renewal;
 use crate::seal::SealContext;
@@ -22,7 +23,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 use tobari_core::audit::LogKey;
 use tobari_core::clock::Clock;
-use tobari_core::crypto::{SelfCheckError, self_check};
+use tobari_core::crypto::{CryptoError, GrantKeyPair, SelfCheckError, self_check};
 use tobari_core::proto::bulletin::SignedBulletin;
 use tobari_core::proto::problem::Problem;
 use tokio::signal::unix::{SignalKind, signal};
@@ -64,6 +65,9 @@ pub enum RunError {
     /// The views of a gateway.
     #[error(transparent)]
     Gateway(#[from] GatewayError),
+    /// The terminal's own key.
+    #[error("failed to use the terminal's key: {0}")]
+    Key(#[from] CryptoError),
     /// The operating system.
     #[error("failed to start: {0}")]
     System(#[from] io::Error),
@@ -155,9 +159,18 @@ fn assemble(
     } else {
         None
     };
+    let identity = lease::Identity {
+        organisation,
+        terminal: terminal.terminal,
+        signing_key,
+        grant_key: GrantKeyPair::import(&grant_key.export())?,
+    };
+    let clocks = Arc::new(SystemClocks::new(Arc::clone(&clock)));
+    let leases = Arc::new(Leases::load(&state.leases(), identity, clocks)?);
     let source: Arc<dyn GrantSource> = Arc::clone(&server) as _;
     let log = LogKey::of(organisation, signing_key);
-    let grants = Grants::new(source, grant_key, organisation, terminal.terminal, Arc::clone(&clock), log);
+    let grants = Grants::new(source, grant_key, organisation, terminal.terminal, Arc::clone(&clock), log)
+        .with_leases(Arc::clone(&leases));
     Ok(Service::new(Parts {
         roles: config.roles.clone(),
         terminal: terminal.terminal,
@@ -165,6 +178,7 @@ fn assemble(
         server,
         bulletins,
         grants,
+        leases,
         engine,
         session: config.session.clone(),
         clock,
@@ -207,6 +221,10 @@ impl Poller {
                 service.renew_if_due();
                 if let Some(gateway) = &gateway {
                     gateway.follow();
+                }
+                let leases = if well { service.sync_leases() } else { service.keep_lease_time() };
+                if let Err(failure) = leases {
+                    tracing::debug!(why = failure.problem.detail, "leases were not exchanged");
                 }
                 if let Some(path) = &metrics
                     && let Err(error) = service.write_metrics(path)

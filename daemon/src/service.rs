@@ -8,6 +8,7 @@ use crate::failure::Failure;
 use crate::forward;
 use crate::gateway::Asserted;
 use crate::grants::{GrantSource, Grants};
+use crate::lease::Leases;
 use crate::renew::Renewal;
 use crate::seal::FolderRule;
 use crate::server::{Call, KeyServer, Reply};
@@ -24,7 +25,8 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tobari_core::clock::Clock;
-use tobari_core::ids::{SessionId, TerminalId};
+use tobari_core::envelope::Header;
+use tobari_core::ids::{LeaseId, SessionId, TerminalId};
 use tobari_core::policy::Right;
 use tobari_core::proto::api::{
     AssertRequest, DecisionOutcome, DecisionResponse, GrantItem, GrantRequest, GrantResponse, LoginRequest,
@@ -33,6 +35,7 @@ use tobari_core::proto::api::{
 use tobari_core::proto::base64::Base64;
 use tobari_core::proto::bulletin::{Bulletin, SignedBulletin};
 use tobari_core::proto::control::{Answer, Status, Unsealed};
+use tobari_core::proto::lease::LeaseSyncAnswer;
 use tobari_core::proto::problem::{Problem, ProblemCode};
 
 const SESSIONS: &str = "/v1/sessions";
@@ -62,6 +65,8 @@ pub struct Parts {
     pub bulletins: Bulletins,
     /// Keys for people who are logged in here.
     pub grants: Grants,
+    /// What they may open without the key server.
+    pub leases: Arc<Leases>,
     /// The folder side, with the role `seal`.
     pub engine: Option<Engine>,
     /// How confined sessions are set up.
@@ -80,6 +85,9 @@ pub struct Service {
     sessions: Sessions,
     asserted: Asserted,
     grants: Grants,
+    leases: Arc<Leases>,
+    /// Held during an exchange about leases.
+    exchanging: Mutex<()>,
     engine: Mutex<Option<Engine>>,
     clock: Arc<dyn Clock>,
     fetched: Mutex<Fetched>,
@@ -113,7 +121,8 @@ impl GrantSource for KeyServer {
 impl Service {
     /// Puts the parts together and gives the engine the folders of the bulletin in force.
     pub fn new(parts: Parts) -> Self {
-        let Parts { roles, terminal, renewal, server, bulletins, grants, engine, session, clock } = parts;
+        let Parts { roles, terminal, renewal, server, bulletins, grants, leases, engine, session, clock } =
+            parts;
         let service = Self {
             roles,
             terminal,
@@ -123,6 +132,8 @@ impl Service {
             sessions: Sessions::default(),
             asserted: Asserted::default(),
             grants,
+            leases,
+            exchanging: Mutex::default(),
             engine: Mutex::new(engine),
             clock,
             fetched: Mutex::default(),
@@ -309,6 +320,7 @@ impl Service {
             self.grants.clear();
             self.views.forgotten();
         }
+        self.leases.revoke(&bulletin.revocations);
         let people = &bulletin.revocations.people;
         for session in self.sessions.revoke(people).into_iter().chain(self.asserted.revoke(people)) {
             tracing::info!(%session, "a revoked person is logged out");
@@ -343,8 +355,18 @@ impl Service {
     /// Wrong credentials, lockout, or no key server.
     pub fn login(&self, caller: Caller, request: &LoginRequest) -> Result<Session, Failure> {
         self.needs(Role::View)?;
-        let reply = self.server.call(Call::post(SESSIONS, request)?)?;
-        let login = Login::from(reply.object::<LoginResponse>()?);
+        let login = match self.server.call(Call::post(SESSIONS, request)?) {
+            Ok(reply) => {
+                let login = Login::from(reply.object::<LoginResponse>()?);
+                self.leases.remember(&login.session, &request.password);
+                login
+            }
+            Err(problem) if problem.code == ProblemCode::KeyServerUnreachable => {
+                let known = self.leases.login(&request.login, &request.password);
+                Login::offline(known.unwrap_or_else(|| Err(problem.into()))?)
+            }
+            Err(problem) => return Err(problem.into()),
+        };
         let session = login.session.clone();
         tracing::info!(uid = caller.uid, session = %session.id, person = %session.person, "logged in");
         if let Some(replaced) = self.sessions.put(caller.uid, login) {
@@ -395,6 +417,9 @@ impl Service {
 
     fn end(&self, login: &Login) {
         self.forget(login.session.id);
+        if login.offline {
+            return;
+        }
         let call = Call { method: Method::DELETE, ..Call::get(CURRENT_SESSION) };
         if let Err(problem) = self.server.call(call.with_token(&login.token)).and_then(Reply::nothing) {
             tracing::warn!(session = %login.session.id, why = problem.detail, "the key server did not end a session");
@@ -407,6 +432,9 @@ impl Service {
     /// When nobody is, or the session was ended.
     pub fn whoami(&self, caller: Caller) -> Result<Session, Failure> {
         let login = self.login_of(caller)?;
+        if login.offline {
+            return Ok(login.session.clone());
+        }
         let call = Call::get(CURRENT_SESSION).with_token(&login.token);
         match self.server.call(call).and_then(Reply::object::<Session>) {
             Ok(session) => Ok(session),
@@ -425,7 +453,8 @@ impl Service {
 
     /// Takes note of what the key server said about a session; gives it back.
     pub fn heard(&self, login: &Login, problem: Problem) -> Problem {
-        if problem.code == ProblemCode::NotLoggedIn {
+        // A session that began without the key server is none of its own.
+        if problem.code == ProblemCode::NotLoggedIn && !login.offline {
             self.sessions.forget(login.session.id);
             self.asserted.forget(login.session.id);
             self.forget(login.session.id);
@@ -471,15 +500,106 @@ impl Service {
             new_label: None,
         };
         let request = GrantRequest { items: vec![item] };
-        Call::post("/v1/decisions", &request)
-            .and_then(|call| self.server.call(call.with_token(&login.token)))
-            .and_then(Reply::object::<DecisionResponse>)
-            .and_then(|mut response| {
-                response.decisions.pop().ok_or_else(|| {
-                    Problem::local(ProblemCode::Internal, "the key server's answer has no decision")
+        let decided = if login.offline {
+            Err(began_offline())
+        } else {
+            Call::post("/v1/decisions", &request)
+                .and_then(|call| self.server.call(call.with_token(&login.token)))
+                .and_then(Reply::object::<DecisionResponse>)
+                .and_then(|mut response| {
+                    response.decisions.pop().ok_or_else(|| {
+                        Problem::local(ProblemCode::Internal, "the key server's answer has no decision")
+                    })
                 })
-            })
-            .map_err(|problem| self.heard(login, problem))
+        };
+        match decided {
+            Err(problem) if problem.code == ProblemCode::KeyServerUnreachable => {
+                self.lent(login, header).unwrap_or(Err(problem))
+            }
+            decided => decided.map_err(|problem| self.heard(login, problem)),
+        }
+    }
+
+    /// What a lease says of a file that it covers.
+    fn lent(&self, login: &Login, header: &[u8]) -> Option<Result<DecisionOutcome, Problem>> {
+        let header = Header::parse(header).ok()?;
+        let bulletin = self.bulletin();
+        let policy = header.policy();
+        let label = bulletin.labels.iter().find(|keys| keys.label.id == policy.label);
+        Some(self.leases.rights(login, &header)?.map_err(|failure| failure.problem).map(|rights| {
+            DecisionOutcome::Decided {
+                label: policy.label,
+                label_name: label.map_or_else(|| policy.label_name.clone(), |keys| keys.label.name.clone()),
+                owner_group: policy.owner_group,
+                owner_group_name: policy.owner_group.and_then(|id| {
+                    bulletin.groups.iter().find(|group| group.id == id).map(|group| group.name.clone())
+                }),
+                rights,
+                reasons: Vec::new(),
+            }
+        }))
+    }
+
+    /// Tells the key server what was done under leases, and fetches what was lent.
+    ///
+    /// # Errors
+    /// When the key server is not reached or refuses; when nothing here can be believed.
+    pub fn sync_leases(&self) -> Result<(), Failure> {
+        if !self.roles.contains(&Role::View) {
+            return Ok(());
+        }
+        // One exchange at a time: each builds on the one before.
+        let _turn = self.exchanging.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            let report = self.leases.report()?;
+            let answer: Result<LeaseSyncAnswer, Problem> =
+                self.server.call(Call::post("/v1/terminals/leases", &report)?).and_then(Reply::object);
+            match answer {
+                Ok(answer) => {
+                    let more = self.leases.settle(answer)?;
+                    // What was opened under a lease that ended is closed, and the kernel forgets it.
+                    self.views.forgotten();
+                    if !more {
+                        return Ok(());
+                    }
+                }
+                Err(problem) => {
+                    self.leases.heard(&problem);
+                    return Err(problem.into());
+                }
+            }
+        }
+    }
+
+    /// Writes the latest time seen down, so that a clock that is set back before the next start is noticed.
+    ///
+    /// # Errors
+    /// When it cannot be written, or the clock was set back already.
+    pub fn keep_lease_time(&self) -> Result<(), Failure> {
+        self.views.forgotten();
+        self.leases.report().map(|_| ())
+    }
+
+    /// The leases that the person of `caller` holds here.
+    ///
+    /// # Errors
+    /// When nobody is logged in.
+    pub fn leases_of(&self, caller: Caller) -> Result<Answer, Failure> {
+        let login = self.login_of(caller)?;
+        let problem = self.sync_leases().err().map(|failure| failure.problem);
+        let problem = problem.or_else(|| login.offline.then(began_offline));
+        let (leases, unreported) = self.leases.of(login.session.person);
+        Ok(Answer::Leases { leases, unreported, problem })
+    }
+
+    /// Gives a lease of the person of `caller` back.
+    ///
+    /// # Errors
+    /// When it is not theirs, or this cannot be written down. That the key server is away is no error: it learns later.
+    pub fn return_lease(&self, caller: Caller, lease: LeaseId) -> Result<Answer, Failure> {
+        let login = self.login_of(caller)?;
+        self.leases.give_back(login.session.person, lease)?;
+        self.leases_of(caller)
     }
 
     /// Sends a request of `caller` to the key server.
@@ -495,6 +615,9 @@ impl Service {
     ) -> Result<Answer, Failure> {
         let method = forward::check(method, path)?;
         let login = self.login_of(caller)?;
+        if login.offline {
+            return Err(began_offline().into());
+        }
         let call = Call { method, path, token: Some(&login.token), body, unless: None, patience: None };
         let reply = self.server.call(call)?;
         let unauthorized = reply.status == StatusCode::UNAUTHORIZED;
@@ -549,4 +672,11 @@ impl Service {
 
 fn owned_by(file: &Unsealed, uid: u32) -> bool {
     std::fs::symlink_metadata(&file.path).is_ok_and(|metadata| metadata.uid() == uid)
+}
+
+/// Said where the key server would have to be asked in a session that it does not know.
+pub(crate) fn began_offline() -> Problem {
+    let why =
+        "this session began without the key server, so that only leases open files; log in again with it";
+    Problem::local(ProblemCode::KeyServerUnreachable, why)
 }

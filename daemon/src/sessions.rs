@@ -30,13 +30,22 @@ impl std::fmt::Debug for Token {
 pub struct Login {
     /// The session, as of the login.
     pub session: Session,
-    /// Its token.
+    /// Its token; empty, and good for nothing, in a session that the key server does not know.
     pub token: Token,
+    /// Whether it began without the key server: leases alone open anything in it.
+    pub offline: bool,
 }
 
 impl From<LoginResponse> for Login {
     fn from(response: LoginResponse) -> Self {
-        Self { session: response.session, token: Token(Zeroizing::new(response.token)) }
+        Self { session: response.session, token: Token(Zeroizing::new(response.token)), offline: false }
+    }
+}
+
+impl Login {
+    /// A session that begins without the key server.
+    pub fn offline(session: Session) -> Self {
+        Self { session, token: Token(Zeroizing::default()), offline: true }
     }
 }
 

@@ -9,6 +9,7 @@
 //!   grant.key          private key to which DEKs are sealed
 //!   bulletin.json      the latest bulletin with its signature
 //!   renewed.pem        key and certificate of the last renewal, which take the place of terminal.key and terminal.pem
+//!   leases/            what may be opened without the key server (crate::lease)
 //! ```
 
 use crate::files;
@@ -34,6 +35,7 @@ const CA: &str = "ca.pem";
 const GRANT_KEY: &str = "grant.key";
 const BULLETIN: &str = "bulletin.json";
 const RENEWED: &str = "renewed.pem";
+const LEASES: &str = "leases";
 const VERSION: u32 = 1;
 
 /// Why the state directory cannot be used.
@@ -174,6 +176,11 @@ impl StateDir {
     /// Directory and file name of a renewed key and certificate.
     pub fn renewed(&self) -> (PathBuf, &'static str) {
         (self.path.join(ENROLMENT), RENEWED)
+    }
+
+    /// Folder of the leases. It belongs to the enrolment: leases are sealed to its key.
+    pub fn leases(&self) -> PathBuf {
+        self.path.join(ENROLMENT).join(LEASES)
     }
 
     /// Puts a new enrolment in place; with `force` it replaces the present one, as a whole and at once.

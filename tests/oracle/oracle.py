@@ -6,9 +6,10 @@
     oracle.py open PRIVATE ENVELOPE PLAINTEXT         opens and checks all of it; prints the policy as JSON; PRIVATE
                                                       may be the recovery key as `tobari-keyserver init` wrote it
     oracle.py seal PLAINTEXT ENVELOPE CHUNK_LOG2 PUBLIC...
+    oracle.py lease VECTOR                            opens a signed lease (lease.py); prints its payload and keys as JSON
     oracle.py vectors DIRECTORY                       writes the test vectors anew (see vectors.py)
 
-Exit code 0: done. 3: the envelope was refused; the reason is on standard error.
+Exit code 0: done. 3: the envelope or the lease was refused; the reason is on standard error.
 """
 
 import base64
@@ -18,6 +19,7 @@ from pathlib import Path
 
 from envelope import Maker, Refused, open_envelope
 from keys import Private, Public
+from lease import LeaseRefused, open_lease
 from policy import example_policy
 from vectors import shown, write_vectors
 
@@ -41,6 +43,11 @@ def main(arguments):
             keys = [public_from_json(json.loads(Path(path).read_text())) for path in recipients]
             maker = Maker(keys, example_policy(), Path(plaintext).read_bytes(), int(chunk_log2))
             Path(envelope).write_bytes(maker.make())
+        case ["lease", path]:
+            vector = json.loads(Path(path).read_text())
+            keys = [bytes.fromhex(vector[name]) for name in ("signing_key", "grant_key")]
+            lease, deks = open_lease(vector["lease"], *keys)
+            print(json.dumps({"lease": lease, "deks": [dek.hex() for dek in deks]}))
         case ["vectors", directory]:
             write_vectors(Path(directory))
         case _:
@@ -71,6 +78,6 @@ def public_from_json(fields):
 if __name__ == "__main__":
     try:
         sys.exit(main(sys.argv[1:]))
-    except Refused as refused:
+    except (Refused, LeaseRefused) as refused:
         print(f"refused: {refused}", file=sys.stderr)
         sys.exit(3)

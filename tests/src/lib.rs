@@ -173,6 +173,8 @@ pub struct Site {
     pub session_settings: String,
     /// Log filter of the programs, where it is not their own.
     log: Option<&'static str>,
+    /// Environment variables of the daemon, for its next start.
+    pub daemon_environment: Vec<(String, String)>,
 }
 
 impl Site {
@@ -203,6 +205,7 @@ impl Site {
             daemon_wrapper: Vec::new(),
             session_settings: String::new(),
             log: None,
+            daemon_environment: Vec::new(),
         };
         write_private(&site.path("admin.password"), password(ADMIN).as_bytes())?;
         let init = site
@@ -355,6 +358,7 @@ uids = 256
             .args(line)
             .args(["run", "--config"])
             .arg(&config)
+            .envs(self.daemon_environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)

@@ -232,6 +232,7 @@ error-right-refused = refused by the policy; what you may do here: { $rights }
 error-right-refused-label = the policy does not give you { $right } on { $label } here and now; what you may do: { $rights }
 error-right-refused-right = the policy does not give you { $right } here and now; what you may do: { $rights }
 error-right-refused-legacy = files of the label { $label } may not leave in the weak legacy encryption of ZIP
+error-right-refused-lease = not lent: a lease needs "offline" and each right that it lends. { $detail }
 hint-right-refused = see why with "tobari info"; ask the department that owns the file
 error-revoked = an administrator has revoked the file or its label: it is opened for nobody until that is lifted
 hint-revoked = ask the administrators; they see why with "tobari admin revoke list"
@@ -421,7 +422,6 @@ column-approvers = APPROVERS
 column-time = TIME
 column-act = ACT
 column-object = OBJECT
-column-reason = REASON
 column-detail = DETAIL
 column-state = STATE
 column-requested-by = BY
@@ -436,3 +436,45 @@ error-usage-no-policy-act = --dry-run, --request and --reason are for changes of
 hint-usage-no-policy-act = run the command without them
 error-usage-label-scope = { $detail } selects no labels
 hint-usage-label-scope = write any, the name of a label, or level>=N with N from 0 to 1000
+
+## leases
+
+error-lease-refused = { $field ->
+    [ended] the lease has ended: { $detail }
+    [not-begun] the lease has not begun: { $detail }
+    [used-up] the lease is used up: { $detail }
+    [clock] the clock of this terminal cannot be believed: { $detail }
+    [right] the lease does not include the right "{ $right }"
+    [file] the lease is for this file under another label or owner
+    [state] the leases of this terminal cannot be believed: { $detail }
+   *[other] the lease does not allow this: { $detail }
+}
+hint-lease-refused = see "tobari lease list"; with the key server, ask for another lease. After a wrong clock, connect to the key server; where the leases cannot be believed, the terminal must be enrolled again
+error-usage-nothing-to-lend = none of these is a sealed file
+hint-usage-nothing-to-lend = name sealed files, or folders that have some
+kind-lease = lease
+warning-lease-exchange = the leases are shown as this terminal knows them: { $why }
+warning-not-lent = left out, because it is not a sealed file: { $path }
+lease-requested = asked for; an administrator decides with "tobari admin lease approve { $lease }"
+lease-unreported = { $count } acts under leases of this terminal are not known to the key server yet
+lease-returned = the lease { $lease } is given back
+lease-returned-later = the lease { $lease } is given back here; the key server learns of it when it is reached
+lease-held = lease { $lease } until { $until }, opened { $used } / { $opens }
+lease-unlimited = unlimited
+lease-state-requested = requested
+lease-state-refused = refused
+lease-state-issued = issued
+lease-state-returned = returned
+lease-state-revoked = revoked
+lease-ledger-empty = nothing was taken along
+ledger-issued = issued
+ledger-opened = opened ({ $right })
+ledger-returned = returned
+column-lease = LEASE
+column-from = FROM
+column-until = UNTIL
+column-opened = OPENED
+column-files = FILES
+column-file-name = FILE NAME
+column-file = FILE ID
+column-usable = USABLE NOW

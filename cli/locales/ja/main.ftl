@@ -232,6 +232,7 @@ error-right-refused = 規則により拒否されました。ここでできる�
 error-right-refused-label = 「{ $label }」に対する権利 { $right } は、規則により、今ここでは認められません。できること: { $rights }
 error-right-refused-right = 権利 { $right } は、規則により、今ここでは認められません。できること: { $rights }
 error-right-refused-legacy = 区分「{ $label }」のファイルは、古い弱い暗号の ZIP では送れません
+error-right-refused-lease = 持ち出せません。持ち出しには権利 offline と、持ち出すそれぞれの権利が要ります。{ $detail }
 hint-right-refused = 理由は「tobari info」で見られます。ファイルを所有する部署に相談してください
 error-revoked = このファイル、またはその区分は管理者により失効しています。解除されるまで誰も開けません
 hint-revoked = 管理者に確かめてください。理由は「tobari admin revoke list」で見られます
@@ -421,7 +422,6 @@ column-approvers = 承認できる人
 column-time = 日時
 column-act = 操作
 column-object = 対象
-column-reason = 理由
 column-detail = 内容
 column-state = 状態
 column-requested-by = 申請者
@@ -436,3 +436,45 @@ error-usage-no-policy-act = --dry-run、--request、--reason は区分、部署�
 hint-usage-no-policy-act = これらを付けずに実行してください
 error-usage-label-scope = { $detail } は区分の選び方ではありません
 hint-usage-label-scope = any、区分の名前、level>=N (N は 0 から 1000) のいずれかで書いてください
+
+## 持ち出し
+
+error-lease-refused = { $field ->
+    [ended] 持ち出しの期限が過ぎています: { $detail }
+    [not-begun] 持ち出しはまだ始まっていません: { $detail }
+    [used-up] 持ち出しの回数を使い切りました: { $detail }
+    [clock] この端末の時計を信用できません: { $detail }
+    [right] この持ち出しに権利「{ $right }」は含まれていません
+    [file] この持ち出しは、このファイルの別の区分か別の所有部署でのものです
+    [state] この端末の持ち出しの記録を信用できません: { $detail }
+   *[other] この持ち出しでは許されていません: { $detail }
+}
+hint-lease-refused = 「tobari lease list」で確かめ、鍵サーバーにつながるところで改めて申請してください。時計が違っていたときは鍵サーバーにつなぎ、記録が信用できないときは端末を登録し直してください
+error-usage-nothing-to-lend = 封緘されたファイルがありません
+hint-usage-nothing-to-lend = 封緘されたファイルか、それを含むフォルダを指定してください
+kind-lease = 持ち出し
+warning-lease-exchange = この端末が知っている持ち出しを示します: { $why }
+warning-not-lent = 封緘されたファイルではないので除きました: { $path }
+lease-requested = 申請しました。管理者が「tobari admin lease approve { $lease }」で承認します
+lease-unreported = この端末の持ち出しでの操作 { $count } 件は、まだ鍵サーバーに伝わっていません
+lease-returned = 持ち出し { $lease } を返却しました
+lease-returned-later = 持ち出し { $lease } をこの端末で返却しました。鍵サーバーにはつながったときに伝えます
+lease-held = 持ち出し { $lease }、期限 { $until }、開いた回数 { $used } / { $opens }
+lease-unlimited = 無制限
+lease-state-requested = 申請中
+lease-state-refused = 却下
+lease-state-issued = 発行済み
+lease-state-returned = 返却済み
+lease-state-revoked = 失効
+lease-ledger-empty = 持ち出しはありません
+ledger-issued = 発行
+ledger-opened = 開封 ({ $right })
+ledger-returned = 返却
+column-lease = 持ち出し
+column-from = 開始
+column-until = 期限
+column-opened = 開いた回数
+column-files = ファイル数
+column-file-name = ファイル名
+column-file = ファイル ID
+column-usable = 今使えるか

@@ -37,6 +37,9 @@ pub enum Admin {
     /// The signed bulletin: keys, folders and revocations
     #[command(subcommand)]
     Bulletin(Bulletin),
+    /// Leases: what people take along to open without the key server
+    #[command(subcommand)]
+    Lease(super::lease::AdminLease),
     /// Make a one-time token to enrol a terminal
     Token(Token),
     /// Ready-made labels, posts and rules

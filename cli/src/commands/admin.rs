@@ -8,6 +8,7 @@ mod folder;
 mod group;
 mod invariant;
 mod label;
+mod lease;
 pub(super) mod names;
 mod person;
 mod policy;
@@ -17,7 +18,7 @@ mod request;
 mod revoke;
 mod rewrite;
 mod rule;
-mod server;
+pub(super) mod server;
 mod terminal;
 mod token;
 
@@ -51,6 +52,7 @@ pub(super) fn run(args: Administration, app: &mut App) -> Result<(), Error> {
         }
         args => args,
     };
+    let how = How { reason: how.reason.filter(|_| !has_own_reason(&what)), ..how };
     let mut server = Server::new(app.client()?, how);
     let result = one(what, &mut server, app);
     // The change was looked at or requested, not made: that is what there is to show.
@@ -58,6 +60,19 @@ pub(super) fn run(args: Administration, app: &mut App) -> Result<(), Error> {
         Some(Instead::Diff(diff)) => policy::show_diff(app, &diff),
         Some(Instead::Request(request)) => request::show_request(app, &request),
         None => result,
+    }
+}
+
+/// Whether `--reason` is the command's own, part of what it sends. A flag of the same name that holds for every command has its value
+/// then too, though it was not meant.
+fn has_own_reason(what: &Admin) -> bool {
+    use crate::args::lease::AdminLease;
+    match what {
+        Admin::Revoke(_) => true,
+        Admin::Lease(lease) => {
+            matches!(lease, AdminLease::Refuse(_) | AdminLease::Revoke(_) | AdminLease::Issue(_))
+        }
+        _ => false,
     }
 }
 
@@ -88,6 +103,7 @@ fn one(args: Admin, server: &mut Server, app: &mut App) -> Result<(), Error> {
         Admin::Terminal(args) => terminal::run(args, server, app),
         Admin::Revoke(args) => revoke::run(args, server, app),
         Admin::Bulletin(Bulletin::Export) => bulletin::export(server, app),
+        Admin::Lease(args) => lease::run(args, server, app),
         Admin::Token(args) => token::run(args, server, app),
         Admin::Preset(args) => preset::run(args, server, app),
         Admin::Explain(args) => policy::explain(args, server, app),

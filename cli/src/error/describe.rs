@@ -107,6 +107,11 @@ impl Error {
             (ProblemCode::RightRefused, None, Some(_), _) if problem.field.as_deref() == Some("legacy") => {
                 "-legacy"
             }
+            (ProblemCode::RightRefused, None, None, _)
+                if problem.field.as_deref().is_some_and(|field| field.starts_with("files[")) =>
+            {
+                "-lease"
+            }
             (ProblemCode::CorruptEnvelope, _, _, Some(0)) => "-whole",
             (ProblemCode::CorruptEnvelope, _, _, Some(_)) => "-tail",
             _ => "",

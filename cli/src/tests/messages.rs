@@ -41,6 +41,7 @@ pub(super) fn problem_codes() -> Vec<ProblemCode> {
         P::NotConfigured,
         P::CorruptEnvelope,
         P::LocalIo,
+        P::LeaseRefused,
     ];
     match P::Internal {
         P::InvalidRequest
@@ -69,7 +70,8 @@ pub(super) fn problem_codes() -> Vec<ProblemCode> {
         | P::CertificateExpired
         | P::NotConfigured
         | P::CorruptEnvelope
-        | P::LocalIo => {}
+        | P::LocalIo
+        | P::LeaseRefused => {}
     }
     all.into()
 }

@@ -263,6 +263,11 @@ pub(super) fn key_server(method: &str, path: &str, body: Option<Value>) -> (u16,
         "certificate_expires_at": "2027-11-21T00:00:00Z", "last_seen_at": null });
     let revocation = json!({ "kind": "label", "id": id(0x1a), "reason": "調査中", "revoked_by": id(3),
         "revoked_at": "2026-11-20T00:00:00Z" });
+    let lease = json!({ "id": id(0x1e), "state": "revoked", "person": id(3), "login": "bucho", "terminal": id(0x7e),
+        "terminal_name": "fs01", "term": { "starts_at": "2026-11-20T00:00:00Z", "ends_at": "2026-11-23T00:00:00Z" },
+        "opens": { "kind": "at-most", "count": 3 }, "rights": ["view"], "reason": "出張", "file_count": 1,
+        "files": [{ "file": id(5), "label": id(0x1a), "name": "名簿.csv", "rights": ["view"] }],
+        "requested_at": "2026-11-20T00:00:00Z", "opened": 1 });
     let token =
         json!({ "token": "TOKEN", "expires_at": "2026-11-21T13:00:00Z", "ca_sha256": "cd".repeat(32) });
     let applied = json!({ "preset": "kigyo", "labels": [label], "posts": [post], "rules": [id(0xb1)] });
@@ -279,6 +284,7 @@ pub(super) fn key_server(method: &str, path: &str, body: Option<Value>) -> (u16,
         "terminals" => terminal,
         "enrolment-tokens" => token,
         "revocations" => revocation,
+        "leases" => lease,
         "presets" => applied,
         other => panic!("{other}"),
     };
@@ -354,6 +360,7 @@ fn changes_of_the_administration() {
         "terminal freeze fs01",
         "revoke label 社外秘 --reason 調査中",
         "revoke lift file 05050505050505050505050505050505 --reason 誤り",
+        "lease revoke 1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e --reason 紛失",
         "token --zone 庁内 --tag 据置 --valid-seconds 600",
         "preset apply kigyo",
     ] {

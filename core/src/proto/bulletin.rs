@@ -2,7 +2,7 @@
 //! It holds public keys, folder rules and revocations, and no secret.
 
 use super::base64::Base64;
-use crate::ids::{FileId, FolderId, GroupId, LabelId, OrganisationId, PersonId, TerminalId};
+use crate::ids::{FileId, FolderId, GroupId, LabelId, LeaseId, OrganisationId, PersonId, TerminalId};
 use crate::policy::{Group, Label};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -111,4 +111,7 @@ pub struct Revocations {
     /// Files that are granted to nobody until an administrator lifts it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<FileId>,
+    /// Leases that were revoked before their end, until then.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub leases: Vec<LeaseId>,
 }

@@ -11,8 +11,9 @@
 use super::api::{DecisionOutcome, Session};
 use super::base64::Base64;
 use super::bulletin::{Bulletin, Folder};
+use super::lease::{Opens, Term};
 use super::problem::Problem;
-use crate::ids::{FileId, LabelId, OrganisationId, TerminalId};
+use crate::ids::{FileId, LabelId, LeaseId, OrganisationId, TerminalId};
 use crate::policy::{Right, Rights};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -129,6 +130,14 @@ pub enum Request {
     /// Take the signed bulletin in the file of the one descriptor, if it is newer than the one in force. Answer:
     /// [`Answer::Bulletin`].
     ImportBulletin,
+    /// The leases that the caller's person holds on this terminal, after an exchange with the key server if it can be reached.
+    /// Answer: [`Answer::Leases`].
+    Leases,
+    /// Gives a lease back: its keys are removed here, and the key server learns of it. Answer: [`Answer::Leases`].
+    LeaseReturn {
+        /// The lease.
+        lease: LeaseId,
+    },
     /// Send a request to the key server's `/v1/…` in the caller's session. Answer: [`Answer::Forwarded`].
     Forward {
         /// `GET`, `POST`, `PUT` or `DELETE`.
@@ -320,6 +329,16 @@ pub enum Answer {
         /// This terminal.
         terminal: TerminalId,
     },
+    /// Leases.
+    Leases {
+        /// Those of the caller's person.
+        leases: Vec<HeldLease>,
+        /// Acts under leases of this terminal that the key server has not heard of yet.
+        unreported: u64,
+        /// Why the key server was not heard, where it was not.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        problem: Option<Problem>,
+    },
     /// The key server's answer.
     Forwarded {
         /// HTTP status.
@@ -327,6 +346,39 @@ pub enum Answer {
         /// JSON body, null when there was none.
         body: serde_json::Value,
     },
+}
+
+/// A lease as this terminal holds it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct HeldLease {
+    /// Identity.
+    pub id: LeaseId,
+    /// From when until when.
+    pub term: Term,
+    /// How often files may be opened.
+    pub opens: Opens,
+    /// How often they were.
+    pub used: u32,
+    /// Whether files can be opened with it now.
+    pub usable: bool,
+    /// Why not, in English.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why_not: Option<String>,
+    /// Its files.
+    pub files: Vec<HeldFile>,
+}
+
+/// One file of a [`HeldLease`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct HeldFile {
+    /// The file.
+    pub file: FileId,
+    /// Its name when the lease was asked for.
+    pub name: Option<String>,
+    /// What may be done with it.
+    pub rights: Rights,
+    /// Until when.
+    pub ends_at: Timestamp,
 }
 
 /// State of the daemon.

@@ -63,6 +63,8 @@ pub enum ProblemCode {
     CorruptEnvelope,
     /// Reading or writing a local file failed (made by the daemon).
     LocalIo,
+    /// A lease covers the file and does not permit to open it; `field` says why (made by the daemon).
+    LeaseRefused,
 }
 
 /// One problem (`application/problem+json`).

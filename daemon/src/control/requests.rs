@@ -213,6 +213,14 @@ fn answer(
             service.import(file)?;
             Ok(service.bulletin_answer())
         }
+        Request::Leases => {
+            let [] = exactly(descriptors)?;
+            service.leases_of(caller)
+        }
+        Request::LeaseReturn { lease } => {
+            let [] = exactly(descriptors)?;
+            service.return_lease(caller, lease)
+        }
         Request::Forward { method, path, body } => {
             let [] = exactly(descriptors)?;
             service.forward(caller, &method, &path, body)

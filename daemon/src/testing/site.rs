@@ -3,6 +3,7 @@ use crate::bulletin::{Bulletins, tests as bulletins};
 use crate::config::Role;
 use crate::grants::tests::{FakeSource, ORGANISATION, TERMINAL};
 use crate::grants::{GrantSource, Grants};
+use crate::lease::{Identity, Leases, SystemClocks};
 use crate::server::{Credentials, KeyServer};
 use crate::service::{Parts, Service};
 use crate::sessions::tests::login;
@@ -168,6 +169,14 @@ impl Site {
         }
         let source = Arc::new(source);
         let asked: Arc<dyn GrantSource> = Arc::clone(&source) as _;
+        let identity = Identity {
+            organisation: ORGANISATION,
+            terminal: TERMINAL,
+            signing_key: signing.verifying_key(),
+            grant_key: GrantKeyPair::import(&grant_key.export()).unwrap(),
+        };
+        let clocks = Arc::new(SystemClocks::new(Arc::clone(&clock) as _));
+        let leases = Arc::new(Leases::load(&directory.path().join("leases"), identity, clocks).unwrap());
         let service = Service::new(Parts {
             roles: differs.roles,
             terminal: TERMINAL,
@@ -181,7 +190,9 @@ impl Site {
                 TERMINAL,
                 Arc::clone(&clock) as _,
                 crate::grants::tests::log_key(),
-            ),
+            )
+            .with_leases(Arc::clone(&leases)),
+            leases,
             engine: None,
             session: crate::config::Config::try_from(crate::config::RawConfig::default()).unwrap().session,
             clock: Arc::clone(&clock) as _,

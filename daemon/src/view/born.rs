@@ -154,6 +154,7 @@ impl View {
         }
         let policy = Mutex::new(envelope.header.policy().clone());
         let now = self.service.now();
+        self.service.grants().born(&login, &envelope.header, &envelope.dek);
         let ticket = Ticket::born(caller, path.to_owned(), &login, envelope.dek, now, grants);
         Ok((Handle::Sealed(Sealed { node, contents, ticket, file, writes: true, policy }), attributes))
     }

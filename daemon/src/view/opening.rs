@@ -221,7 +221,7 @@ impl View {
                     }
                 }
                 let mut outcomes = grants
-                    .obtain(&login, &all, right)
+                    .obtain_ahead(&login, &all, right)
                     .map_err(|problem| self.service.heard(&login, problem))?;
                 drop(misses);
                 outcomes.truncate(1);

@@ -133,7 +133,11 @@ impl View {
         if proof.epoch == epoch && proof.labels == labels {
             match &proof.basis {
                 Basis::Granted(granted) if granted.is_current(now) => {
-                    return granted.key_for(file, right, now).map(drop);
+                    let allowed = granted.key_for(file, right, now).map(drop);
+                    // What a lease does not lend any more the key server may grant.
+                    if allowed.is_ok() || !granted.is_lent() {
+                        return allowed;
+                    }
                 }
                 Basis::Born(_, until, _) if now < *until => return Ok(()),
                 Basis::Granted(_) | Basis::Born(..) => {}
@@ -156,6 +160,13 @@ impl View {
             }
             Basis::Born(..) => {
                 return Err(Failure::new(ProblemCode::NotLoggedIn, "who created the file is logged out"));
+            }
+            Basis::Granted(granted)
+                if proof.labels == labels
+                    && granted.is_lent_to(login.session.person)
+                    && granted.key_for(file, right, now).is_ok() =>
+            {
+                Basis::Granted(Arc::clone(granted))
             }
             Basis::Granted(_) => match self.ask_again(sealed, &login, right, now) {
                 Ok(granted) => Basis::Granted(granted),

@@ -58,6 +58,24 @@ pub enum Act {
     AuditRead,
     /// A store older than what witnesses saw was taken up; what was recorded since is given up.
     Restore,
+    /// A lease was asked for.
+    LeaseRequest,
+    /// A key was put into a lease.
+    LeaseKey,
+    /// A lease was issued.
+    LeaseIssue,
+    /// A lease that was asked for was not given.
+    LeaseRefuse,
+    /// A lease was taken back.
+    LeaseRevoke,
+    /// A terminal reported that a file was opened under a lease.
+    LeaseOpen,
+    /// A terminal reported that a lease was given back.
+    LeaseReturn,
+    /// What a terminal reported of its leases does not continue what it reported before.
+    LeaseStateRefused,
+    /// The ledger of leases was read.
+    LeaseLedgerRead,
 }
 
 /// One record. Field order is the canonical order.

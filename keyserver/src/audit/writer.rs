@@ -33,6 +33,7 @@ pub enum AuditError {
 pub struct Audited {
     sequence: u64,
     granted: Option<FileId>,
+    lent: Option<FileId>,
 }
 
 impl Audited {
@@ -44,6 +45,11 @@ impl Audited {
     /// The file whose grant the record notes, if it notes one.
     pub fn granted(&self) -> Option<FileId> {
         self.granted
+    }
+
+    /// The file whose key the record notes as put into a lease, if it notes one.
+    pub fn lent(&self) -> Option<FileId> {
+        self.lent
     }
 }
 
@@ -160,10 +166,14 @@ impl AuditLog {
         let entry = Entry { basis, changes, payloads: Arc::clone(&payloads), answer };
         self.queue.send(entry).await.map_err(|_| ended())?;
         let recorded = answered.await.map_err(|_| ended())??;
-        let granted = |record: &Record| (record.act == Act::Grant).then_some(record.file).flatten();
+        let released = |record: &Record, act| (record.act == act).then_some(record.file).flatten();
         let audited = (recorded.last + 1 - count..)
             .zip(records)
-            .map(|(sequence, record)| Audited { sequence, granted: granted(record) })
+            .map(|(sequence, record)| Audited {
+                sequence,
+                granted: released(record, Act::Grant),
+                lent: released(record, Act::LeaseKey),
+            })
             .collect();
         Ok((audited, (recorded, payloads)))
     }

@@ -5,6 +5,7 @@
 
 mod admin;
 mod call;
+mod leases;
 mod meta;
 pub(crate) mod problem;
 mod routes;

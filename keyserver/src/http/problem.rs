@@ -58,6 +58,7 @@ fn kind(code: ProblemCode) -> (StatusCode, &'static str, &'static str) {
         }
         ProblemCode::NotConfigured => (StatusCode::BAD_REQUEST, "not-configured", "Not configured"),
         ProblemCode::CorruptEnvelope => (StatusCode::BAD_REQUEST, "corrupt-envelope", "Corrupt envelope"),
+        ProblemCode::LeaseRefused => (StatusCode::FORBIDDEN, "lease-refused", "Lease refused"),
         ProblemCode::LocalIo => {
             (StatusCode::INTERNAL_SERVER_ERROR, "local-io", "Local input or output failed")
         }
@@ -83,7 +84,9 @@ impl Failure {
         let code = error.code();
         let (status, name, title) = kind(code);
         let (detail, field, retry_after_seconds, cause) = match error {
-            ServiceError::Invalid { field, detail } | ServiceError::Conflict { field, detail } => {
+            ServiceError::Invalid { field, detail }
+            | ServiceError::Conflict { field, detail }
+            | ServiceError::RightRefused { field, detail } => {
                 (format!("{field}: {detail}"), Some(field.clone()), None, None)
             }
             ServiceError::InvariantBroken { name, .. } => (error.to_string(), Some(name.clone()), None, None),

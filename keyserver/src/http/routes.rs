@@ -1,7 +1,7 @@
 //! Routes and what surrounds each request: request id, deadline, metrics, problems.
 
 use super::problem::Failure;
-use super::{admin, meta, terminals};
+use super::{admin, leases, meta, terminals};
 use crate::service::{Admitted, Call, Kind, LONGEST_WAIT, Service, ServiceError};
 use axum::Router;
 use axum::extract::{FromRequestParts as _, MatchedPath, Request, State};
@@ -36,6 +36,14 @@ fn routes() -> OpenApiRouter<Arc<Service>> {
         .routes(routes!(terminals::changes))
         .routes(routes!(terminals::decisions))
         .routes(routes!(terminals::grants))
+        .routes(routes!(leases::own, leases::request))
+        .routes(routes!(leases::sync))
+        .routes(routes!(leases::list, leases::issue))
+        .routes(routes!(leases::ledger))
+        .routes(routes!(leases::find))
+        .routes(routes!(leases::approve))
+        .routes(routes!(leases::refuse))
+        .routes(routes!(leases::revoke))
         .routes(routes!(admin::labels::list, admin::create_label))
         .routes(routes!(admin::labels::find, admin::labels::replace, admin::labels::delete))
         .routes(routes!(admin::rotate_label))

@@ -152,6 +152,8 @@ impl Step {
             terminals,
             // The bulletin has them.
             folders: _,
+            // And them.
+            revoked_leases: _,
             revocations,
             // They are about changes to come.
             invariants: _,

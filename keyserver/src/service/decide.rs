@@ -4,7 +4,7 @@
 use super::caller::Caller;
 use super::directory::Directory;
 use super::{Call, Service, ServiceError};
-use crate::store::SessionRow;
+use crate::store::{PersonRow, SessionRow, TerminalRow};
 use jiff::Timestamp;
 use std::sync::Arc;
 use tobari_core::envelope::Header;
@@ -54,7 +54,16 @@ pub(super) fn unreadable() -> Refusal {
 
 /// A header of this organisation under a label that is known.
 pub(super) fn read(item: &GrantItem, organisation: OrganisationId, directory: &Directory) -> Option<Header> {
-    let header = Header::parse(&item.header.0).ok()?;
+    read_header(&item.header.0, organisation, directory)
+}
+
+/// The same from its bytes.
+pub(super) fn read_header(
+    bytes: &[u8],
+    organisation: OrganisationId,
+    directory: &Directory,
+) -> Option<Header> {
+    let header = Header::parse(bytes).ok()?;
     let policy = header.policy();
     let ours = policy.organisation == organisation && directory.tables.labels.contains_key(&policy.label);
     ours.then_some(header)
@@ -86,6 +95,29 @@ impl<'a> Question<'a> {
                 second_factor: session.second_factor,
             },
             latest: latest.min(session.expires_at).min(caller.terminal.certificate_expires_at),
+        }
+    }
+
+    /// The same question, about a person who need not be there: what would be allowed at the time `at`, for a key
+    /// that lives until `latest` at most.
+    pub(super) fn about(
+        directory: &'a Directory,
+        person: &PersonRow,
+        terminal: &TerminalRow,
+        second_factor: bool,
+        at: Timestamp,
+        latest: Timestamp,
+    ) -> Self {
+        Self {
+            directory,
+            requester: Requester { person: person.id, memberships: person.memberships.clone() },
+            context: Context {
+                now: at,
+                zone: terminal.zone.clone(),
+                terminal_tags: terminal.tags.clone(),
+                second_factor,
+            },
+            latest: latest.min(terminal.certificate_expires_at),
         }
     }
 
@@ -140,6 +172,21 @@ impl<'a> Question<'a> {
 
     /// The decision on one file.
     pub(super) fn decide(&self, header: &Header, right: Right) -> (Asked, Result<Allowed, Refusal>) {
+        self.decide_all(header, &[right], None)
+    }
+
+    /// The decision on one file of a lease: `offline`, and each right that is to be lent. Never more than that is allowed.
+    pub(super) fn lend(&self, header: &Header, rights: Rights) -> (Asked, Result<Allowed, Refusal>) {
+        let needed: Vec<Right> = std::iter::once(Right::Offline).chain(rights.iter()).collect();
+        self.decide_all(header, &needed, Some(rights))
+    }
+
+    fn decide_all(
+        &self,
+        header: &Header,
+        needed: &[Right],
+        only: Option<Rights>,
+    ) -> (Asked, Result<Allowed, Refusal>) {
         let label = header.policy().label;
         if let Some(refusal) = self.revoked(header) {
             let (file, rights) = (Some(header.file_id()), Some(Rights::NONE));
@@ -152,7 +199,7 @@ impl<'a> Question<'a> {
             rights: Some(decision.rights),
             rules: decision.reasons.iter().map(|reason| reason.rule).collect(),
         };
-        if !decision.allows(right) {
+        if let Some(right) = needed.iter().copied().find(|right| !decision.allows(*right)) {
             let name = self.directory.tables.labels.get(&label).map_or("", |row| row.label.name.as_str());
             let refusal = Refusal {
                 code: ProblemCode::RightRefused,
@@ -168,7 +215,7 @@ impl<'a> Question<'a> {
         let allowed = Allowed {
             file: header.file_id(),
             person: self.requester.person,
-            rights: decision.rights,
+            rights: only.map_or(decision.rights, |only| only.intersection(decision.rights)),
             expires_at: self.latest.min(turn),
             _only_here: (),
         };

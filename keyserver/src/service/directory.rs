@@ -204,6 +204,7 @@ fn bulletin(tables: &Tables, identity: &Identity, mark: &BulletinMark) -> Result
             frozen: tables.terminals.values().filter(|row| row.frozen).map(|row| row.id).collect(),
             labels: revoked_labels,
             files,
+            leases: tables.revoked_leases.keys().copied().collect(),
         },
         gateways: tables
             .terminals

@@ -76,6 +76,14 @@ pub enum ServiceError {
     /// Caller: the terminal speaks for a person and may not.
     #[error("this terminal is no gateway: an administrator has to mark it as one")]
     NotGateway,
+    /// Caller: the policy does not give a right that is needed.
+    #[error("{field}: {detail}")]
+    RightRefused {
+        /// For what.
+        field: String,
+        /// Which right, and what is given.
+        detail: String,
+    },
     /// Caller: too many failed logins.
     #[error("too many failed logins under this name: wait {retry_after_seconds} s")]
     LockedOut {
@@ -137,6 +145,7 @@ impl ServiceError {
             Self::InvariantBroken { .. } => ProblemCode::InvariantBroken,
             Self::SecondPersonNeeded => ProblemCode::SecondPersonNeeded,
             Self::StepUpNeeded => ProblemCode::StepUpNeeded,
+            Self::RightRefused { .. } => ProblemCode::RightRefused,
             Self::LockedOut { .. } => ProblemCode::LockedOut,
             Self::TooManyRequests => ProblemCode::TooManyRequests,
             Self::AuditUnavailable | Self::WitnessAway(_) => ProblemCode::AuditUnavailable,

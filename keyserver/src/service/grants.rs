@@ -5,7 +5,7 @@ use super::caller::Caller;
 use super::decide::{Allowed, Asked, Question, check_batch, read, unreadable};
 use super::directory::Directory;
 use super::follow::ATTEMPTS;
-use super::release::release;
+use super::release::{Occasion, release};
 use super::unwrap::{SecretName, Unwrapped, secret_name, stanza, unwrap};
 use super::{Call, Service, ServiceError};
 use crate::audit::{Act, Audited, Record};
@@ -186,7 +186,7 @@ impl Service {
                             context.insert(GrantSealer::new(&caller.terminal.grant_key, &info)?)
                         }
                     };
-                    GrantOutcome::Granted(release(sealer, allowed, unwrapped, audited)?)
+                    GrantOutcome::Granted(release(sealer, allowed, unwrapped, audited, Occasion::Grant)?)
                 }
                 State::Refused(refusal) => GrantOutcome::Refused(refusal),
                 State::Allowed(..) => GrantOutcome::Refused(unreadable()),

@@ -16,6 +16,7 @@ mod grants;
 mod identity;
 mod judge;
 mod keys;
+mod leases;
 mod limits;
 mod lockout;
 mod login;

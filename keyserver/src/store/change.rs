@@ -3,16 +3,18 @@
 
 use super::policy::{ChangeRequestRow, PolicyVersionRow};
 use super::rows::{
-    Digest, LabelKeyRow, LabelRow, LoginFailuresRow, PersonRow, SessionRow, Tables, TerminalRow, TokenRow,
+    Digest, LabelKeyRow, LabelRow, LeaseRecordRow, LeaseRow, LeaseTerminalRow, LoginFailuresRow, PersonRow,
+    SessionRow, Tables, TerminalRow, TokenRow,
 };
 use jiff::Timestamp;
 use std::sync::Arc;
 use tobari_core::ids::{
-    ChangeRequestId, FolderId, GroupId, InvariantId, PersonId, PostId, RuleId, SessionId, TerminalId,
+    ChangeRequestId, FolderId, GroupId, InvariantId, LeaseId, PersonId, PostId, RuleId, SessionId, TerminalId,
 };
 use tobari_core::policy::{Group, Invariant, Post, Rule};
 use tobari_core::proto::admin::{RevocationRecord, Revoked};
 use tobari_core::proto::bulletin::Folder;
+use tobari_core::proto::lease::LeaseState;
 
 /// One change. `Put` creates or replaces.
 #[derive(Debug, Clone)]
@@ -91,6 +93,25 @@ pub enum Change {
     AddPolicyVersion(PolicyVersionRow),
     /// A session showed a fresh second factor.
     StepUp(SessionId, Timestamp),
+    /// A new lease.
+    PutLease(Box<LeaseRow>),
+    /// A lease that was in this state, and how it stands now. Stale when it was not.
+    MoveLease(LeaseState, Box<LeaseRow>),
+    /// The bulletin names the lease as revoked until its end.
+    RevokeLease(LeaseId, Timestamp),
+    /// Forgets the revocations of leases that ended before this time.
+    ForgetLeaseRevocations(Timestamp),
+    /// When terminals fetched leases for the first time.
+    FetchedLeases(Vec<(LeaseId, Timestamp)>),
+    /// What a terminal reports of its leases. Stale when another report came between.
+    AppendLeaseRecords {
+        /// Its counter and last sequence number before.
+        before: (u64, u64),
+        /// How far it has reported now.
+        after: LeaseTerminalRow,
+        /// The records, each with whether it is an opening.
+        rows: Vec<(bool, LeaseRecordRow)>,
+    },
     /// Removes tokens and sessions that ended, and failures that were last seen, before this time.
     Prune(Timestamp),
 }
@@ -120,7 +141,9 @@ impl Change {
             | Self::DeleteInvariant(_)
             | Self::PutChangeRequest(_)
             | Self::DeleteChangeRequest(_)
-            | Self::AddPolicyVersion(_) => true,
+            | Self::AddPolicyVersion(_)
+            | Self::RevokeLease(..)
+            | Self::ForgetLeaseRevocations(_) => true,
             Self::AdvanceTotpStep(..)
             | Self::ForgetTotpStep(_)
             | Self::TouchTerminals(_)
@@ -137,6 +160,10 @@ impl Change {
             | Self::PutLoginFailures(_)
             | Self::ClearLoginFailures(_)
             | Self::StepUp(..)
+            | Self::PutLease(_)
+            | Self::MoveLease(..)
+            | Self::FetchedLeases(_)
+            | Self::AppendLeaseRecords { .. }
             | Self::Prune(_) => false,
         }
     }
@@ -210,6 +237,12 @@ impl Tables {
                 self.change_requests.remove(id);
             }
             Change::AddPolicyVersion(row) => self.policy_version = row.version,
+            Change::RevokeLease(lease, ends_at) => {
+                self.revoked_leases.insert(*lease, *ends_at);
+            }
+            Change::ForgetLeaseRevocations(before) => {
+                self.revoked_leases.retain(|_, ends_at| *ends_at >= *before);
+            }
             Change::AdvanceTotpStep(..)
             | Change::ForgetTotpStep(_)
             | Change::TouchTerminals(_)
@@ -226,6 +259,10 @@ impl Tables {
             | Change::PutLoginFailures(_)
             | Change::ClearLoginFailures(_)
             | Change::StepUp(..)
+            | Change::PutLease(_)
+            | Change::MoveLease(..)
+            | Change::FetchedLeases(_)
+            | Change::AppendLeaseRecords { .. }
             | Change::Prune(_) => {}
         }
     }

@@ -85,6 +85,7 @@ pub(super) async fn tables(connection: &mut impl Sql) -> Result<Tables, StoreErr
         let last: Option<i64> = column("policy_versions", row.try_get("last"))?;
         tables.policy_version = number("policy_versions", Ok(last.unwrap_or(0)))?;
     }
+    tables.revoked_leases = super::leases::revoked(connection).await?;
     Ok(tables)
 }
 

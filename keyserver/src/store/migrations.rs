@@ -7,10 +7,11 @@ use sqlx::{AssertSqlSafe, SqlSafeStr as _};
 use std::borrow::Cow;
 
 /// Every migration with its version, in order.
-const MIGRATIONS: [(i64, &str, &str); 7] = [
+const MIGRATIONS: [(i64, &str, &str); 8] = [
     (1, "initial", include_str!("../../migrations/0001_initial.sql")),
     (2, "gateway", include_str!("../../migrations/0002_gateway.sql")),
     (3, "state", include_str!("../../migrations/0003_state.sql")),
+    (4, "leases", include_str!("../../migrations/0004_leases.sql")),
     (5, "policy", include_str!("../../migrations/0005_policy.sql")),
     (6, "audit", include_str!("../../migrations/0006_audit.sql")),
     (7, "revocations", include_str!("../../migrations/0007_revocations.sql")),

@@ -12,6 +12,7 @@
 mod change;
 mod commit;
 mod decode;
+mod leases;
 mod load;
 mod migrations;
 mod policy;
@@ -27,15 +28,16 @@ mod write;
 pub use change::Change;
 pub use policy::{ChangeRequestRow, PolicyVersionRow, RequestState};
 pub use rows::{
-    Digest, LabelKeyRow, LabelRow, LoginFailuresRow, NextCertificate, PersonRow, SessionRow, Tables,
-    TerminalRow, TokenRow,
+    Digest, LabelKeyRow, LabelRow, LeaseBody, LeaseFileRow, LeaseFilter, LeaseRecordRow, LeaseRow,
+    LeaseTerminalRow, LoginFailuresRow, NextCertificate, PersonRow, SessionRow, Tables, TerminalRow,
+    TokenRow,
 };
 
 use jiff::Timestamp;
 use std::collections::HashMap;
 use std::pin::Pin;
 use tobari_core::audit::{Frontier, Growth};
-use tobari_core::ids::{PersonId, SessionId, TerminalId};
+use tobari_core::ids::{LeaseId, PersonId, SessionId, TerminalId};
 use tobari_core::policy::Policy;
 use tokio::sync::watch;
 
@@ -186,6 +188,26 @@ pub trait Store: Send + Sync + std::fmt::Debug {
 
     /// The policy as of a version.
     fn policy_of(&self, version: u64) -> StoreFuture<'_, Option<Policy>>;
+
+    /// A lease with its files and its document.
+    fn lease(&self, id: LeaseId) -> StoreFuture<'_, Option<LeaseRow>>;
+
+    /// Leases without their files and documents, newest first.
+    fn leases(&self, filter: LeaseFilter) -> StoreFuture<'_, Vec<LeaseRow>>;
+
+    /// How far a terminal has reported what was done under its leases.
+    fn lease_terminal(&self, terminal: TerminalId) -> StoreFuture<'_, Option<LeaseTerminalRow>>;
+
+    /// What was done under a lease, in order.
+    fn lease_records(&self, lease: LeaseId) -> StoreFuture<'_, Vec<LeaseRecordRow>>;
+
+    /// At most `limit` records of a terminal after a sequence number, in order.
+    fn lease_records_of(
+        &self,
+        terminal: TerminalId,
+        after: u64,
+        limit: u32,
+    ) -> StoreFuture<'_, Vec<LeaseRecordRow>>;
 
     /// Makes all changes and appends one audit record for each payload, durably and in one transaction, unless what
     /// they build on is no longer so.

@@ -13,8 +13,9 @@ use super::migrations::{Dialect, migrated, migrator};
 use super::read::{self, reads};
 use super::tree;
 use super::{
-    Appended, AuditHead, AuditRow, Basis, Change, Digest, Loaded, LoginFailuresRow, PolicyVersionRow,
-    SessionRow, Store, StoreError, StoreFuture, TokenRow,
+    Appended, AuditHead, AuditRow, Basis, Change, Digest, LeaseFilter, LeaseRecordRow, LeaseRow,
+    LeaseTerminalRow, Loaded, LoginFailuresRow, PolicyVersionRow, SessionRow, Store, StoreError, StoreFuture,
+    TokenRow,
 };
 use jiff::Timestamp;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgListener, PgPool, PgPoolOptions, PgSslMode};
@@ -23,7 +24,7 @@ use std::collections::HashMap;
 use std::str::FromStr;
 use std::time::Duration;
 use tobari_core::audit::Frontier;
-use tobari_core::ids::{PersonId, SessionId, TerminalId};
+use tobari_core::ids::{LeaseId, PersonId, SessionId, TerminalId};
 use tobari_core::policy::Policy;
 use tokio::sync::{Mutex, watch};
 

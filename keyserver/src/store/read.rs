@@ -1,6 +1,7 @@
 //! Looking up what is not held in memory, and the end of the audit log.
 
 use super::decode::{column, digest, hex, id, json, micros, number};
+pub(super) use super::leases::{lease, lease_records, lease_records_of, lease_terminal, leases};
 use super::load;
 use super::sql::{Columns as _, Sql, query};
 pub(super) use super::tree::{audit_frontier, audit_nodes};
@@ -183,6 +184,11 @@ macro_rules! reads {
             step_up(session: SessionId) -> Option<Timestamp>;
             policy_versions(before: u64, limit: u32) -> Vec<PolicyVersionRow>;
             policy_of(version: u64) -> Option<Policy>;
+            lease(id: LeaseId) -> Option<LeaseRow>;
+            leases(filter: LeaseFilter) -> Vec<LeaseRow>;
+            lease_terminal(terminal: TerminalId) -> Option<LeaseTerminalRow>;
+            lease_records(lease: LeaseId) -> Vec<LeaseRecordRow>;
+            lease_records_of(terminal: TerminalId, after: u64, limit: u32) -> Vec<LeaseRecordRow>;
             audit_head() -> AuditHead;
             audit_page(after: u64, limit: u32) -> Vec<AuditRow>;
             audit_frontier() -> Frontier;

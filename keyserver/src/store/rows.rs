@@ -3,15 +3,19 @@
 
 use super::policy::ChangeRequestRow;
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tobari_core::crypto::KeyId;
 use tobari_core::ids::{
-    ChangeRequestId, FolderId, GroupId, InvariantId, LabelId, PersonId, PostId, RuleId, SessionId, TerminalId,
+    ChangeRequestId, FileId, FolderId, GroupId, InvariantId, LabelId, LeaseId, PersonId, PostId, RuleId,
+    SessionId, TerminalId,
 };
-use tobari_core::policy::{Group, Invariant, Label, Membership, Post, Rule};
+use tobari_core::policy::{Group, Invariant, Label, Membership, Post, Rights, Rule};
 use tobari_core::proto::admin::{KeyKind, RevocationRecord, Revoked, Role};
+use tobari_core::proto::base64::Base64;
 use tobari_core::proto::bulletin::{Folder, PublicKey};
+use tobari_core::proto::lease::{LeaseState, Opens, Term};
 
 /// SHA-256 of a token or certificate.
 pub type Digest = [u8; 32];
@@ -160,6 +164,118 @@ pub struct LoginFailuresRow {
     pub locked_until: Timestamp,
 }
 
+/// A lease, asked for or issued.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeaseRow {
+    /// Identity.
+    pub id: LeaseId,
+    /// Where it stands.
+    pub state: LeaseState,
+    /// Whose.
+    pub person: PersonId,
+    /// Where.
+    pub terminal: TerminalId,
+    /// What was asked for and how it was decided.
+    pub body: LeaseBody,
+    /// How many files.
+    pub file_count: u32,
+    /// The files; left out of lists.
+    pub files: Vec<LeaseFileRow>,
+    /// The signed lease, as JSON; left out of lists.
+    pub document: Option<Vec<u8>>,
+    /// When the terminal fetched it.
+    pub fetched_at: Option<Timestamp>,
+    /// Openings that the terminal has reported.
+    pub opened: u32,
+}
+
+/// What is stored of a lease as one value.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseBody {
+    /// From when until when.
+    pub term: Term,
+    /// How often.
+    pub opens: Opens,
+    /// What is to be done.
+    pub rights: Rights,
+    /// Why.
+    pub reason: String,
+    /// Whether the person had used a second factor when they asked.
+    pub second_factor: bool,
+    /// Who asked for it: the person, or the administrator who issued it.
+    pub requested_by: PersonId,
+    /// When.
+    pub requested_at: Timestamp,
+    /// Who decided.
+    pub decided_by: Option<PersonId>,
+    /// When.
+    pub decided_at: Option<Timestamp>,
+    /// When it was refused, returned or revoked.
+    pub ended_at: Option<Timestamp>,
+}
+
+/// One file of a lease.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseFileRow {
+    /// The file, as its header says.
+    pub file: FileId,
+    /// Its label, as its header says.
+    pub label: LabelId,
+    /// Its name.
+    pub name: Option<String>,
+    /// What may be done with it; none before the lease is issued.
+    pub rights: Rights,
+    /// Its header, as long as the lease is not decided.
+    pub header: Option<Base64>,
+}
+
+/// Which leases.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct LeaseFilter {
+    /// Of this person.
+    pub person: Option<PersonId>,
+    /// For this terminal.
+    pub terminal: Option<TerminalId>,
+    /// In this state.
+    pub state: Option<LeaseState>,
+    /// That were issued, whatever became of them.
+    pub issued: bool,
+    /// That end after this time.
+    pub ends_after: Option<Timestamp>,
+    /// The newest so many.
+    pub limit: Option<u32>,
+}
+
+/// How far a terminal has reported what was done under its leases.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LeaseTerminalRow {
+    /// The terminal.
+    pub terminal: TerminalId,
+    /// How often it has written its lease state.
+    pub counter: u64,
+    /// Sequence number of its last record.
+    pub sequence: u64,
+    /// That record's hash.
+    pub hash: Digest,
+    /// Whether a report did not continue what was there: from then on nothing is taken or given.
+    pub blocked: bool,
+}
+
+/// One record of what was done under a lease.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeaseRecordRow {
+    /// The terminal that reported it.
+    pub terminal: TerminalId,
+    /// Its number there.
+    pub sequence: u64,
+    /// The lease.
+    pub lease: LeaseId,
+    /// The bytes that were hashed.
+    pub payload: Vec<u8>,
+    /// The chain's hash after it.
+    pub hash: Digest,
+}
+
 /// Everything that the server keeps in memory: the directory, the policy and the keys (sealed). Rows are
 /// shared, so that copying the tables for a change costs little.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -192,4 +308,6 @@ pub struct Tables {
     pub change_requests: BTreeMap<ChangeRequestId, Arc<ChangeRequestRow>>,
     /// Number of the last version of the policy; 0 before the first change.
     pub policy_version: u64,
+    /// Leases that were revoked before their end, with that end: until then the bulletin names them.
+    pub revoked_leases: BTreeMap<LeaseId, Timestamp>,
 }

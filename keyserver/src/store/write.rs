@@ -1,13 +1,14 @@
 //! Changes to SQL.
 
 use super::decode::{damaged, hex};
+use super::leases;
 use super::sql::{Query, Sql, built, query};
 use super::{Change, StoreError};
 use jiff::Timestamp;
 use serde::Serialize;
 use tobari_core::proto::admin::Revoked;
 
-fn text(value: &impl Serialize) -> Result<String, StoreError> {
+pub(super) fn text(value: &impl Serialize) -> Result<String, StoreError> {
     serde_json::to_string(value).map_err(|error| damaged("(new row)", error))
 }
 
@@ -232,6 +233,18 @@ pub(super) async fn change(connection: &mut impl Sql, change: &Change) -> Result
         )
         .bind(session.to_string())
         .bind(time.as_microsecond()),
+        Change::PutLease(row) => leases::put(row)?,
+        Change::MoveLease(before, row) => {
+            return one(connection.execute(leases::step(*before, row)?).await?);
+        }
+        Change::RevokeLease(lease, ends_at) => leases::revoke(*lease, *ends_at),
+        Change::ForgetLeaseRevocations(before) => {
+            query("DELETE FROM lease_revocations WHERE ends_at < $1").bind(before.as_microsecond())
+        }
+        Change::FetchedLeases(fetched) => return leases::fetched(connection, fetched).await,
+        Change::AppendLeaseRecords { before, after, rows } => {
+            return leases::append(connection, *before, after, rows).await;
+        }
         Change::Prune(before) => {
             let before = before.as_microsecond();
             for sql in [
@@ -264,7 +277,7 @@ fn put(table: &'static str, id: impl std::fmt::Display, body: String) -> Query {
 }
 
 /// The statement changed a row; otherwise what it builds on is gone.
-fn one(rows: u64) -> Result<(), StoreError> {
+pub(super) fn one(rows: u64) -> Result<(), StoreError> {
     if rows == 0 { Err(StoreError::Stale) } else { Ok(()) }
 }
 

@@ -85,6 +85,19 @@ fn routes(case: &Reference) -> Vec<(&'static str, String, Value, &'static [&'sta
     routes.push(("POST", format!("/v1/admin/requests/{ID}/refuse"), why, any));
     routes.push(("POST", format!("/v1/admin/requests/{ID}/apply"), Value::Null, any));
     routes.push(("POST", String::from("/v1/admin/step-up"), json!({ "totp": "" }), any));
+    let lease = json!({
+        "files": [], "rights": ["view"], "opens": { "kind": "unlimited" }, "reason": "x",
+        "term": { "starts_at": "2026-06-01T00:00:00Z", "ends_at": "2026-06-02T00:00:00Z" },
+    });
+    let issue = json!({ "person": ID, "terminal": ID, "lease": lease });
+    routes.push(("GET", String::from("/v1/admin/leases"), Value::Null, any));
+    routes.push(("POST", String::from("/v1/admin/leases"), issue, &["leases"]));
+    routes.push(("GET", String::from("/v1/admin/leases/ledger"), Value::Null, &["leases", "auditor"]));
+    routes.push(("GET", format!("/v1/admin/leases/{ID}"), Value::Null, any));
+    for verb in ["approve", "refuse", "revoke"] {
+        let why = if verb == "approve" { Value::Null } else { json!({ "reason": "x" }) };
+        routes.push(("POST", format!("/v1/admin/leases/{ID}/{verb}"), why, &["leases"]));
+    }
     routes.push(("GET", String::from("/v1/admin/audit"), Value::Null, &["auditor"]));
     routes.push(("GET", String::from("/v1/admin/audit/verify"), Value::Null, &["auditor"]));
     routes.push(("GET", String::from("/v1/admin/audit/search"), Value::Null, &["auditor"]));

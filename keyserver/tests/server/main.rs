@@ -14,6 +14,7 @@ mod database;
 mod gateway;
 mod grants;
 mod http;
+mod leases;
 mod load;
 mod overload;
 mod policy;

@@ -6,8 +6,8 @@ use std::collections::HashMap;
 use tobari_core::audit::{Frontier, Growth, Hash, is_consistent, leaf_hash, root_of};
 use tobari_core::crypto::{KeyId, sha256};
 use tobari_core::ids::{
-    ChangeRequestId, FileId, FolderId, GroupId, InvariantId, LabelId, PersonId, PostId, RuleId, SessionId,
-    TerminalId,
+    ChangeRequestId, FileId, FolderId, GroupId, InvariantId, LabelId, LeaseId, PersonId, PostId, RuleId,
+    SessionId, TerminalId,
 };
 use tobari_core::policy::{
     Conditions, Effect, Group, GroupScope, GroupSelector, Invariant, Label, LabelScope, Membership, Policy,
@@ -16,14 +16,16 @@ use tobari_core::policy::{
 use tobari_core::proto::admin::{KeyKind, RevocationRecord, Revoked, Role};
 use tobari_core::proto::base64::Base64;
 use tobari_core::proto::bulletin::{Folder, PublicKey};
+use tobari_core::proto::lease::{LeaseState, Opens, Term};
 use tobari_core::proto::policy::PolicyDiff;
 use tobari_keyserver::audit::chain;
 use tobari_keyserver::audit::proof;
 use tobari_keyserver::store::postgres::PostgresStore;
 use tobari_keyserver::store::sqlite::SqliteStore;
 use tobari_keyserver::store::{
-    AuditHead, Basis, Change, ChangeRequestRow, LabelKeyRow, LabelRow, LoginFailuresRow, NextCertificate,
-    PersonRow, PolicyVersionRow, RequestState, SessionRow, Store, StoreError, Tables, TerminalRow, TokenRow,
+    AuditHead, Basis, Change, ChangeRequestRow, LabelKeyRow, LabelRow, LeaseBody, LeaseFileRow, LeaseFilter,
+    LeaseRecordRow, LeaseRow, LeaseTerminalRow, LoginFailuresRow, NextCertificate, PersonRow,
+    PolicyVersionRow, RequestState, SessionRow, Store, StoreError, Tables, TerminalRow, TokenRow,
 };
 
 fn at(seconds: i64) -> Timestamp {
@@ -117,6 +119,7 @@ async fn conforms(store: &dyn Store) {
     sessions(&mut checked).await;
     counters(&mut checked).await;
     basis(&mut checked).await;
+    leases(&mut checked).await;
     audit(store, checked.records).await;
 }
 
@@ -449,6 +452,127 @@ async fn basis(checked: &mut Checked<'_>) {
     assert_eq!(store.version().await.unwrap(), version + 1);
     let late = on(Some(version + 1), &[row.id]);
     assert!(matches!(store.commit(&late, &[], &[]).await, Err(StoreError::Moved { .. })));
+}
+
+fn lease(person: PersonId, terminal: TerminalId, requested_at: i64) -> LeaseRow {
+    let body = LeaseBody {
+        term: Term { starts_at: at(10), ends_at: at(requested_at + 1000) },
+        opens: Opens::Unlimited,
+        rights: [Right::View, Right::Send].into_iter().collect(),
+        reason: String::from("出張"),
+        second_factor: true,
+        requested_by: person,
+        requested_at: at(requested_at),
+        decided_by: None,
+        decided_at: None,
+        ended_at: None,
+    };
+    let file = LeaseFileRow {
+        file: FileId::generate(),
+        label: LabelId::generate(),
+        name: Some(String::from("起案書.docx")),
+        rights: Rights::NONE,
+        header: Some(Base64(vec![7; 300])),
+    };
+    LeaseRow {
+        id: LeaseId::generate(),
+        state: LeaseState::Requested,
+        person,
+        terminal,
+        body,
+        file_count: 1,
+        files: vec![file],
+        document: None,
+        fetched_at: None,
+        opened: 0,
+    }
+}
+
+/// Leases: found by what is asked for, changed only from the state that they were in, one history for each terminal.
+async fn leases(checked: &mut Checked<'_>) {
+    let store = checked.store;
+    let (person, terminal) = (PersonId::generate(), TerminalId::generate());
+    let old = lease(person, terminal, 20);
+    let new = lease(person, TerminalId::generate(), 30);
+    let others = lease(PersonId::generate(), terminal, 40);
+    let puts = [&old, &new, &others].map(|row| Change::PutLease(Box::new(row.clone())));
+    checked.commit(puts.into()).await;
+    assert_eq!(store.lease(old.id).await.unwrap(), Some(old.clone()));
+    assert_eq!(store.lease(LeaseId::generate()).await.unwrap(), None);
+    let found = async |filter: LeaseFilter| -> Vec<LeaseId> {
+        store.leases(filter).await.unwrap().iter().map(|row| row.id).collect()
+    };
+    let all = LeaseFilter::default();
+    assert_eq!(found(all).await, [others.id, new.id, old.id], "newest first");
+    assert_eq!(found(LeaseFilter { limit: Some(2), ..all }).await, [others.id, new.id]);
+    assert_eq!(found(LeaseFilter { person: Some(person), ..all }).await, [new.id, old.id]);
+    assert_eq!(found(LeaseFilter { terminal: Some(terminal), ..all }).await, [others.id, old.id]);
+    let both = LeaseFilter { person: Some(person), terminal: Some(terminal), ..all };
+    assert_eq!(found(both).await, [old.id]);
+    assert_eq!(found(LeaseFilter { ends_after: Some(at(1030)), ..all }).await, [others.id]);
+    let listed = store.leases(both).await.unwrap();
+    assert_eq!(listed, [LeaseRow { files: Vec::new(), document: None, ..old.clone() }]);
+
+    let mut issued = LeaseRow { state: LeaseState::Issued, document: Some(vec![1, 2, 3]), ..old.clone() };
+    issued.body.decided_by = Some(PersonId::generate());
+    issued.body.decided_at = Some(at(50));
+    let step = |before, row: &LeaseRow| Change::MoveLease(before, Box::new(row.clone()));
+    checked.commit(vec![step(LeaseState::Requested, &issued)]).await;
+    assert_eq!(store.lease(old.id).await.unwrap(), Some(issued.clone()));
+    assert_eq!(found(LeaseFilter { issued: true, ..all }).await, [old.id]);
+    assert_eq!(found(LeaseFilter { state: Some(LeaseState::Requested), ..all }).await, [others.id, new.id]);
+    let twice = vec![step(LeaseState::Requested, &issued)];
+    checked.refuse(twice, |error| matches!(error, StoreError::Stale)).await;
+
+    // The first time counts.
+    checked.commit(vec![Change::FetchedLeases(vec![(old.id, at(60))])]).await;
+    checked.commit(vec![Change::FetchedLeases(vec![(old.id, at(70))])]).await;
+    issued.fetched_at = Some(at(60));
+    assert_eq!(store.lease(old.id).await.unwrap(), Some(issued.clone()));
+
+    assert_eq!(store.lease_terminal(terminal).await.unwrap(), None);
+    let record = |sequence: u64| LeaseRecordRow {
+        terminal,
+        sequence,
+        lease: old.id,
+        payload: format!("payload {sequence}").into_bytes(),
+        hash: [u8::try_from(sequence).unwrap(); 32],
+    };
+    let reported = |counter, sequence: u64| LeaseTerminalRow {
+        terminal,
+        counter,
+        sequence,
+        hash: [u8::try_from(sequence).unwrap(); 32],
+        blocked: false,
+    };
+    let first = Change::AppendLeaseRecords {
+        before: (0, 0),
+        after: reported(4, 2),
+        rows: vec![(true, record(1)), (true, record(2))],
+    };
+    checked.commit(vec![first.clone()]).await;
+    assert_eq!(store.lease_terminal(terminal).await.unwrap(), Some(reported(4, 2)));
+    assert_eq!(store.lease_records(old.id).await.unwrap(), [record(1), record(2)]);
+    assert_eq!(store.lease(old.id).await.unwrap().unwrap().opened, 2);
+    // What another report came before leaves nothing behind.
+    checked.refuse(vec![first], |error| matches!(error, StoreError::Stale)).await;
+    let next = |after| Change::AppendLeaseRecords { before: (4, 2), after, rows: vec![(false, record(3))] };
+    checked.commit(vec![next(reported(5, 3))]).await;
+    checked.refuse(vec![next(reported(5, 3))], |error| matches!(error, StoreError::Stale)).await;
+    assert_eq!(store.lease_records_of(terminal, 1, 1).await.unwrap(), [record(2)]);
+    assert_eq!(store.lease_records_of(terminal, 2, 9).await.unwrap(), [record(3)]);
+    assert_eq!(store.lease(old.id).await.unwrap().unwrap().opened, 2, "a return is no opening");
+    let blocked = LeaseTerminalRow { blocked: true, ..reported(5, 3) };
+    let block = Change::AppendLeaseRecords { before: (5, 3), after: blocked, rows: Vec::new() };
+    checked.commit(vec![block]).await;
+    assert_eq!(store.lease_terminal(terminal).await.unwrap(), Some(blocked));
+
+    // Revocations are part of what every server holds.
+    let version = store.version().await.unwrap();
+    checked.commit(vec![Change::RevokeLease(old.id, at(1020)), Change::RevokeLease(new.id, at(1030))]).await;
+    assert_eq!(store.version().await.unwrap(), version + 1);
+    checked.commit(vec![Change::ForgetLeaseRevocations(at(1030))]).await;
+    assert_eq!(store.load().await.unwrap().tables.revoked_leases.into_keys().collect::<Vec<_>>(), [new.id]);
 }
 
 async fn audit(store: &dyn Store, records: u64) {

@@ -17,7 +17,7 @@ use tobari_core::audit::{Frontier, LogKey, check_receipt};
 use tobari_core::clock::{Clock as _, FixedClock, SystemClock};
 use tobari_core::crypto::{GrantKeyPair, GrantOpener, RecipientPublicKey, RootKey, VerifyingKey};
 use tobari_core::envelope::{Epoch, FilePolicy, MemoryStorage, SealOptions, Sealed, seal};
-use tobari_core::ids::{GroupId, LabelId, OrganisationId, PersonId, SessionId, TerminalId};
+use tobari_core::ids::{GroupId, LabelId, LeaseId, OrganisationId, PersonId, SessionId, TerminalId};
 use tobari_core::policy::{Membership, Policy, Right};
 use tobari_core::proto::admin::{LabelRecord, PersonRecord, PresetApplied};
 use tobari_core::proto::api::{
@@ -31,8 +31,9 @@ use tobari_keyserver::http::{Server, ServerOptions};
 use tobari_keyserver::service::{Limits, Service, Setup};
 use tobari_keyserver::store::sqlite::SqliteStore;
 use tobari_keyserver::store::{
-    Appended, AuditHead, AuditRow, Basis, Change, Digest, Loaded, LoginFailuresRow, PolicyVersionRow,
-    SessionRow, Store, StoreError, StoreFuture, TokenRow,
+    Appended, AuditHead, AuditRow, Basis, Change, Digest, LeaseFilter, LeaseRecordRow, LeaseRow,
+    LeaseTerminalRow, Loaded, LoginFailuresRow, PolicyVersionRow, SessionRow, Store, StoreError, StoreFuture,
+    TokenRow,
 };
 use tokio::sync::oneshot;
 
@@ -107,7 +108,14 @@ impl Store for Faulty {
     fn token(&self, hash: Digest) -> StoreFuture<'_, Option<TokenRow>> {
         self.fault(&self.reads_fail).unwrap_or_else(|| self.inner.token(hash))
     }
-    reads! { login_failures(key: &'a str) -> Option<LoginFailuresRow>; }
+    reads! {
+        login_failures(key: &'a str) -> Option<LoginFailuresRow>;
+        lease(id: LeaseId) -> Option<LeaseRow>;
+        leases(filter: LeaseFilter) -> Vec<LeaseRow>;
+        lease_terminal(terminal: TerminalId) -> Option<LeaseTerminalRow>;
+        lease_records(lease: LeaseId) -> Vec<LeaseRecordRow>;
+        lease_records_of(terminal: TerminalId, after: u64, limit: u32) -> Vec<LeaseRecordRow>;
+    }
     fn totp_step(&self, person: PersonId) -> StoreFuture<'_, Option<i64>> {
         self.inner.totp_step(person)
     }

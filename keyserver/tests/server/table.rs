@@ -26,6 +26,8 @@ enum Open {
     Administrator(u16),
     /// An administrator with all of these roles.
     Roles(&'static [&'static str], u16),
+    /// An administrator with one of these roles.
+    AnyRole(&'static [&'static str], u16),
 }
 
 struct Row {
@@ -41,10 +43,11 @@ fn row(method: &'static str, path: &'static str, body: Value, open: Open) -> Row
 
 /// `{n}` in a body is another number each time, so that names are free.
 fn rows(case: &Reference) -> Vec<Row> {
-    use Open::{Administrator, Anybody, Gateway, Person, Roles, Terminal};
+    use Open::{Administrator, AnyRole, Anybody, Gateway, Person, Roles, Terminal};
     const POLICY: &[&str] = &["policy"];
     const KEYS: &[&str] = &["key-custodian"];
     const TERMINALS: &[&str] = &["terminals"];
+    const LEASES: &[&str] = &["leases"];
     const AUDITOR: &[&str] = &["auditor"];
     let none = || Value::Null;
     let label = case.preset.labels[0].id;
@@ -61,6 +64,13 @@ fn rows(case: &Reference) -> Vec<Row> {
     let change = json!({ "collection": "posts", "input": { "name": "c{n}", "rank": 1 }, "reason": "理由" });
     let why = json!({ "reason": "理由" });
     let revoked = json!({ "kind": "label", "id": ID, "reason": "理由" });
+    // Of no file, which is refused once the caller may ask at all.
+    let lease = json!({
+        "files": [], "rights": ["view"], "opens": { "kind": "unlimited" }, "reason": "理由",
+        "term": { "starts_at": "2026-06-01T00:00:00Z", "ends_at": "2026-06-02T00:00:00Z" },
+    });
+    let issue = json!({ "person": ID, "terminal": ID, "lease": lease });
+    let report = json!({ "counter": 0, "after": 0, "after_hash": "", "records": [], "held": [] });
     let mut rows = vec![
         row("POST", "/v1/terminals/enrol", json!({}), Anybody(400)),
         row("POST", "/v1/sessions", json!({ "login": "nobody{n}", "password": "x" }), Terminal(401)),
@@ -98,8 +108,18 @@ fn rows(case: &Reference) -> Vec<Row> {
         row("POST", "/v1/admin/requests", change, Roles(POLICY, 201)),
         row("GET", "/v1/admin/requests/{id}", none(), Administrator(404)),
         row("POST", "/v1/admin/requests/{id}/approve", why.clone(), Administrator(404)),
-        row("POST", "/v1/admin/requests/{id}/refuse", why, Administrator(404)),
+        row("POST", "/v1/admin/requests/{id}/refuse", why.clone(), Administrator(404)),
         row("POST", "/v1/admin/requests/{id}/apply", none(), Administrator(404)),
+        row("GET", "/v1/leases", none(), Person(200)),
+        row("POST", "/v1/leases", lease, Person(400)),
+        row("POST", "/v1/terminals/leases", report, Terminal(400)),
+        row("GET", "/v1/admin/leases", none(), Administrator(200)),
+        row("POST", "/v1/admin/leases", issue, Roles(LEASES, 400)),
+        row("GET", "/v1/admin/leases/ledger", none(), AnyRole(&["leases", "auditor"], 200)),
+        row("GET", "/v1/admin/leases/{id}", none(), Administrator(404)),
+        row("POST", "/v1/admin/leases/{id}/approve", none(), Roles(LEASES, 404)),
+        row("POST", "/v1/admin/leases/{id}/refuse", why.clone(), Roles(LEASES, 404)),
+        row("POST", "/v1/admin/leases/{id}/revoke", why, Roles(LEASES, 404)),
         row("GET", "/v1/admin/audit", none(), Roles(AUDITOR, 200)),
         row("GET", "/v1/admin/audit/verify", none(), Roles(AUDITOR, 200)),
         row("GET", "/v1/admin/audit/search", none(), Roles(AUDITOR, 200)),
@@ -159,6 +179,10 @@ impl Caller<'_> {
             Open::Roles(needed, status) => {
                 let held = person.unwrap_or_default();
                 if needed.iter().all(|role| held.contains(role)) { status } else { 403 }
+            }
+            Open::AnyRole(accepted, status) => {
+                let held = person.unwrap_or_default();
+                if accepted.iter().any(|role| held.contains(role)) { status } else { 403 }
             }
         }
     }

@@ -6,6 +6,7 @@ mod audit;
 mod bad_input;
 mod drill;
 mod gateway;
+mod lease;
 mod main_path;
 mod outage;
 mod revocation;

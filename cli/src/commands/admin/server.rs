@@ -198,7 +198,7 @@ fn understood<T: DeserializeOwned>(body: Value) -> Result<T, Error> {
 }
 
 /// Shows a list: under `--json` as `{ "<name>": [records] }`, else as a table.
-pub(super) fn show_list<T: Serialize>(
+pub(in crate::commands) fn show_list<T: Serialize>(
     app: &mut App,
     name: &str,
     records: &[T],
@@ -220,7 +220,7 @@ pub(super) fn show_list<T: Serialize>(
 }
 
 /// Shows one record: under `--json` as it is, else as one row of its table.
-pub(super) fn show<T: Serialize>(
+pub(in crate::commands) fn show<T: Serialize>(
     app: &mut App,
     record: &T,
     columns: &[&str],
@@ -246,7 +246,7 @@ pub(super) fn yes_no(app: &App, value: bool) -> String {
 }
 
 /// The name that serde gives a value.
-pub(super) fn kebab(value: &impl Serialize) -> String {
+pub(in crate::commands) fn kebab(value: &impl Serialize) -> String {
     serde_json::to_value(value).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
 }
 

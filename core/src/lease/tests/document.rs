@@ -291,3 +291,48 @@ fn a_chain_shows_gaps_changes_and_another_order() {
     let (_, other) = follow(&[&payloads[0], &payloads[1], &renamed.into_bytes()]).unwrap();
     assert!(!other.is(&head) && head.is(&head));
 }
+
+/// `docs/spec/lease.md`, "Vector".
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Vector {
+    signing_key: String,
+    grant_key: String,
+    lease: SignedLease,
+    payload: String,
+    deks: Vec<String>,
+}
+
+fn hex(bytes: &[u8]) -> String {
+    data_encoding::HEXLOWER.encode(bytes)
+}
+
+#[test]
+#[ignore = "makes core/src/lease/tests/vector.json anew"]
+fn make_the_vector() {
+    let case = case();
+    let lease = sign(&case.lease, &case.signing).unwrap();
+    let vector = Vector {
+        signing_key: hex(&case.signing.verifying_key().to_bytes()),
+        grant_key: hex(&case.key.export()),
+        payload: String::from_utf8(lease.payload.0.clone()).unwrap(),
+        lease,
+        deks: case.deks.iter().map(|dek| hex(dek.expose())).collect(),
+    };
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/lease/tests/vector.json");
+    std::fs::write(path, serde_json::to_string_pretty(&vector).unwrap() + "\n").unwrap();
+}
+
+#[test]
+fn the_vector_opens() {
+    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/src/lease/tests/vector.json"));
+    let vector: Vector = serde_json::from_str(&text.unwrap()).unwrap();
+    let bytes = |text: &str| data_encoding::HEXLOWER.decode(text.as_bytes()).unwrap();
+    let key = crate::crypto::VerifyingKey::from_bytes(&bytes(&vector.signing_key)).unwrap();
+    let terminal = GrantKeyPair::import(&bytes(&vector.grant_key)).unwrap();
+    assert_eq!(vector.lease.payload.0, vector.payload.as_bytes());
+    let lease = ValidLease::check(&vector.lease, &key, ORGANISATION, TERMINAL).unwrap();
+    for (number, dek) in [10, 11].into_iter().zip(&vector.deks) {
+        let lent = lease.permits(&wish(number), 0, at("2026-06-01T00:00:00Z")).unwrap();
+        assert_eq!(hex(lent.dek(&terminal).unwrap().expose()), *dek);
+    }
+}

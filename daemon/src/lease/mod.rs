@@ -1,0 +1,478 @@
+//! Leases on this terminal: opening without the key server, and telling it afterwards. `docs/spec/lease.md` is normative;
+//! what a lease permits is decided in `tobari_core::lease`.
+//!
+//! [`Leases`] is what the rest of the daemon sees. Its state lies in `enrolment/leases` ([`store`]), sealed under a key that is
+//! derived from the terminal's grant key. An opening is written down before its key is used. The time comes from
+//! [`clocks`]: a wall clock that was set back opens nothing. Keys leave through [`crate::grants::Granted::key_for`] alone.
+
+mod clocks;
+mod login;
+mod store;
+mod sync;
+
+pub use clocks::{Clocks, SystemClocks};
+
+use crate::failure::Failure;
+use crate::grants::Wanted;
+use crate::sessions::Login;
+use clocks::Time;
+use jiff::{SignedDuration, Timestamp};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use store::{Holding, Store};
+use tobari_core::crypto::{CryptoError, Dek, GrantKeyPair, VerifyingKey};
+use tobari_core::envelope::Header;
+use tobari_core::ids::{LeaseId, OrganisationId, PersonId, TerminalId};
+use tobari_core::lease::{ClockFault, Reading, Refused, ValidLease, Wish, chain};
+use tobari_core::policy::{Right, Rights};
+use tobari_core::proto::bulletin::Revocations;
+use tobari_core::proto::control::{HeldFile, HeldLease};
+use tobari_core::proto::lease::{OfflineAct, OfflineRecord};
+use tobari_core::proto::problem::{Problem, ProblemCode};
+
+/// Longest file name in a record, in bytes.
+const MAX_NAME: usize = 4096;
+
+/// What a terminal needs to hold leases.
+pub struct Identity {
+    /// The organisation.
+    pub organisation: OrganisationId,
+    /// This terminal.
+    pub terminal: TerminalId,
+    /// Key that signs leases.
+    pub signing_key: VerifyingKey,
+    /// Key to which their keys are sealed.
+    pub grant_key: GrantKeyPair,
+}
+
+/// A key that a lease lends.
+pub struct LeaseKey {
+    /// What may be done.
+    pub rights: Rights,
+    /// Until when.
+    pub ends_at: Timestamp,
+    /// The key.
+    pub dek: Dek,
+    /// Ends before that when the lease is taken back or the clock set back.
+    pub limit: Limit,
+}
+
+/// For how long one opening lasts: a program that opens the same file again within it, for the same right in the same
+/// session, opens it once. Programs open a document several times to show it once.
+const OPENING: SignedDuration = SignedDuration::from_mins(5);
+
+/// What the holder of a lent key asks each time that it is used.
+#[derive(Clone)]
+pub struct Limit {
+    person: PersonId,
+    opened_at: Timestamp,
+    ends_at: Timestamp,
+    over: Arc<AtomicBool>,
+    time: Arc<Time>,
+}
+
+impl Limit {
+    /// Whether the key may still be used.
+    ///
+    /// # Errors
+    /// `LeaseRefused`, and why.
+    pub fn check(&self) -> Result<(), Failure> {
+        if self.over.load(Ordering::Acquire) {
+            return Err(refused("ended", "the lease was taken back or returned"));
+        }
+        if self.time.now()?.0 >= self.ends_at {
+            return Err(refused("ended", format!("the lease ended at {}", self.ends_at)));
+        }
+        Ok(())
+    }
+
+    /// Whether another opening of the file by the same person, now, is part of this one.
+    pub fn is_one_opening(&self) -> bool {
+        let until = self.opened_at.checked_add(OPENING).unwrap_or(self.opened_at);
+        self.check().is_ok() && self.time.now().is_ok_and(|(now, _)| now < until)
+    }
+
+    /// Whose lease it is.
+    pub fn person(&self) -> PersonId {
+        self.person
+    }
+}
+
+/// All leases of this terminal.
+pub struct Leases {
+    identity: Identity,
+    time: Arc<Time>,
+    inner: Mutex<Inner>,
+    logins: login::OfflineLogins,
+}
+
+impl std::fmt::Debug for Leases {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Leases").field("held", &self.inner().held.len()).finish_non_exhaustive()
+    }
+}
+
+/// A lease in hand.
+struct Held {
+    lease: ValidLease,
+    over: Arc<AtomicBool>,
+}
+
+struct Inner {
+    store: Store,
+    held: Vec<Held>,
+    /// What the bulletin in force stops.
+    stopped: Revocations,
+}
+
+/// A refusal whose reason clients know as `field`.
+pub(crate) fn refused(field: &str, detail: impl Into<String>) -> Failure {
+    let mut failure = Failure::new(ProblemCode::LeaseRefused, detail);
+    failure.problem.field = Some(field.to_owned());
+    failure
+}
+
+impl From<ClockFault> for Failure {
+    fn from(fault: ClockFault) -> Self {
+        refused("clock", fault.to_string())
+    }
+}
+
+impl From<Refused> for Failure {
+    fn from(reason: Refused) -> Self {
+        let field = match reason {
+            Refused::OtherPerson => "person",
+            Refused::OtherFile | Refused::OtherLabel => "file",
+            Refused::NotBegun(_) => "not-begun",
+            Refused::Ended(_) => "ended",
+            Refused::UsedUp(_) => "used-up",
+            Refused::RightNotLent(_) => "right",
+        };
+        let mut failure = refused(field, reason.to_string());
+        if let Refused::RightNotLent(right) = reason {
+            failure.particulars.right = Some(right);
+        }
+        failure
+    }
+}
+
+/// A lease that the state does not vouch for, or another thing that must not be.
+fn broken(detail: impl Into<String>) -> Failure {
+    refused("state", detail)
+}
+
+impl Leases {
+    /// Loads what lies in `directory`. What cannot be believed there opens nothing, and says so at each use; the rest of the
+    /// daemon is not concerned.
+    ///
+    /// # Errors
+    /// When the key for the state cannot be derived.
+    pub fn load(directory: &Path, identity: Identity, clocks: Arc<dyn Clocks>) -> Result<Self, CryptoError> {
+        let store = Store::load(directory, identity.grant_key.local_key("leases")?);
+        if let Some(why) = store.fault() {
+            tracing::error!(why, "leases of this terminal are refused until it is enrolled again");
+        }
+        let mut held = Vec::new();
+        for (id, signed) in store.documents() {
+            match ValidLease::check(&signed, &identity.signing_key, identity.organisation, identity.terminal)
+            {
+                Ok(lease) if lease.lease().id == id => held.push(Held { lease, over: Arc::default() }),
+                Ok(_) => {
+                    tracing::error!(lease = %id, "a stored lease lies under another one's name and is refused")
+                }
+                Err(error) => tracing::error!(lease = %id, %error, "a stored lease is refused"),
+            }
+        }
+        let time = Arc::new(Time::new(clocks, store.state().clock));
+        Ok(Self {
+            identity,
+            time,
+            inner: Mutex::new(Inner { store, held, stopped: Revocations::default() }),
+            logins: login::OfflineLogins::default(),
+        })
+    }
+
+    /// Whether the person holds a lease here that can be used now.
+    pub fn holds(&self, person: PersonId) -> bool {
+        self.of(person).0.iter().any(|lease| lease.usable)
+    }
+
+    /// Whether [`Leases::open`] would open all of these now. Nothing is counted.
+    pub fn would_open<'a>(
+        &self,
+        login: &Login,
+        wanted: impl IntoIterator<Item = &'a Wanted>,
+        right: Right,
+    ) -> bool {
+        let inner = self.inner();
+        let mut used = inner.store.state().used();
+        let mut opens = |wanted: &Wanted| inner.decide(self, login.session.person, wanted, right, &mut used);
+        wanted.into_iter().all(|wanted| opens(wanted).is_some_and(|outcome| outcome.is_ok()))
+    }
+
+    /// Opens what leases of the person of `login` cover; none for what they do not. Each opening is on the disk before
+    /// this returns.
+    pub fn open(
+        &self,
+        login: &Login,
+        wanted: &[&Wanted],
+        right: Right,
+    ) -> Vec<Option<Result<LeaseKey, Failure>>> {
+        let mut inner = self.inner();
+        let mut used = inner.store.state().used();
+        let mut records = Vec::new();
+        let mut outcomes: Vec<Option<Result<LeaseKey, Failure>>> = Vec::with_capacity(wanted.len());
+        for item in wanted {
+            let outcome = inner.decide(self, login.session.person, item, right, &mut used);
+            outcomes.push(outcome.map(|decided| {
+                let (key, record) = decided?;
+                records.push(record);
+                Ok(key)
+            }));
+        }
+        if records.is_empty() {
+            return outcomes;
+        }
+        let clock = self.time.clock();
+        if let Err(failure) = inner.store.note(records, clock, used) {
+            // Nothing was written down, so nothing opens.
+            for outcome in outcomes.iter_mut().flatten() {
+                *outcome = Err(failure.clone());
+            }
+        }
+        outcomes
+    }
+
+    /// What the person of `login` may do with a file under a lease now, without opening it.
+    pub fn rights(&self, login: &Login, header: &Header) -> Option<Result<Rights, Failure>> {
+        let inner = self.inner();
+        let wish = wish(login.session.person, header, Right::View);
+        let lease = inner.held.iter().find(|held| held.lease.covers(&wish).is_ok())?;
+        Some(inner.store.sound().and_then(|()| {
+            let (now, _) = self.time.now()?;
+            let used = inner.store.state().used_of(lease.lease.lease().id);
+            let first = lease.lease.covers(&wish)?.rights().iter().next().unwrap_or(Right::View);
+            Ok(lease.lease.permits(&Wish { right: first, ..wish }, used, now)?.rights())
+        }))
+    }
+
+    /// The leases of a person, and how many acts the key server has not heard of.
+    pub fn of(&self, person: PersonId) -> (Vec<HeldLease>, u64) {
+        let inner = self.inner();
+        let state = inner.store.state();
+        let now = inner.store.sound().and_then(|()| Ok(self.time.now()?.0));
+        let leases = inner
+            .held
+            .iter()
+            .map(|held| held.lease.lease())
+            .filter(|lease| lease.person == person)
+            .map(|lease| {
+                let used = state.used_of(lease.id);
+                let why_not = match &now {
+                    Err(failure) => Some(failure.problem.detail.clone()),
+                    Ok(now) => not_now(lease, used, *now),
+                };
+                HeldLease {
+                    id: lease.id,
+                    term: lease.term,
+                    opens: lease.opens,
+                    used,
+                    usable: why_not.is_none(),
+                    why_not,
+                    files: lease
+                        .files
+                        .iter()
+                        .map(|file| HeldFile {
+                            file: file.file,
+                            name: file.name.clone(),
+                            rights: file.rights,
+                            ends_at: file.ends_at,
+                        })
+                        .collect(),
+                }
+            })
+            .collect();
+        (leases, state.unreported())
+    }
+
+    /// Gives a lease of `person` back: its keys are gone from here, and the return is written down for the key server.
+    ///
+    /// # Errors
+    /// `NotFound`; when it cannot be written down.
+    pub fn give_back(&self, person: PersonId, id: LeaseId) -> Result<(), Failure> {
+        let mut inner = self.inner();
+        let mine = |held: &Held| held.lease.lease().id == id && held.lease.lease().person == person;
+        if !inner.held.iter().any(mine) {
+            let mut problem =
+                Problem::local(ProblemCode::NotFound, "no such lease of yours on this terminal");
+            problem.field = Some(String::from("lease"));
+            return Err(problem.into());
+        }
+        // The clock may be wrong by now, and returning must still be possible: the record says what it shows.
+        let wall = self.time.reading()?.wall;
+        let now = self
+            .time
+            .now()
+            .map_or_else(|_| self.time.clock().map_or(wall, |clock| clock.latest()), |(now, _)| now);
+        let record = OfflineRecord {
+            act: OfflineAct::Return,
+            file: None,
+            file_name: None,
+            lease: id,
+            person,
+            right: None,
+            sequence: 0,
+            time: now,
+            version: chain::VERSION,
+            wall,
+        };
+        let used = inner.store.state().used();
+        inner.store.note(vec![record], self.time.clock(), used)?;
+        inner.give_up(&[id])
+    }
+
+    /// Gives up what the bulletin revokes.
+    pub fn revoke(&self, revocations: &Revocations) {
+        let mut inner = self.inner();
+        inner.stopped = revocations.clone();
+        let all = revocations.terminals.contains(&self.identity.terminal);
+        let gone: Vec<LeaseId> = inner
+            .held
+            .iter()
+            .map(|held| held.lease.lease())
+            .filter(|lease| {
+                all || revocations.leases.contains(&lease.id) || revocations.people.contains(&lease.person)
+            })
+            .map(|lease| lease.id)
+            .collect();
+        if let Err(failure) = inner.give_up(&gone) {
+            tracing::error!(why = failure.problem.detail, "revoked leases were not removed from the disk");
+        }
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn not_now(lease: &tobari_core::proto::lease::Lease, used: u32, now: Timestamp) -> Option<String> {
+    use tobari_core::proto::lease::Opens;
+    if now < lease.term.starts_at {
+        return Some(Refused::NotBegun(lease.term.starts_at).to_string());
+    }
+    if now >= lease.term.ends_at {
+        return Some(Refused::Ended(lease.term.ends_at).to_string());
+    }
+    match lease.opens {
+        Opens::AtMost { count } if used >= count.get() => Some(Refused::UsedUp(count).to_string()),
+        Opens::AtMost { .. } | Opens::Unlimited => None,
+    }
+}
+
+fn wish(person: PersonId, header: &Header, right: Right) -> Wish {
+    let policy = header.policy();
+    Wish { person, file: header.file_id(), label: policy.label, owner_group: policy.owner_group, right }
+}
+
+/// A key and the record of its use.
+type Decided = Result<(LeaseKey, OfflineRecord), Failure>;
+
+impl Inner {
+    fn decide(
+        &self,
+        leases: &Leases,
+        person: PersonId,
+        wanted: &Wanted,
+        right: Right,
+        used: &mut Holding,
+    ) -> Option<Decided> {
+        let header = Header::parse(&wanted.header).ok().filter(|header| header.file_id() == wanted.file)?;
+        let wish = wish(person, &header, right);
+        // A lease for the file that does not cover this header is said to be so, rather than that the server is away.
+        let of_file = |held: &&Held| {
+            !matches!(held.lease.covers(&wish), Err(Refused::OtherPerson | Refused::OtherFile))
+        };
+        let mut refusal = None;
+        for held in self.held.iter().filter(of_file) {
+            match self.permit(leases, held, &wish, wanted, used) {
+                Ok(decided) => return Some(Ok(decided)),
+                Err(failure) => refusal = Some(failure),
+            }
+        }
+        refusal.map(Err)
+    }
+
+    fn permit(
+        &self,
+        leases: &Leases,
+        held: &Held,
+        wish: &Wish,
+        wanted: &Wanted,
+        used: &mut Holding,
+    ) -> Decided {
+        self.store.sound()?;
+        let stopped = &self.stopped;
+        if stopped.labels.contains(&wish.label)
+            || stopped.files.contains(&wish.file)
+            || stopped.frozen.contains(&leases.identity.terminal)
+        {
+            return Err(refused("ended", "the file, its label or this terminal is revoked for now"));
+        }
+        let (now, Reading { wall, .. }) = leases.time.now()?;
+        let id = held.lease.lease().id;
+        let count =
+            used.get(&id).copied().ok_or_else(|| broken("the lease is not in the terminal's state"))?;
+        let lent = held.lease.permits(wish, count, now)?;
+        let dek = lent
+            .dek(&leases.identity.grant_key)
+            .map_err(|_| broken("the lease's key is not sealed to this terminal"))?;
+        used.insert(id, count.saturating_add(1));
+        let record = OfflineRecord {
+            act: OfflineAct::Open,
+            file: Some(wish.file),
+            file_name: Some(cut(&wanted.name)),
+            lease: id,
+            person: wish.person,
+            right: Some(wish.right),
+            sequence: 0,
+            time: now,
+            version: chain::VERSION,
+            wall,
+        };
+        let limit = Limit {
+            person: wish.person,
+            opened_at: now,
+            ends_at: lent.ends_at(),
+            over: Arc::clone(&held.over),
+            time: Arc::clone(&leases.time),
+        };
+        Ok((LeaseKey { rights: lent.rights(), ends_at: lent.ends_at(), dek, limit }, record))
+    }
+
+    /// Removes leases, here and on the disk. Keys in use end at once.
+    fn give_up(&mut self, gone: &[LeaseId]) -> Result<(), Failure> {
+        if gone.is_empty() {
+            return Ok(());
+        }
+        self.held.retain(|held| {
+            let over = gone.contains(&held.lease.lease().id);
+            if over {
+                held.over.store(true, Ordering::Release);
+            }
+            !over
+        });
+        self.store.remove(gone)
+    }
+}
+
+fn cut(name: &str) -> String {
+    let mut end = name.len().min(MAX_NAME);
+    while !name.is_char_boundary(end) {
+        end -= 1;
+    }
+    name.get(..end).unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,98 @@
+//! The exchange with the key server: what was done goes there, what was lent comes here, and the clock is set.
+
+use super::{Held, Leases};
+use crate::failure::Failure;
+use std::sync::Arc;
+use tobari_core::ids::LeaseId;
+use tobari_core::lease::ValidLease;
+use tobari_core::proto::base64::Base64;
+use tobari_core::proto::lease::{LeaseSync, LeaseSyncAnswer, MAX_RECORDS, SignedLease};
+use tobari_core::proto::problem::{Problem, ProblemCode};
+
+/// What the key server names when it refuses a report.
+const REFUSED: &str = "lease-state";
+
+impl Leases {
+    /// What is to be sent; fails when nothing here can be believed.
+    ///
+    /// # Errors
+    /// `LeaseRefused`.
+    pub fn report(&self) -> Result<LeaseSync, Failure> {
+        let mut inner = self.inner();
+        inner.store.sound()?;
+        // The latest time seen outlives a restart from here on.
+        let clock = self.time.now().ok().and_then(|_| self.time.clock());
+        if clock.is_some() && !inner.held.is_empty() {
+            inner.store.change(|state| state.clock = clock)?;
+        }
+        let state = inner.store.state();
+        let reported = state.reported();
+        Ok(LeaseSync {
+            counter: state.counter(),
+            after: reported.sequence,
+            after_hash: Base64(reported.hash.to_vec()),
+            records: inner.store.records().iter().take(MAX_RECORDS).cloned().map(Base64).collect(),
+            held: inner.held.iter().map(|held| held.lease.lease().id).collect(),
+        })
+    }
+
+    /// Takes the key server's answer. Gives whether there is more to exchange.
+    ///
+    /// # Errors
+    /// When it cannot be kept.
+    pub fn settle(&self, answer: LeaseSyncAnswer) -> Result<bool, Failure> {
+        let LeaseSyncAnswer { time, accepted, leases, ended, more } = answer;
+        let mut inner = self.inner();
+        inner.store.sound()?;
+        let clock = self.time.set(time)?;
+        let nothing = inner.held.is_empty() && leases.is_empty() && inner.store.state().unreported() == 0;
+        if nothing && inner.store.state().counter() == 0 {
+            return Ok(false);
+        }
+        if inner.store.state().unreported() > 0 || !leases.is_empty() || !inner.held.is_empty() {
+            inner.store.confirm(accepted, clock)?;
+        }
+        inner.give_up(&ended)?;
+        let mut taken = false;
+        for signed in &leases {
+            if let Some((id, lease)) = self.checked(signed) {
+                if inner.held.iter().any(|held| held.lease.lease().id == id) {
+                    continue;
+                }
+                inner.store.add(id, signed)?;
+                inner.held.push(Held { lease, over: Arc::default() });
+                tracing::info!(lease = %id, "a lease is held");
+                taken = true;
+            }
+        }
+        let unreported = inner.store.state().unreported() > 0;
+        drop(inner);
+        self.keep_verifiers();
+        // Only while something comes of it: a lease that is not taken would be sent for ever.
+        Ok((more && taken) || unreported)
+    }
+
+    fn checked(&self, signed: &SignedLease) -> Option<(LeaseId, ValidLease)> {
+        let identity = &self.identity;
+        match ValidLease::check(signed, &identity.signing_key, identity.organisation, identity.terminal) {
+            Ok(lease) => Some((lease.lease().id, lease)),
+            Err(error) => {
+                tracing::error!(%error, "the key server sent a lease that cannot be taken");
+                None
+            }
+        }
+    }
+
+    /// Takes note of a refusal: a state that the key server does not recognise opens nothing any more.
+    pub fn heard(&self, problem: &Problem) {
+        let of_state = problem.code == ProblemCode::Conflict && problem.field.as_deref() == Some(REFUSED);
+        if of_state {
+            tracing::error!(
+                why = problem.detail,
+                "the key server refuses the state of this terminal's leases"
+            );
+            let mut inner = self.inner();
+            inner.store.refuse(&problem.detail);
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! Leases: asked for by a person or issued by an administrator, decided with the same policy as a grant, and sealed to one
+//! terminal by the one function that releases keys. `docs/spec/lease.md` is normative.
+//!
+//! [`request`] takes what is asked, [`issue`] decides and makes the signed lease, [`sync`] hands it to its terminal and takes
+//! back what was done under it, [`ledger`] shows all of it.
+
+mod issue;
+mod ledger;
+mod request;
+mod sync;
+
+use super::decide::read_header;
+use super::directory::Directory;
+use super::{Call, Caller, Service, ServiceError};
+use crate::store::{LeaseBody, LeaseFileRow, LeaseRow};
+use jiff::{SignedDuration, Timestamp};
+use std::collections::HashSet;
+use tobari_core::ids::OrganisationId;
+use tobari_core::policy::{Right, Rights};
+use tobari_core::proto::admin::Role;
+use tobari_core::proto::lease::{LeaseRequest, MAX_FILES, Term};
+
+const LEASES: &[Role] = &[Role::Leases];
+/// Longest lease.
+const LONGEST: SignedDuration = SignedDuration::from_hours(24 * 366);
+/// Longest reason, in bytes.
+const MAX_REASON: usize = 1024;
+/// Longest file name, in bytes.
+const MAX_FILE_NAME: usize = 4096;
+
+/// What can be lent. `relabel` is not: a header changes under the eyes of the key server alone.
+fn lendable() -> Rights {
+    [Right::View, Right::Edit, Right::Print, Right::Copy, Right::Send, Right::Decrypt].into_iter().collect()
+}
+
+/// Times in a lease have whole microseconds, as everywhere in the store.
+fn whole(time: Timestamp) -> Result<Timestamp, ServiceError> {
+    Timestamp::from_microsecond(time.as_microsecond())
+        .map_err(|error| ServiceError::Internal(error.to_string()))
+}
+
+fn check_term(field: &str, term: Term, now: Timestamp) -> Result<Term, ServiceError> {
+    let term = Term { starts_at: whole(term.starts_at)?, ends_at: whole(term.ends_at)? };
+    let invalid = |part: &str, why: &str| Err(ServiceError::invalid(format!("{field}term.{part}"), why));
+    if term.starts_at >= term.ends_at {
+        return invalid("ends_at", "must be after the start");
+    }
+    if term.ends_at <= now {
+        return invalid("ends_at", "has passed");
+    }
+    if term.ends_at.duration_since(term.starts_at.min(now)) > LONGEST {
+        return invalid("ends_at", "a lease lasts at most 366 days from now");
+    }
+    Ok(term)
+}
+
+/// Checks everything that does not need the policy, and reads the headers.
+fn check(
+    field: &str,
+    request: &LeaseRequest,
+    organisation: OrganisationId,
+    directory: &Directory,
+    now: Timestamp,
+) -> Result<(LeaseBodyInput, Vec<LeaseFileRow>), ServiceError> {
+    let term = check_term(field, request.term, now)?;
+    let lendable = lendable();
+    if request.rights.is_empty() || !request.rights.minus(lendable).is_empty() {
+        let why = format!("must be some of: {lendable}");
+        return Err(ServiceError::invalid(format!("{field}rights"), why));
+    }
+    let reason = request.reason.trim();
+    if reason.is_empty() || reason.len() > MAX_REASON || reason.chars().any(char::is_control) {
+        let why = format!("must have 1 to {MAX_REASON} bytes without control characters");
+        return Err(ServiceError::invalid(format!("{field}reason"), why));
+    }
+    if request.files.is_empty() || request.files.len() > MAX_FILES {
+        let why = format!("must have 1 to {MAX_FILES} entries");
+        return Err(ServiceError::invalid(format!("{field}files"), why));
+    }
+    let mut seen = HashSet::new();
+    let mut files = Vec::with_capacity(request.files.len());
+    for (index, item) in request.files.iter().enumerate() {
+        let at = |part: &str| format!("{field}files[{index}].{part}");
+        if item.name.as_ref().is_some_and(|name| name.len() > MAX_FILE_NAME) {
+            return Err(ServiceError::invalid(at("name"), format!("must be at most {MAX_FILE_NAME} bytes")));
+        }
+        let header = read_header(&item.header.0, organisation, directory)
+            .ok_or_else(|| ServiceError::invalid(at("header"), super::decide::unreadable().detail))?;
+        // Twice the same file, such as two copies: one entry opens both.
+        if seen.insert(header.file_id()) {
+            files.push(LeaseFileRow {
+                file: header.file_id(),
+                label: header.policy().label,
+                name: item.name.clone(),
+                rights: Rights::NONE,
+                header: Some(item.header.clone()),
+            });
+        }
+    }
+    Ok((LeaseBodyInput { term, reason: reason.to_owned() }, files))
+}
+
+/// What [`check`] has made fit to be stored.
+struct LeaseBodyInput {
+    term: Term,
+    reason: String,
+}
+
+/// A lease as it is asked for.
+fn asked(
+    id: tobari_core::ids::LeaseId,
+    person: tobari_core::ids::PersonId,
+    terminal: tobari_core::ids::TerminalId,
+    by: &Caller,
+    (input, files): (LeaseBodyInput, Vec<LeaseFileRow>),
+    request: &LeaseRequest,
+    now: Timestamp,
+) -> LeaseRow {
+    LeaseRow {
+        id,
+        state: tobari_core::proto::lease::LeaseState::Requested,
+        person,
+        terminal,
+        body: LeaseBody {
+            term: input.term,
+            opens: request.opens,
+            rights: request.rights,
+            reason: input.reason,
+            second_factor: by.person.id == person && by.session.row.second_factor,
+            requested_by: by.person.id,
+            requested_at: now,
+            decided_by: None,
+            decided_at: None,
+            ended_at: None,
+        },
+        file_count: u32::try_from(files.len()).unwrap_or(u32::MAX),
+        files,
+        document: None,
+        fetched_at: None,
+        opened: 0,
+    }
+}
+
+impl Service {
+    /// Somebody who may see what was taken along and what was done with it.
+    async fn may_read_ledger(&self, call: &Call) -> Result<Caller, ServiceError> {
+        let caller = self.caller(call).await?;
+        if caller.roles().contains(&Role::Auditor) {
+            return Ok(caller);
+        }
+        self.administrator(call, LEASES).await
+    }
+}
