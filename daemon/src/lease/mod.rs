@@ -1,9 +1,9 @@
 //! Leases on this terminal: opening without the key server, and telling it afterwards. `docs/spec/lease.md` is normative;
 //! what a lease permits is decided in `tobari_core::lease`.
 //!
-//! [`Leases`] is what the rest of the daemon sees. Its state lies in `enrolment/leases` ([`store`]), sealed under a key that is
+//! [`Leases`] is what the rest of the daemon sees. Its state lies in `enrolment/leases` (`store`), sealed under a key that is
 //! derived from the terminal's grant key. An opening is written down before its key is used. The time comes from
-//! [`clocks`]: a wall clock that was set back opens nothing. Keys leave through [`crate::grants::Granted::key_for`] alone.
+//! `clocks`: a wall clock that was set back opens nothing. Keys leave through [`crate::grants::Granted::key_for`] alone.
 
 mod clocks;
 mod login;
