@@ -3,6 +3,7 @@
 use super::naive::{Case as Question, case, naive, within};
 use super::*;
 use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
 use std::collections::BTreeSet;
 
 fn policy(rules: Vec<Rule>) -> Policy {
@@ -239,7 +240,8 @@ fn covers(
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 160, failure_persistence: None, ..ProptestConfig::default() })]
+    // The same cases each time; other ones with PROPTEST_CASES or another seed.
+    #![proptest_config(ProptestConfig { cases: 32, rng_seed: RngSeed::Fixed(1), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn lists_exactly_what_the_naive_evaluator_finds(one in case(), other in case(), keep in any::<[bool; 2]>()) {
