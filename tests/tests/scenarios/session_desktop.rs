@@ -135,7 +135,7 @@ fn what_is_refused_is_said_on_the_desktop_in_the_users_language() -> Result<()> 
     ensure!(told.lines().count() == 1, "once, and not without a display: {told}");
     // The reason, in Japanese, and a name that is not taken for markup.
     ensure!(told.starts_with("Tobari: Tobari: ") && told.contains("&lt;b&gt;稟議&amp;書.txt"), "{told}");
-    ensure!(told.contains("編集") || told.contains("権利"), "{told}");
+    ensure!(told.contains("規則により拒否されました"), "{told}");
     // A double-click that opens nothing at all.
     site.tobari("ippan", &["logout"])?.ok()?;
     let path = file.to_string_lossy().into_owned();
