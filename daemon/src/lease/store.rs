@@ -29,6 +29,8 @@ use tobari_core::proto::base64::Base64;
 use tobari_core::proto::lease::{OfflineRecord, SignedLease};
 
 const STATE: &str = "state";
+/// The next state until it is whole.
+const NEW_STATE: &str = ".state.new";
 const RECORDS: &str = "records";
 const AAD: &[u8] = b"tobari/1 lease state";
 const VERSION: u32 = 1;
@@ -171,9 +173,14 @@ impl Store {
         let sealed = match std::fs::read(&state) {
             Ok(sealed) => sealed,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return match std::fs::read_dir(&self.directory).map(|mut entries| entries.next().is_none()) {
-                    Ok(false) => Err(String::from("the state of the leases is gone")),
-                    _ => Ok(()),
+                // A cut in the first write of all leaves half of a state and nothing else.
+                let mut rest = std::fs::read_dir(&self.directory)
+                    .into_iter()
+                    .flatten()
+                    .filter(|entry| !matches!(entry, Ok(entry) if entry.file_name() == NEW_STATE));
+                return match rest.next() {
+                    Some(_) => Err(String::from("the state of the leases is gone")),
+                    None => Ok(()),
                 };
             }
             Err(error) => return Err(format!("the state of the leases cannot be read: {error}")),
@@ -339,6 +346,10 @@ impl Store {
     /// Keeps a new lease.
     pub(super) fn add(&mut self, id: LeaseId, signed: &SignedLease) -> Result<(), Failure> {
         self.sound()?;
+        if self.state.place.is_none() {
+            // A lease without a state would look like one whose state was taken away.
+            self.write_state(self.state.clone())?;
+        }
         let bytes = serde_json::to_vec(signed).map_err(|error| broken(error.to_string()))?;
         self.make_directory()
             .and_then(|()| files::replace(&self.directory, &format!("{id}.json"), &bytes))
@@ -419,7 +430,7 @@ impl Store {
 
     fn replace_state(&self, path: &Path, next: &mut State) -> io::Result<()> {
         self.make_directory()?;
-        let temporary = self.directory.join(".state.new");
+        let temporary = self.directory.join(NEW_STATE);
         match std::fs::remove_file(&temporary) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}

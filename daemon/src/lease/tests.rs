@@ -569,3 +569,27 @@ fn every_byte_of_a_stored_lease_counts() {
     std::fs::write(&path, &stored).unwrap();
     case.opens(&case.load());
 }
+
+/// What a cut during the first writes of all leaves is not taken for a state that somebody took away.
+#[test]
+fn a_cut_at_the_first_lease_costs_nothing() {
+    let case = Case::new();
+    std::fs::create_dir(case.folder()).unwrap();
+    std::fs::write(case.folder().join(".state.new"), b"half").unwrap();
+    case.opens(&case.holding(Opens::Unlimited));
+    // The lease itself cannot be written: by then there is a state.
+    let case = Case::new();
+    let document = case.folder().join(format!("{LEASE}.json"));
+    std::fs::create_dir_all(document.join("in the way")).unwrap();
+    std::fs::rename(&document, case.directory.path().join("aside")).unwrap();
+    let leases = case.load();
+    std::fs::rename(case.directory.path().join("aside"), &document).unwrap();
+    let time = leases.time.reading().unwrap().wall;
+    let sent = vec![case.lease(Opens::Unlimited)];
+    let answer = LeaseSyncAnswer { time, accepted: 0, leases: sent, ended: Vec::new(), more: false };
+    assert!(leases.settle(answer).is_err());
+    assert!(case.folder().join("state").exists());
+    drop(leases);
+    std::fs::remove_dir_all(&document).unwrap();
+    case.opens(&case.holding(Opens::Unlimited));
+}
