@@ -139,6 +139,11 @@ cat >"$dir/tobarid.toml" <<CONFIG
 state_dir = "$dir/daemon"
 socket = "$dir/control.sock"
 roles = ["seal", "view"]
+
+# Uids of its own: a tobarid that starts ends what is left of sessions with its uids, and one may be at work on this host.
+[session]
+first_uid = $((2100000000 + RANDOM % 30000 * 64))
+uids = 64
 CONFIG
 tobarid run --config "$dir/tobarid.toml" >"$dir/tobarid.log" 2>&1 &
 daemon_pid=$!
