@@ -64,7 +64,7 @@ tobari admin person add holder --name Holder --membership unit:member --password
 echo 'taken along' >"$dir/file"
 tobari seal --label bench --owner-group unit "$dir/file" >/dev/null 2>&1
 issue() { tobari --json admin lease issue --person holder --reason bench "$@" "$dir/file" | jq -r .id; }
-pattern=$(issue --days 30)
+pattern=$(issue --days 20)
 
 echo "Expiry (with the programs of $bin)"
 as_holder # remembered for logins without the key server

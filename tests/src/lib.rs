@@ -175,6 +175,8 @@ pub struct Site {
     log: Option<&'static str>,
     /// Environment variables of the daemon, for its next start.
     pub daemon_environment: Vec<(String, String)>,
+    /// URL of the PostgreSQL database that the key server works on, instead of its own file.
+    store: Option<String>,
 }
 
 impl Site {
@@ -190,6 +192,11 @@ impl Site {
 
     /// The key server alone, initialised and answering.
     pub fn key_server_only() -> Result<Self> {
+        Self::key_server_over(None)
+    }
+
+    /// The same, moved to an empty PostgreSQL database with this URL, where there is one.
+    pub fn key_server_over(store: Option<String>) -> Result<Self> {
         let root = tempfile::Builder::new().prefix("tobari-test-").tempdir()?;
         // Other uids of the test reach the socket and the shared folder below it.
         set_mode(root.path(), 0o755)?;
@@ -206,6 +213,7 @@ impl Site {
             session_settings: String::new(),
             log: None,
             daemon_environment: Vec::new(),
+            store,
         };
         write_private(&site.path("admin.password"), password(ADMIN).as_bytes())?;
         let init = site
@@ -229,6 +237,13 @@ impl Site {
             .find(|word| word.len() == 64)
             .context("init prints the CA's SHA-256")?
             .to_owned();
+        if let Some(store) = &site.store {
+            let data = site.path("keyserver");
+            site.run("tobari-keyserver", |command| {
+                command.arg("migrate-store").arg("--data-dir").arg(data).args(["--to", store]);
+            })?
+            .ok()?;
+        }
         site.start_key_server()?;
         Ok(site)
     }
@@ -287,10 +302,15 @@ impl Site {
     /// Starts the key server and waits until it listens.
     pub fn start_key_server(&mut self) -> Result<()> {
         let log = std::fs::File::options().create(true).append(true).open(self.path("keyserver.log"))?;
-        let child = Command::new(bin_dir()?.join("tobari-keyserver"))
-            .arg("serve")
-            .arg("--data-dir")
-            .arg(self.path("keyserver"))
+        let mut command = Command::new(bin_dir()?.join("tobari-keyserver"));
+        command.arg("serve");
+        match &self.store {
+            None => command.arg("--data-dir").arg(self.path("keyserver")),
+            Some(url) => {
+                command.args(["--store", url, "--root-key-file"]).arg(self.path("keyserver/root.key"))
+            }
+        };
+        let child = command
             .args(["--listen", &format!("127.0.0.1:{}", self.port)])
             .envs(self.log.map(|filter| ("TOBARI_LOG", filter)))
             .stdin(Stdio::null())

@@ -6,7 +6,7 @@ use std::fs::{self, DirBuilder};
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::linux::net::SocketAddrExt as _;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,6 +17,8 @@ use std::time::Duration;
 pub const PREFIX: &str = "tobari-drill-";
 /// Most bytes that arrive by one connection.
 const MOST: u64 = 1 << 20;
+/// Where the print service listens.
+pub const PRINT_SOCKET: &str = "/run/cups/cups.sock";
 
 /// Where things arrive, as the program in the session is told.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -43,6 +45,8 @@ pub struct Sinks {
     pub abstract_name: String,
     /// A message queue.
     pub queue: String,
+    /// Another terminal of the user.
+    pub terminal: Option<PathBuf>,
     /// A process outside.
     pub outsider: i32,
     /// The daemon's control socket; none in the control run.
@@ -83,6 +87,36 @@ pub struct Bench {
     arrived: Arc<Mutex<Vec<u8>>>,
     ended: Arc<AtomicBool>,
     queue: Option<nix::mqueue::MqdT>,
+    #[expect(dead_code, reason = "removes the socket when it is dropped")]
+    printer: Option<Printer>,
+}
+
+/// A socket in the place of the print service's, on a machine that has none; root alone may put it there.
+#[derive(Debug)]
+struct Printer {
+    /// Whether the directory is ours too.
+    directory: bool,
+}
+
+impl Printer {
+    fn new() -> Option<(Self, UnixListener)> {
+        let directory = Path::new(PRINT_SOCKET).parent()?;
+        let made = DirBuilder::new().mode(0o755).create(directory).is_ok();
+        // Fails where something has the name: only what was made here is removed.
+        let listener = UnixListener::bind(PRINT_SOCKET).ok()?;
+        let printer = Self { directory: made };
+        fs::set_permissions(PRINT_SOCKET, fs::Permissions::from_mode(0o666)).ok()?;
+        Some((printer, listener))
+    }
+}
+
+impl Drop for Printer {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(PRINT_SOCKET);
+        if let Some(directory) = Path::new(PRINT_SOCKET).parent().filter(|_| self.directory) {
+            let _ = fs::remove_dir(directory);
+        }
+    }
 }
 
 impl Bench {
@@ -99,6 +133,8 @@ impl Bench {
         let (unix, bus) = (scratch.join("socket"), scratch.join("bus"));
         let abstract_name = format!("{PREFIX}{token}");
         let queue = format!("/{PREFIX}{token}");
+        let terminal = open_terminal().ok();
+        let (printer, print) = Printer::new().unzip();
         let sinks = Sinks {
             token: token.to_owned(),
             scratch,
@@ -111,15 +147,19 @@ impl Bench {
             bus: bus.clone(),
             abstract_name: abstract_name.clone(),
             queue: queue.clone(),
+            terminal: terminal.as_ref().map(|(_, path)| path.clone()),
             outsider: i32::try_from(std::process::id()).unwrap_or(i32::MAX),
             control: None,
         };
-        let bench = Self { sinks, arrived, ended, queue: open_queue(&queue) };
+        let bench = Self { sinks, arrived, ended, queue: open_queue(&queue), printer };
         bench.listen(move || tcp.accept().map(|(stream, _)| stream));
         if let Some(tcp6) = tcp6 {
             bench.listen(move || tcp6.accept().map(|(stream, _)| stream));
         }
-        for listener in [UnixListener::bind(unix)?, UnixListener::bind(bus)?] {
+        if let Some((terminal, _)) = terminal {
+            bench.watch(terminal);
+        }
+        for listener in [UnixListener::bind(unix)?, UnixListener::bind(bus)?].into_iter().chain(print) {
             bench.listen(move || listener.accept().map(|(stream, _)| stream));
         }
         let address = std::os::unix::net::SocketAddr::from_abstract_name(abstract_name)?;
@@ -141,6 +181,21 @@ impl Bench {
                 let mut bytes = Vec::new();
                 let _ = stream.take(MOST).read_to_end(&mut bytes);
                 add(&arrived, &bytes);
+            }
+        });
+    }
+
+    /// Takes what appears on a terminal.
+    fn watch(&self, mut terminal: fs::File) {
+        let arrived = Arc::clone(&self.arrived);
+        // Ends with the process. While nobody has the terminal open, reading fails.
+        std::thread::spawn(move || {
+            let mut shown = [0; 4096];
+            loop {
+                match terminal.read(&mut shown) {
+                    Ok(length) => add(&arrived, shown.get(..length).unwrap_or_default()),
+                    Err(_) => std::thread::sleep(Duration::from_millis(20)),
+                }
             }
         });
     }
@@ -251,6 +306,17 @@ fn add(arrived: &Mutex<Vec<u8>>, bytes: &[u8]) {
     let mut arrived = arrived.lock().unwrap_or_else(PoisonError::into_inner);
     arrived.extend_from_slice(bytes);
     arrived.push(b'\n');
+}
+
+/// A terminal that nobody uses: the side that shows, and the path of the other.
+fn open_terminal() -> io::Result<(fs::File, PathBuf)> {
+    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+    use std::os::unix::ffi::OsStringExt as _;
+    let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
+    grantpt(&terminal)?;
+    unlockpt(&terminal)?;
+    let name = ptsname(&terminal, Vec::new())?;
+    Ok((terminal.into(), PathBuf::from(std::ffi::OsString::from_vec(name.into_bytes()))))
 }
 
 fn open_queue(name: &str) -> Option<nix::mqueue::MqdT> {

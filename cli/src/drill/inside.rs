@@ -1,7 +1,7 @@
 //! Ways out of a session: a program that may read the content tries to put it where others find it. Each way writes the canary
 //! and its own name, so that what arrives tells by which way it came. The same program is run without a session first.
 
-use super::bench::Sinks;
+use super::bench::{PRINT_SOCKET, Sinks};
 use super::helper::Task;
 use nix::sys::signal::Signal;
 use rustix::net::{AddressFamily, Protocol, SocketType};
@@ -68,6 +68,7 @@ pub const WAYS: &[(&str, Way)] = &[
     ("unmount", unmount),
     ("mount", mount),
     ("device", device),
+    ("terminal", terminal),
     ("core-dump", core_dump),
     ("message-queue", message_queue),
     ("set-uid", set_uid),
@@ -234,7 +235,7 @@ fn system_log(insider: &Insider<'_>) -> io::Result<()> {
 }
 
 fn print_socket(insider: &Insider<'_>) -> io::Result<()> {
-    UnixStream::connect("/run/cups/cups.sock")?;
+    UnixStream::connect(PRINT_SOCKET)?;
     insider.sinks.reached(insider.payload)
 }
 
@@ -312,6 +313,12 @@ fn mount(insider: &Insider<'_>) -> io::Result<()> {
 fn device(insider: &Insider<'_>) -> io::Result<()> {
     File::options().write(true).open("/dev/kmsg")?;
     insider.sinks.reached(insider.payload)
+}
+
+/// To another window of the user.
+fn terminal(insider: &Insider<'_>) -> io::Result<()> {
+    let path = insider.sinks.terminal.as_ref().ok_or(io::ErrorKind::NotFound)?;
+    File::options().write(true).open(path)?.write_all(insider.payload)
 }
 
 /// A process that ends with the content in its memory.

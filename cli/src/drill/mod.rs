@@ -269,7 +269,8 @@ impl Exercise {
         fs::create_dir(&directory).map_err(Action::Write.failed(&directory))?;
         let mut bench = Bench::new(&directory, &token, self.user.home.clone(), self.user.runtime())
             .map_err(Action::Write.failed(&directory))?;
-        for path in [&directory, &bench.sinks.scratch, &bench.sinks.unix, &bench.sinks.bus] {
+        let sinks = &bench.sinks;
+        for path in [&directory, &sinks.scratch, &sinks.unix, &sinks.bus].into_iter().chain(&sinks.terminal) {
             self.user.give(path).map_err(Action::Write.failed(path))?;
         }
         bench.sinks.control = real.then(|| self.socket.clone());
@@ -281,7 +282,8 @@ impl Exercise {
         let mut outsider = outsider.map_err(failed("outsider"))?;
         bench.sinks.outsider = i32::try_from(outsider.id()).unwrap_or(i32::MAX);
         let task = Task::Inside { file: file.clone(), sinks: Box::new(bench.sinks.clone()) };
-        let mut command = if real { self.in_session(&task)? } else { self.helper(&task, &self.user)? };
+        let command = if real { self.in_session(&task)? } else { self.helper(&task, &self.user)? };
+        let mut command = self.user.with_raw_sockets(command);
         let output = finish(&mut command, b"", LONG_PATIENCE).map_err(failed("inside"))?;
         let _ = outsider.kill();
         let _ = outsider.wait();

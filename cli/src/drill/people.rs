@@ -48,6 +48,28 @@ impl User {
         }
     }
 
+    /// Lets a command run as this user, and open raw sockets on the host, which users may where an administrator let them.
+    /// Without `setpriv`, or when it is not root who drills, it runs as it would.
+    pub(super) fn with_raw_sockets(&self, command: Command) -> Command {
+        if !self.foreign || !Path::new("/usr/bin/setpriv").exists() {
+            return command;
+        }
+        let mut with = Command::new("/usr/bin/setpriv");
+        with.arg(format!("--reuid={}", self.uid)).arg(format!("--regid={}", self.gid));
+        with.args(["--clear-groups", "--inh-caps=+net_raw", "--ambient-caps=+net_raw", "--"]);
+        with.arg(command.get_program()).args(command.get_args());
+        for (name, value) in command.get_envs() {
+            match value {
+                Some(value) => with.env(name, value),
+                None => with.env_remove(name),
+            };
+        }
+        if let Some(directory) = command.get_current_dir() {
+            with.current_dir(directory);
+        }
+        with
+    }
+
     /// Gives a file or directory to this user.
     ///
     /// # Errors

@@ -176,7 +176,10 @@ async fn surround(State(service): State<Arc<Service>>, mut request: Request, nex
             };
             tokio::time::timeout(deadline, tokio::spawn(work)).await
         }
-        Err(error) => Ok(Ok(error.into_response())),
+        Err(error) => {
+            service.before_refusal().await;
+            Ok(Ok(error.into_response()))
+        }
     };
     let mut response = match answer {
         Ok(Ok(response)) => response,

@@ -42,6 +42,8 @@ pub struct Limits {
     pub file_places: u32,
     /// Requests of the administration, and others, that are worked on at one time, each.
     pub other_places: u32,
+    /// Who is turned away is told after this: saying no costs work too, and who waits for it does not ask again meanwhile.
+    pub refusal_wait: Duration,
     /// RSA operations at one time.
     pub unwraps: usize,
 }
@@ -66,6 +68,7 @@ impl Default for Limits {
             person_burst: 40_000,
             file_places: 256,
             other_places: 64,
+            refusal_wait: Duration::from_secs(2),
             request_life: SignedDuration::from_hours(24),
             unwraps: std::thread::available_parallelism().map_or(2, std::num::NonZero::get),
         }

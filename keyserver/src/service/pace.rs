@@ -1,8 +1,10 @@
 //! Overload: whoever asks too fast is told so before anything is done for them, and the server takes in no more than it can
 //! work on, so that what it takes in is answered in time. `GET /v1/changes` waits and does no work; it does not count.
 //!
-//! Two parts: a token bucket for each terminal and each person, and places for requests that are worked on, for files,
-//! administration and everything else apart: however many files are asked for, an administrator is answered.
+//! Two parts: token buckets for each terminal and each person, and places for requests that are worked on. Both are apart for
+//! files, administration and everything else: however many files are asked for, an administrator is answered, be it on the
+//! terminal that asks too fast. Who is turned away is told a moment later, so that saying no does not take the time of those
+//! who were let in.
 
 use super::caller::Call;
 use super::limits::Limits;
@@ -18,11 +20,13 @@ use tobari_core::crypto::sha256;
 use tobari_core::ids::PersonId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+/// Refusals that wait at one time; more are given at once.
+const REFUSALS: usize = 4096;
 /// Bytes of a body that are worth one more place.
 const BYTES_PER_PLACE: u64 = 128 * 1024;
 
 /// What a request is about, for the places that it takes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Kind {
     /// Decisions and grants.
     Files,
@@ -32,7 +36,7 @@ pub(crate) enum Kind {
     Other,
 }
 
-type Buckets<K> = RateLimiter<K, HashMapStateStore<K>, MonotonicClock>;
+type Buckets<K> = RateLimiter<(K, Kind), HashMapStateStore<(K, Kind)>, MonotonicClock>;
 
 /// Buckets and places.
 pub(super) struct Pace {
@@ -41,6 +45,7 @@ pub(super) struct Pace {
     files: Arc<Semaphore>,
     administration: Arc<Semaphore>,
     other: Arc<Semaphore>,
+    refusals: Semaphore,
     most: u32,
 }
 
@@ -59,6 +64,7 @@ impl Pace {
             files: places(limits.file_places),
             administration: places(limits.other_places),
             other: places(limits.other_places),
+            refusals: Semaphore::new(REFUSALS),
             most: limits.file_places.min(limits.other_places).max(1),
         }
     }
@@ -84,12 +90,12 @@ impl Service {
             ServiceError::TooManyRequests
         };
         if let Some(peer) = &call.peer {
-            self.pace.terminals.check_key(&peer.fingerprint).map_err(|_| refuse("terminal"))?;
+            self.pace.terminals.check_key(&(peer.fingerprint, kind)).map_err(|_| refuse("terminal"))?;
         }
         if let Some(bearer) = &call.bearer
             && let Some(person) = self.sessions.person(&sha256(&[bearer.0.as_bytes()]))
         {
-            self.pace.people.check_key(&person).map_err(|_| refuse("person"))?;
+            self.pace.people.check_key(&(person, kind)).map_err(|_| refuse("person"))?;
         }
         let places = match kind {
             Kind::Files => &self.pace.files,
@@ -99,5 +105,12 @@ impl Service {
         let wanted = u32::try_from(1 + length / BYTES_PER_PLACE).unwrap_or(u32::MAX).min(self.pace.most);
         let place = Arc::clone(places).try_acquire_many_owned(wanted).map_err(|_| refuse("server"))?;
         Ok(Admitted(place))
+    }
+
+    /// Waits before a request is turned away.
+    pub(crate) async fn before_refusal(&self) {
+        if let Ok(_waits) = self.pace.refusals.try_acquire() {
+            tokio::time::sleep(self.limits.refusal_wait).await;
+        }
     }
 }

@@ -17,8 +17,65 @@ const PORT: u16 = 5432;
 
 pub(crate) struct Database {
     programs: PathBuf,
+    /// Its socket, its log and, unless there is a disk, its data.
     directory: tempfile::TempDir,
+    disk: Option<Disk>,
+    /// Set for the database's processes.
+    preload: Option<&'static str>,
     running: Option<Child>,
+}
+
+/// A file system of the database's own, in an image, whose power can be cut.
+struct Disk {
+    image: PathBuf,
+    mount: PathBuf,
+}
+
+impl Disk {
+    /// None, loudly, where it cannot be mounted.
+    #[expect(clippy::print_stderr, reason = "what is skipped is said")]
+    fn new(directory: &Path) -> Option<Self> {
+        let (image, mount) = (directory.join("image"), directory.join("mount"));
+        std::fs::File::create(&image).unwrap().set_len(1 << 30).unwrap();
+        std::fs::create_dir(&mount).unwrap();
+        run(Command::new("mkfs.ext4").arg("-q").arg(&image));
+        let disk = Self { image, mount };
+        let xfs_io = Command::new("xfs_io").arg("-V").output().is_ok();
+        if !xfs_io || !rustix::process::geteuid().is_root() || !disk.attach() {
+            eprintln!("!! SKIPPED: the power of a disk cannot be cut here (root, loop devices, xfsprogs)");
+            return None;
+        }
+        std::os::unix::fs::chown(&disk.mount, Some(NOBODY), Some(NOBODY)).unwrap();
+        Some(disk)
+    }
+
+    fn attach(&self) -> bool {
+        let mut mount = Command::new("mount");
+        mount.args(["-o", "loop"]).arg(&self.image).arg(&self.mount);
+        mount.output().unwrap().status.success()
+    }
+
+    /// What was not written to the disk is gone, the file system's own log included.
+    fn cut(&self) {
+        run(Command::new("xfs_io").args(["-x", "-c", "shutdown"]).arg(&self.mount));
+    }
+
+    fn detach(&self) {
+        run(Command::new("umount").arg(&self.mount));
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        // Not mounted any more is not a failure.
+        let _ = Command::new("umount").arg("-l").arg(&self.mount).output();
+    }
+}
+
+#[track_caller]
+fn run(command: &mut Command) {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// Where Debian puts the programs, the newest first, or where the search path has them.
@@ -50,8 +107,20 @@ fn as_nobody(program: &Path) -> Command {
 
 impl Database {
     /// None, loudly, where PostgreSQL is not installed.
-    #[expect(clippy::print_stderr, reason = "what is skipped is said")]
     pub(crate) async fn start() -> Option<Self> {
+        Self::start_on(|_| Some(None), None).await
+    }
+
+    /// A database on a disk whose power can be cut; with `preload`, a library that comes before the system's.
+    pub(crate) async fn start_on_disk(preload: Option<&'static str>) -> Option<Self> {
+        Self::start_on(|directory| Disk::new(directory).map(Some), preload).await
+    }
+
+    #[expect(clippy::print_stderr, reason = "what is skipped is said")]
+    async fn start_on(
+        disk: impl FnOnce(&Path) -> Option<Option<Disk>>,
+        preload: Option<&'static str>,
+    ) -> Option<Self> {
         let Some(programs) = programs() else {
             eprintln!("!! SKIPPED: PostgreSQL is not installed (apt-get install postgresql)");
             return None;
@@ -61,16 +130,31 @@ impl Database {
         if rustix::process::geteuid().is_root() {
             std::os::unix::fs::chown(directory.path(), Some(NOBODY), Some(NOBODY)).unwrap();
         }
-        let made = as_nobody(&programs.join("initdb"))
+        let disk = disk(directory.path())?;
+        let mut database = Self { programs, directory, disk, preload, running: None };
+        run(as_nobody(&database.programs.join("initdb"))
             .args(["--auth=trust", "--username=tobari", "--encoding=UTF8", "--no-locale", "--no-sync", "-D"])
-            .arg(directory.path().join("data"))
-            .stderr(Stdio::piped())
-            .output()
-            .unwrap();
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        let mut database = Self { programs, directory, running: None };
+            .arg(database.data())
+            .stderr(Stdio::piped()));
+        if let Some(disk) = &database.disk {
+            run(Command::new("sync").arg("-f").arg(&disk.mount));
+        }
         database.run().await;
         Some(database)
+    }
+
+    fn data(&self) -> PathBuf {
+        let place = self.disk.as_ref().map_or(self.directory.path(), |disk| &disk.mount);
+        place.join("data")
+    }
+
+    /// The power of the disk fails, and everything that ran ends; then the disk is there again.
+    pub(crate) fn cut_power(&mut self) {
+        self.disk.as_ref().unwrap().cut();
+        self.kill();
+        let disk = self.disk.as_ref().unwrap();
+        disk.detach();
+        assert!(disk.attach());
     }
 
     /// Starts the database; after a kill it recovers from its log first.
@@ -83,8 +167,9 @@ impl Database {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let child = as_nobody(&self.programs.join("postgres"))
+                .envs(self.preload.map(|library| ("LD_PRELOAD", library)))
                 .arg("-D")
-                .arg(self.directory.path().join("data"))
+                .arg(self.data())
                 .arg("-k")
                 .arg(self.directory.path())
                 .args(["-c", "listen_addresses=", "-c", "max_connections=60", "-c", "shared_buffers=16MB"])

@@ -172,7 +172,7 @@ pub(crate) struct Site {
 }
 
 pub(crate) fn limits() -> Limits {
-    Limits { failure_delay: Duration::ZERO, ..Limits::default() }
+    Limits { failure_delay: Duration::ZERO, refusal_wait: Duration::ZERO, ..Limits::default() }
 }
 
 impl Site {

@@ -6,10 +6,11 @@
 //!
 //! `single` asks for one file in each request, `batch` for 1024, of epochs that the server has already unwrapped; `cold`
 //! asks for files that share no encapsulation, so that each costs the server one private RSA operation. Client and
-//! server share the machine, and the client's part is in the numbers.
+//! server share the machine, and the client's part is in the numbers. `half_load` sends half of what `single` reached, in an
+//! open loop; its latencies count from when a request was due. TOBARI_BENCH_STORE names an empty PostgreSQL database for the server.
 //!
-//! `overload` finds the peak, then sends ten times as much in an open loop, whether answers come or not, and counts what is
-//! granted, what is turned away (429), and how long an administrator waits meanwhile.
+//! `overload` finds the peak, then demands ten times as much over 1,024 connections, each of which sends what is due as soon as the
+//! answer before is there, and counts what is granted, what is turned away (429), and how long an administrator waits meanwhile.
 
 #![expect(clippy::print_stdout, reason = "its output is what it is for")]
 
@@ -46,13 +47,14 @@ const COLD_FILES: usize = 20_000;
 /// Connections; many, since a request waits for the disk that holds the audit log.
 const SINGLE_CONNECTIONS: usize = 64;
 const BATCH_CONNECTIONS: usize = 4;
-/// Connections of the open loop.
-const OPEN_CONNECTIONS: usize = 1024;
+/// Connections of the open loops: at half load, where few requests are on their way at one time, and in overload.
+const HALF_LOAD_CONNECTIONS: usize = 128;
+const OVERLOAD_CONNECTIONS: usize = 1024;
 const REFERENCE_LABEL: &str = "社外秘";
 
 fn main() -> Result<()> {
     let seconds = std::env::args().nth(1).map_or(Ok(10), |text| text.parse())?;
-    let site = Site::key_server_only()?;
+    let site = Site::key_server_over(std::env::var("TOBARI_BENCH_STORE").ok())?;
     let terminal = enrolled(&site)?;
     let office = Office::prepare(&site, &terminal)?;
     let token = office.token.as_str();
@@ -71,6 +73,18 @@ fn main() -> Result<()> {
     println!("single_per_second {:.0}", single.per_second);
     println!("single_median_ms {:.2}", single.percentile(50));
     println!("single_99th_ms {:.2}", single.percentile(99));
+    let per_second = single.per_second / 2.0;
+    let half =
+        open_loop(&site, &terminal, token, &singles, HALF_LOAD_CONNECTIONS, per_second, duration, || Ok(()))?;
+    ensure!(
+        half.turned_away_per_second == 0.0,
+        "{} were turned away at half load",
+        half.turned_away_per_second
+    );
+    let half = half.granted;
+    println!("half_load_per_second {:.0}", half.per_second);
+    println!("half_load_median_ms {:.2}", half.percentile(50));
+    println!("half_load_99th_ms {:.2}", half.percentile(99));
     let batch = run(&site, &terminal, token, &batches, MAX_BATCH, BATCH_CONNECTIONS, duration, true)?;
     println!("batch_files_per_second {:.0}", batch.per_second);
     println!("batch_median_ms {:.1}", batch.percentile(50));
@@ -80,7 +94,7 @@ fn main() -> Result<()> {
         cold.iter().map(|header| body(std::slice::from_ref(header))).collect::<Result<_>>()?;
     let cold = run(&site, &terminal, token, &cold, 1, SINGLE_CONNECTIONS, duration, false)?;
     println!("cold_per_second {:.0}", cold.per_second);
-    let granted = single.files + batch.files + cold.files;
+    let granted = single.files + half.files + batch.files + cold.files;
     let audited = office.audited(&site, &terminal)?;
     ensure!(audited >= granted, "{granted} grants but {audited} audit records");
     println!("audit_records {audited}");
@@ -249,60 +263,99 @@ fn overload(
 ) -> Result<()> {
     let peak = run(site, terminal, &office.token, requests, 1, SINGLE_CONNECTIONS, duration, true)?;
     println!("peak_per_second {:.0}", peak.per_second);
-    // Each connection has its own beat; a late answer makes its next request late, so there are many.
-    let beat = Duration::from_secs_f64(OPEN_CONNECTIONS as f64 / (10.0 * peak.per_second));
-    let opened: Vec<Connection> =
-        (0..OPEN_CONNECTIONS).map(|_| Connection::open(site, terminal)).collect::<Result<_>>()?;
     let mut administrator = Connection::open(site, terminal)?;
-    let (sent, granted_all, turned_away) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
-    let start = Instant::now();
     let mut waits = Vec::new();
-    std::thread::scope(|scope| -> Result<()> {
-        let (sent, granted_all, turned_away) = (&sent, &granted_all, &turned_away);
+    let demanded = 10.0 * peak.per_second;
+    let token = &office.token;
+    let open = open_loop(site, terminal, token, requests, OVERLOAD_CONNECTIONS, demanded, duration, || {
+        let asked = Instant::now();
+        administrator.request("GET", "/v1/admin/people", &office.admin_token, b"")?;
+        waits.push(asked.elapsed());
+        Ok(())
+    })?;
+    waits.sort_unstable();
+    let administration = Outcome { per_second: 0.0, files: 0, latencies: waits };
+    println!("demanded_per_second {demanded:.0}");
+    println!("sent_per_second {:.0}", open.sent_per_second);
+    println!("goodput_per_second {:.0}", open.granted.per_second);
+    println!("turned_away_per_second {:.0}", open.turned_away_per_second);
+    println!("goodput_percent_of_peak {:.0}", 100.0 * open.granted.per_second / peak.per_second);
+    println!("administration_median_ms {:.1}", administration.percentile(50));
+    println!("administration_99th_ms {:.1}", administration.percentile(99));
+    Ok(())
+}
+
+/// What an open loop brought.
+struct OpenLoop {
+    sent_per_second: f64,
+    turned_away_per_second: f64,
+    /// Latencies are counted from when a request was due, whenever it was sent.
+    granted: Outcome,
+}
+
+/// Sends so many requests in a second whether answers come or not, and calls `meanwhile` now and then.
+#[expect(clippy::too_many_arguments, reason = "one call for each run, and all of it differs")]
+fn open_loop(
+    site: &Site,
+    terminal: &Enrolment,
+    token: &str,
+    requests: &[Vec<u8>],
+    connections: usize,
+    per_second: f64,
+    duration: Duration,
+    mut meanwhile: impl FnMut() -> Result<()>,
+) -> Result<OpenLoop> {
+    // Each connection has its own beat; a late answer makes its next request late, so there are many.
+    let beat = Duration::from_secs_f64(connections as f64 / per_second);
+    let opened: Vec<Connection> =
+        (0..connections).map(|_| Connection::open(site, terminal)).collect::<Result<_>>()?;
+    let (sent, turned_away) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    // Once all threads are there.
+    let start = Instant::now() + Duration::from_secs(1);
+    let workers = std::thread::scope(|scope| -> Result<Vec<Vec<Duration>>> {
+        let (sent, turned_away) = (&sent, &turned_away);
         let handles: Vec<_> = opened
             .into_iter()
             .enumerate()
             .map(|(index, mut connection)| {
-                scope.spawn(move || -> Result<()> {
+                scope.spawn(move || -> Result<Vec<Duration>> {
                     let request = requests.get(index % requests.len()).context("there are requests")?;
-                    let mut next = start + beat.mul_f64(index as f64 / OPEN_CONNECTIONS as f64);
+                    let mut next = start + beat.mul_f64(index as f64 / connections as f64);
+                    let mut latencies = Vec::new();
                     while start.elapsed() < duration {
                         std::thread::sleep(next.saturating_duration_since(Instant::now()));
+                        let due = next;
                         next += beat;
                         sent.fetch_add(1, Ordering::Relaxed);
-                        let (status, answer) =
-                            connection.exchange("POST", "/v1/grants", &office.token, request)?;
+                        let (status, answer) = connection.exchange("POST", "/v1/grants", token, request)?;
                         match status.as_str() {
-                            "200" if granted(&answer) == 1 => granted_all.fetch_add(1, Ordering::Relaxed),
-                            "429" => turned_away.fetch_add(1, Ordering::Relaxed),
+                            "200" if granted(&answer) == 1 => latencies.push(due.elapsed()),
+                            "429" => _ = turned_away.fetch_add(1, Ordering::Relaxed),
                             status => bail!("{status}: {}", String::from_utf8_lossy(&answer)),
-                        };
+                        }
                     }
-                    Ok(())
+                    Ok(latencies)
                 })
             })
             .collect();
         while start.elapsed() < duration {
-            let asked = Instant::now();
-            administrator.request("GET", "/v1/admin/people", &office.admin_token, b"")?;
-            waits.push(asked.elapsed());
+            meanwhile()?;
             std::thread::sleep(Duration::from_millis(50));
         }
         handles
             .into_iter()
-            .try_for_each(|handle| handle.join().unwrap_or_else(|_| bail!("a worker panicked")))
+            .map(|handle| handle.join().unwrap_or_else(|_| bail!("a worker panicked")))
+            .collect()
     })?;
     let seconds = start.elapsed().as_secs_f64();
-    let per_second = |count: &AtomicUsize| count.load(Ordering::Relaxed) as f64 / seconds;
-    waits.sort_unstable();
-    let administration = Outcome { per_second: 0.0, files: 0, latencies: waits };
-    println!("offered_per_second {:.0}", per_second(&sent));
-    println!("goodput_per_second {:.0}", per_second(&granted_all));
-    println!("turned_away_per_second {:.0}", per_second(&turned_away));
-    println!("goodput_percent_of_peak {:.0}", 100.0 * per_second(&granted_all) / peak.per_second);
-    println!("administration_median_ms {:.1}", administration.percentile(50));
-    println!("administration_99th_ms {:.1}", administration.percentile(99));
-    Ok(())
+    let mut latencies = workers.concat();
+    latencies.sort_unstable();
+    let files = latencies.len();
+    Ok(OpenLoop {
+        sent_per_second: sent.into_inner() as f64 / seconds,
+        turned_away_per_second: turned_away.into_inner() as f64 / seconds,
+        granted: Outcome { per_second: files as f64 / seconds, files, latencies },
+    })
 }
 
 /// Sends `requests` in turn over `connections`, for `duration`, or until each was sent once unless `repeat`.
@@ -397,10 +450,14 @@ impl Connection {
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         let url = site.url();
         let host = url.strip_prefix("https://").context("an https URL")?.to_owned();
-        let tcp = TcpStream::connect(&host)?;
+        let mut tcp = TcpStream::connect(&host)?;
         tcp.set_nodelay(true)?;
         let (name, _) = host.rsplit_once(':').context("host and port")?;
-        let tls = ClientConnection::new(Arc::new(config), ServerName::try_from(name.to_owned())?)?;
+        let mut tls = ClientConnection::new(Arc::new(config), ServerName::try_from(name.to_owned())?)?;
+        // The handshake, which otherwise would be part of the first request.
+        while tls.is_handshaking() {
+            tls.complete_io(&mut tcp)?;
+        }
         Ok(Self { stream: StreamOwned::new(tls, tcp), host, buffer: vec![0; 1 << 16] })
     }
 

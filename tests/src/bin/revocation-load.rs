@@ -67,7 +67,9 @@ fn main() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
 
     let (told, news) = mpsc::channel::<News>();
-    let admin = Simulated::start(&site, runtime.handle(), "admin", ADMIN)?;
+    let admin = Simulated::start(&site, runtime.handle(), "admin", ADMIN, token(&site)?)?;
+    // Before the threads: a program that one starts would inherit the lock of the state directory of another for an instant.
+    let tokens: Vec<_> = (0..terminals).map(|_| token(&site)).collect::<Result<_>>()?;
     let next = AtomicUsize::new(0);
     let waiting: Mutex<Vec<Simulated>> = Mutex::default();
     std::thread::scope(|scope| {
@@ -76,11 +78,9 @@ fn main() -> Result<()> {
                 scope.spawn(|| -> Result<()> {
                     loop {
                         let index = next.fetch_add(1, Ordering::SeqCst);
-                        if index >= terminals {
-                            return Ok(());
-                        }
+                        let Some(token) = tokens.get(index) else { return Ok(()) };
                         let name = format!("terminal-{index}");
-                        let one = Simulated::start(&site, runtime.handle(), &name, "bucho")?;
+                        let one = Simulated::start(&site, runtime.handle(), &name, "bucho", token.clone())?;
                         waiting.lock().unwrap_or_else(PoisonError::into_inner).push(one);
                     }
                 })
@@ -192,6 +192,12 @@ fn reader(
     Ok(Some(child.into()))
 }
 
+/// A token that enrols a terminal.
+fn token(site: &Site) -> Result<String> {
+    let token: EnrolmentToken = serde_json::from_slice(&site.admin(&["token", "--json"])?.ok()?.stdout)?;
+    Ok(token.token)
+}
+
 /// A terminal without a view, on which somebody is logged in.
 struct Simulated {
     server: KeyServer,
@@ -199,12 +205,17 @@ struct Simulated {
 }
 
 impl Simulated {
-    fn start(site: &Site, runtime: &tokio::runtime::Handle, name: &str, login: &str) -> Result<Self> {
-        let token: EnrolmentToken = serde_json::from_slice(&site.admin(&["token", "--json"])?.ok()?.stdout)?;
+    fn start(
+        site: &Site,
+        runtime: &tokio::runtime::Handle,
+        name: &str,
+        login: &str,
+        token: String,
+    ) -> Result<Self> {
         let settings = EnrolSettings {
             server: site.url(),
             ca_sha256: site.ca_sha256().to_owned(),
-            token: Zeroizing::new(token.token),
+            token: Zeroizing::new(token),
             state_dir: site.path(name),
             name: name.to_owned(),
             force: false,

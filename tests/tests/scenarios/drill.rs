@@ -49,12 +49,11 @@ fn told(answer: &Answer) -> Result<Drilled> {
     Ok(Drilled { code: answer.code, text, channels })
 }
 
-/// Drills as a person, with the program where sessions show it: in their home.
-fn drill_in_sessions(site: &Site, login: &str, roles: &[&str]) -> Result<Drilled> {
+/// The program where sessions of a person show it: in their home.
+fn with_program_in_home(site: &Site, login: &str) -> Result<Command> {
     let like = command(site, login, &["--version"])?;
     let program = home(site, login)?.join("tobari");
     std::fs::copy(like.get_program(), &program)?;
-    let uid = uid_of(login)?;
     let mut command = Command::new(&program);
     for (name, value) in like.get_envs() {
         match value {
@@ -62,6 +61,13 @@ fn drill_in_sessions(site: &Site, login: &str, roles: &[&str]) -> Result<Drilled
             None => command.env_remove(name),
         };
     }
+    Ok(command)
+}
+
+/// Drills as a person.
+fn drill_in_sessions(site: &Site, login: &str, roles: &[&str]) -> Result<Drilled> {
+    let mut command = with_program_in_home(site, login)?;
+    let uid = uid_of(login)?;
     let folder = site.folder();
     command.args(["--json", "drill", text(&folder)]).uid(uid).gid(uid).current_dir("/").stdin(Stdio::null());
     for role in roles {
@@ -169,6 +175,25 @@ fn a_program_in_a_session_gets_nothing_out_that_is_not_said() -> Result<()> {
     // What is said not to be stopped is seen, so the drill sees what arrives from a session.
     for way in ["standard-output", "file-name", "link-target"] {
         assert_eq!(got[way], "plaintext", "{way}: {}", drilled.text);
+    }
+    assert_eq!(left(&site), NOTHING);
+    Ok(())
+}
+
+/// Root puts what a machine may lack in its place, and lends the control what an administrator might have allowed.
+#[test]
+fn root_drills_a_session_by_the_ways_that_are_closed_to_users() -> Result<()> {
+    let Some(site) = site_with_sessions("the drill in a session, by root")? else { return Ok(()) };
+    let mut command = with_program_in_home(&site, "bucho")?;
+    let folder = site.folder();
+    let uid = uid_of("bucho")?.to_string();
+    command.args(["--json", "drill", text(&folder), "--scratch", text(&home(&site, "bucho")?)]);
+    command.args(["--user", &uid, "--role", "inside"]).current_dir("/").stdin(Stdio::null());
+    let drilled = told(&command.output()?.into())?;
+    assert_eq!(drilled.code, 0, "{}", drilled.text);
+    let got = drilled.of("inside");
+    for way in ["raw-socket", "packet-socket", "print-socket", "terminal"] {
+        assert_eq!(got[way], "nothing", "{way}: {}", drilled.text);
     }
     assert_eq!(left(&site), NOTHING);
     Ok(())
