@@ -17,9 +17,10 @@ const PORT: u16 = 5432;
 
 pub(crate) struct Database {
     programs: PathBuf,
+    /// Before the folder, in which it is mounted.
+    disk: Option<Disk>,
     /// Its socket, its log and, unless there is a disk, its data.
     directory: tempfile::TempDir,
-    disk: Option<Disk>,
     /// Set for the database's processes.
     preload: Option<&'static str>,
     running: Option<Child>,
@@ -60,8 +61,13 @@ impl Disk {
         run(Command::new("xfs_io").args(["-x", "-c", "shutdown"]).arg(&self.mount));
     }
 
+    /// Once the last of the killed processes has let go of it.
     fn detach(&self) {
-        run(Command::new("umount").arg(&self.mount));
+        let deadline = Instant::now() + PATIENCE;
+        while !Command::new("umount").arg(&self.mount).output().unwrap().status.success() {
+            assert!(Instant::now() < deadline, "{} stays in use", self.mount.display());
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 }
 
@@ -131,14 +137,11 @@ impl Database {
             std::os::unix::fs::chown(directory.path(), Some(NOBODY), Some(NOBODY)).unwrap();
         }
         let disk = disk(directory.path())?;
-        let mut database = Self { programs, directory, disk, preload, running: None };
+        let mut database = Self { programs, disk, directory, preload, running: None };
         run(as_nobody(&database.programs.join("initdb"))
             .args(["--auth=trust", "--username=tobari", "--encoding=UTF8", "--no-locale", "--no-sync", "-D"])
             .arg(database.data())
             .stderr(Stdio::piped()));
-        if let Some(disk) = &database.disk {
-            run(Command::new("sync").arg("-f").arg(&disk.mount));
-        }
         database.run().await;
         Some(database)
     }
@@ -146,6 +149,12 @@ impl Database {
     fn data(&self) -> PathBuf {
         let place = self.disk.as_ref().map_or(self.directory.path(), |disk| &disk.mount);
         place.join("data")
+    }
+
+    /// What the database has written until now is on its disk, whatever it thinks of that.
+    pub(crate) async fn settle(&self) {
+        self.run_sql("postgres", "CHECKPOINT").await;
+        run(Command::new("sync").arg("-f").arg(&self.disk.as_ref().unwrap().mount));
     }
 
     /// The power of the disk fails, and everything that ran ends; then the disk is there again.
@@ -159,6 +168,11 @@ impl Database {
 
     /// Starts the database; after a kill it recovers from its log first.
     pub(crate) async fn run(&mut self) {
+        self.try_run().await.unwrap();
+    }
+
+    /// The same; what its log says if it does not start.
+    pub(crate) async fn try_run(&mut self) -> Result<(), String> {
         let log = std::fs::File::options()
             .create(true)
             .append(true)
@@ -180,12 +194,16 @@ impl Database {
             // It ends by itself while processes of a killed one still hold its memory.
             while self.running.as_mut().unwrap().try_wait().unwrap().is_none() {
                 if self.answers().await {
-                    return;
+                    return Ok(());
                 }
-                assert!(Instant::now() < deadline, "PostgreSQL does not start: {}", self.log());
+                if Instant::now() > deadline {
+                    return Err(format!("PostgreSQL does not start: {}", self.log()));
+                }
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
-            assert!(Instant::now() < deadline, "PostgreSQL does not stay: {}", self.log());
+            if Instant::now() > deadline {
+                return Err(format!("PostgreSQL does not stay: {}", self.log()));
+            }
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
     }
