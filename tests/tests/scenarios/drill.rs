@@ -5,6 +5,7 @@ use anyhow::{Context as _, Result};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use tobari_tests::{ADMIN, Answer, Site, set_mode, skipped_without_root};
 
@@ -49,10 +50,10 @@ fn told(answer: &Answer) -> Result<Drilled> {
     Ok(Drilled { code: answer.code, text, channels })
 }
 
-/// The program where sessions of a person show it: in their home.
-fn with_program_in_home(site: &Site, login: &str) -> Result<Command> {
+/// The program in a place that sessions of a person show.
+fn with_program_in(place: &Path, site: &Site, login: &str) -> Result<Command> {
     let like = command(site, login, &["--version"])?;
-    let program = home(site, login)?.join("tobari");
+    let program = place.join("tobari");
     std::fs::copy(like.get_program(), &program)?;
     let mut command = Command::new(&program);
     for (name, value) in like.get_envs() {
@@ -66,7 +67,7 @@ fn with_program_in_home(site: &Site, login: &str) -> Result<Command> {
 
 /// Drills as a person.
 fn drill_in_sessions(site: &Site, login: &str, roles: &[&str]) -> Result<Drilled> {
-    let mut command = with_program_in_home(site, login)?;
+    let mut command = with_program_in(&home(site, login)?, site, login)?;
     let uid = uid_of(login)?;
     let folder = site.folder();
     command.args(["--json", "drill", text(&folder)]).uid(uid).gid(uid).current_dir("/").stdin(Stdio::null());
@@ -184,7 +185,10 @@ fn a_program_in_a_session_gets_nothing_out_that_is_not_said() -> Result<()> {
 #[test]
 fn root_drills_a_session_by_the_ways_that_are_closed_to_users() -> Result<()> {
     let Some(site) = site_with_sessions("the drill in a session, by root")? else { return Ok(()) };
-    let mut command = with_program_in_home(&site, "bucho")?;
+    // Users of the tests have no home of their own, and the build may lie in one that sessions do not show.
+    let place = tempfile::Builder::new().prefix("tobari-test-").tempdir_in("/var/lib")?;
+    set_mode(place.path(), 0o755)?;
+    let mut command = with_program_in(place.path(), &site, "bucho")?;
     let folder = site.folder();
     let uid = uid_of("bucho")?.to_string();
     command.args(["--json", "drill", text(&folder), "--scratch", text(&home(&site, "bucho")?)]);
