@@ -79,6 +79,7 @@ fn serve(keys: &Path, folder: &str, place: &Path) -> Result<()> {
         terminal: TERMINAL,
         signing_key: SigningKey::generate()?.verifying_key(),
         grant_key: GrantKeyPair::import(&grant_key.export())?,
+        log: log_signer()?.public().clone(),
     };
     let clocks = Arc::new(SystemClocks::new(Arc::clone(&clock) as _));
     let service = Arc::new(Service::new(Parts {
@@ -212,7 +213,7 @@ fn bulletin(
         organisation_name: String::from("local"),
         number: 1,
         issued_at: now,
-        labels: vec![LabelKeys { label, generation: 1, key, allow_legacy_zip: false }],
+        labels: vec![LabelKeys { label, generation: 1, key, allow_legacy_zip: false, lease_by_label: false }],
         recovery: recovery.public().to_proto(),
         groups: Vec::new(),
         folders: vec![Folder {

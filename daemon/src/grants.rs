@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tobari_core::audit::{CheckedReceipt, LogKey, check_receipt};
+use tobari_core::audit::{CheckedReceipt, LogKey, Occasion, Released, check_receipt};
 use tobari_core::clock::Clock;
 use tobari_core::crypto::{Dek, GrantKeyPair, GrantOpener, sha256};
 use tobari_core::envelope::Header;
@@ -99,7 +99,7 @@ impl Granted {
             return Err(refused(format!("the grant does not include the right '{right}'")));
         }
         if let Some(limit) = &self.limit {
-            limit.check()?;
+            limit.check(right)?;
         }
         Ok(&self.dek)
     }
@@ -292,7 +292,11 @@ impl Grants {
     /// and who works under leases could not open what they saved before the key server is back. Good in this login, under this
     /// header, while the key server is away and the person holds a lease.
     pub fn born(&self, login: &Login, header: &Header, dek: &Dek) {
-        let holds = self.leases.as_ref().is_some_and(|leases| leases.holds(login.session.person));
+        let Some(leases) = &self.leases else { return };
+        if let Err(failure) = leases.keep_created(login, header, dek) {
+            tracing::warn!(why = failure.problem.detail, "the key of a new file is not kept for the lease");
+        }
+        let holds = leases.holds(login.session.person);
         let mut born = self.born.lock().unwrap_or_else(PoisonError::into_inner);
         if !holds || born.len() >= MAX_KEPT {
             return;
@@ -456,9 +460,14 @@ impl Grants {
     ) -> Result<Vec<Result<Arc<Granted>, Failure>>, Problem> {
         let forgotten = self.epoch();
         let wanted: Vec<&Wanted> = needed_of(batch, needed).collect();
-        let outcomes = leases.open(login, &wanted, right);
+        // What was created in this login uses no opening up.
         let created: Vec<Option<Arc<Granted>>> =
             wanted.iter().map(|wanted| self.created(leases, login, wanted, right)).collect();
+        let lent: Vec<&Wanted> =
+            wanted.iter().zip(&created).filter(|(_, born)| born.is_none()).map(|(one, _)| *one).collect();
+        let mut opened = leases.open(login, &lent, right).into_iter();
+        let outcomes: Vec<_> =
+            created.iter().map(|born| if born.is_none() { opened.next().flatten() } else { None }).collect();
         let nothing = outcomes.iter().all(Option::is_none) && created.iter().all(Option::is_none);
         if nothing && !wanted.is_empty() {
             return Err(away.clone());
@@ -522,8 +531,14 @@ impl Grants {
                                 .map_err(|fault| broken(&fault.to_string()))?,
                         ),
                     };
+                    let released = Released {
+                        file: wanted.file,
+                        person: login.session.person,
+                        terminal: self.terminal,
+                        occasion: Occasion::Grant(right),
+                    };
                     proved
-                        .covers(place, grant.audit, wanted.file, login.session.person, self.terminal, right)
+                        .covers(place, grant.audit, &released)
                         .map_err(|fault| broken(&fault.to_string()))?;
                     let opener = match &mut opener {
                         Some(opener) => opener,

@@ -164,6 +164,7 @@ fn assemble(
         terminal: terminal.terminal,
         signing_key,
         grant_key: GrantKeyPair::import(&grant_key.export())?,
+        log: LogKey::of(organisation, signing_key),
     };
     let clocks = Arc::new(SystemClocks::new(Arc::clone(&clock)));
     let leases = Arc::new(Leases::load(&state.leases(), identity, clocks)?);

@@ -7,7 +7,7 @@
 use crate::pin::PinnedCa;
 use crate::sessions::Token;
 use jiff::Timestamp;
-use reqwest::header::{AUTHORIZATION, ETAG, HeaderValue, IF_NONE_MATCH};
+use reqwest::header::{AUTHORIZATION, ETAG, HeaderValue, IF_NONE_MATCH, RETRY_AFTER};
 use reqwest::{Method, StatusCode, Url};
 use rustls::{AlertDescription, CertificateError, ClientConfig, RootCertStore};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -143,16 +143,28 @@ pub struct Reply {
     pub status: StatusCode,
     /// Version of the object.
     pub etag: Option<HeaderValue>,
+    /// The `Retry-After` of something that answers in the server's place, in seconds.
+    retry_after: Option<u64>,
     body: Vec<u8>,
 }
 
 impl Reply {
-    /// How long a server that has too much to do asks to wait; it has done nothing yet.
-    fn pause(&self) -> Option<Duration> {
-        let problem: Problem = serde_json::from_slice(&self.body).ok()?;
-        // A login name that is locked is another matter.
-        let busy = problem.code == ProblemCode::TooManyRequests;
-        busy.then(|| Duration::from_secs(problem.retry_after_seconds.unwrap_or(1)))
+    /// How long the server asks to wait before the same is sent again, where that makes sense; never no time at all.
+    fn pause(&self, call: &Call<'_>) -> Option<Duration> {
+        let problem: Option<Problem> = serde_json::from_slice(&self.body).ok();
+        let asked = problem.as_ref().and_then(|problem| problem.retry_after_seconds).or(self.retry_after);
+        let seconds = match self.status {
+            // It has done nothing yet. A login name that is locked is another matter.
+            StatusCode::TOO_MANY_REQUESTS => {
+                let busy =
+                    problem.as_ref().is_none_or(|problem| problem.code == ProblemCode::TooManyRequests);
+                busy.then(|| asked.unwrap_or(1))
+            }
+            // It may have done it.
+            StatusCode::SERVICE_UNAVAILABLE if call.may_repeat() => asked,
+            _ => None,
+        };
+        seconds.map(|seconds| Duration::from_secs(seconds.max(1)))
     }
 
     /// The object in a successful answer.
@@ -382,15 +394,18 @@ impl KeyServer {
         }
     }
 
-    /// Sends, and when the server has too much to do, once more when it says, as long as somebody can be kept waiting.
+    /// Sends, and when the server has too much to do or is away for the moment, again when it says, as long as somebody can be
+    /// kept waiting.
     async fn send(&self, identity: &Identity, call: &Call<'_>) -> Result<Reply, Problem> {
         let mut waited = Duration::ZERO;
         loop {
             let result = self.send_once(identity, call).await;
             // A call that waits for changes comes back by itself.
-            let busy =
-                |reply: &&Reply| call.patience.is_none() && reply.status == StatusCode::TOO_MANY_REQUESTS;
-            let Some(pause) = result.as_ref().ok().filter(busy).and_then(Reply::pause) else { return result };
+            let pause = match &result {
+                Ok(reply) if call.patience.is_none() => reply.pause(call),
+                _ => None,
+            };
+            let Some(pause) = pause else { return result };
             // Not all at the same moment.
             let [spread] = tobari_core::crypto::random_bytes::<1>();
             let pause = pause + Duration::from_millis(2 * u64::from(spread));
@@ -455,7 +470,9 @@ impl KeyServer {
             }
             body.extend_from_slice(&chunk);
         }
-        Ok(Reply { status: response.status(), etag: response.headers().get(ETAG).cloned(), body })
+        let headers = response.headers();
+        let retry_after = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+        Ok(Reply { status: response.status(), etag: headers.get(ETAG).cloned(), retry_after, body })
     }
 }
 

@@ -126,6 +126,9 @@ pub struct LabelAdd {
     /// Let password-ZIPs of its files use the weak old encryption
     #[arg(long)]
     pub allow_legacy_zip: bool,
+    /// Let people ask for a lease of all its files at once
+    #[arg(long)]
+    pub lease_by_label: bool,
 }
 
 /// `tobari admin label set`.
@@ -143,6 +146,9 @@ pub struct LabelSet {
     /// Whether password-ZIPs of its files may use the weak old encryption
     #[arg(long, value_name = "BOOL")]
     pub allow_legacy_zip: Option<bool>,
+    /// Whether people may ask for a lease of all its files at once
+    #[arg(long, value_name = "BOOL")]
+    pub lease_by_label: Option<bool>,
 }
 
 /// How a label's key is made.

@@ -34,8 +34,12 @@ pub struct LeaseNamed {
 #[command(group = ArgGroup::new("end").required(true).args(["until", "days"]))]
 pub struct LeaseWhat {
     /// Sealed files, and folders whose sealed files are all taken as they are now
-    #[arg(required = true, value_name = "FILE|DIR")]
+    #[arg(required_unless_present = "label", value_name = "FILE|DIR")]
     pub paths: Vec<PathBuf>,
+    /// All files of this label that there are below, or in the designated folders of this terminal, and those that are created
+    /// under the lease; only where the label allows it
+    #[arg(long, value_name = "LABEL")]
+    pub label: Option<String>,
     /// Until this time, exclusive, as 2026-12-01T09:00:00+09:00
     #[arg(long, value_name = "TIME")]
     pub until: Option<Timestamp>,

@@ -11,9 +11,10 @@ use crate::files;
 use crate::files::walk::{Met, walk};
 use jiff::{SignedDuration, Timestamp};
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use tobari_core::envelope::Header;
-use tobari_core::ids::LeaseId;
+use tobari_core::ids::{LabelId, LeaseId};
+use tobari_core::policy::fold_name;
 use tobari_core::proto::base64::Base64;
 use tobari_core::proto::control::{Answer, HeldLease, Request};
 use tobari_core::proto::lease::{LeaseItem, LeaseRecord, LeaseRequest, Opens, Term};
@@ -158,13 +159,18 @@ pub(super) fn one_lease(typed: &str, leases: impl Iterator<Item = LeaseId>) -> R
 /// Reads the headers of what is to be lent.
 pub(super) fn request(what: &LeaseWhat, app: &mut App) -> Result<LeaseRequest, Error> {
     let mut items = Vec::new();
-    for path in &what.paths {
+    let folders = match &what.label {
+        Some(_) if what.paths.is_empty() => designated(app)?,
+        _ => Vec::new(),
+    };
+    for path in what.paths.iter().chain(&folders) {
         if path.is_dir() {
             below(path, &mut items, app)?;
         } else {
             items.push(item(&files::open_sealed(path)?, path)?);
         }
     }
+    let label = what.label.as_ref().map(|label| only_of(label, &mut items)).transpose()?.flatten();
     if items.is_empty() {
         return Err(Error::Usage { what: "nothing-to-lend", detail: String::new() });
     }
@@ -181,7 +187,39 @@ pub(super) fn request(what: &LeaseWhat, app: &mut App) -> Result<LeaseRequest, E
         term: Term { starts_at, ends_at },
         opens,
         reason: what.reason.clone(),
+        label,
     })
+}
+
+/// The designated folders of this terminal.
+fn designated(app: &mut App) -> Result<Vec<PathBuf>, Error> {
+    let answer = app.client()?.ask(&Request::Status { unsealed: false }, &[])?;
+    let Answer::Status { status } = answer else { return Err(Error::DaemonAnswer) };
+    Ok(status.folders.into_iter().map(|folder| PathBuf::from(folder.folder.path)).collect())
+}
+
+/// Leaves the files of one label, by its name or id, and gives its id; none when no file has it.
+fn only_of(label: &str, items: &mut Vec<LeaseItem>) -> Result<Option<LabelId>, Error> {
+    let typed = fold_name(label);
+    let mut ids: Vec<LabelId> = Vec::new();
+    items.retain(|item| {
+        let Ok(header) = Header::parse(item.header.as_ref()) else { return false };
+        let policy = header.policy();
+        let fits = fold_name(&policy.label_name) == typed || policy.label.to_string() == label;
+        if fits && !ids.contains(&policy.label) {
+            ids.push(policy.label);
+        }
+        fits
+    });
+    match ids.as_slice() {
+        [] => Ok(None),
+        [one] => Ok(Some(*one)),
+        several => Err(Error::AmbiguousName {
+            kind: "label",
+            name: label.to_owned(),
+            known: several.iter().map(ToString::to_string).collect(),
+        }),
+    }
 }
 
 fn end_after(start: Timestamp, days: u16) -> Result<Timestamp, Error> {

@@ -171,6 +171,7 @@ pub(super) fn bulletin(folders: Vec<Folder>) -> Bulletin {
             generation: 1,
             key: key.clone(),
             allow_legacy_zip: false,
+            lease_by_label: false,
         }],
         recovery: key,
         groups: vec![group(GROUP, "総務部", None), group(SECTION, "人事課", Some(GROUP))],

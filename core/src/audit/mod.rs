@@ -19,5 +19,5 @@ pub use export::{
 };
 pub use note::{LogKey, LogKeyError, LogSigner, NoteError, Witness, WitnessKey};
 pub use proof::{consistency_parts, inclusion_parts, is_consistent, root_of};
-pub use receipt::{CheckedReceipt, ReceiptFault, check_receipt, make_receipt};
+pub use receipt::{CheckedReceipt, Occasion, ReceiptFault, Released, check_receipt, make_receipt};
 pub use tree::{Frontier, Growth, Hash, STORED_LEVELS, leaf_hash, node_hash};

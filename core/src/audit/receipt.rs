@@ -6,8 +6,8 @@ use super::note::LogKey;
 use super::proof::root_of;
 use super::tree::{Growth, Hash, leaf_hash};
 use crate::crypto::constant_time_equal;
-use crate::ids::{FileId, PersonId, TerminalId};
-use crate::policy::Right;
+use crate::ids::{FileId, LeaseId, PersonId, TerminalId};
+use crate::policy::{Right, Rights};
 use crate::proto::api::AuditReceipt;
 use crate::proto::base64::Base64;
 use serde::Deserialize;
@@ -41,6 +41,67 @@ struct Said {
     terminal: Option<TerminalId>,
     #[serde(default)]
     right: Option<Right>,
+    #[serde(default)]
+    rights: Option<Rights>,
+    #[serde(default)]
+    object: Option<String>,
+    #[serde(default)]
+    detail: Option<String>,
+}
+
+/// The release of a file's key to a person on a terminal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Released {
+    /// The file.
+    pub file: FileId,
+    /// To whom.
+    pub person: PersonId,
+    /// Where.
+    pub terminal: TerminalId,
+    /// On which occasion.
+    pub occasion: Occasion,
+}
+
+/// On which occasion a key is released.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Occasion {
+    /// An opening now, for this right.
+    Grant(Right),
+    /// A lease with these rights.
+    Lease(LeaseId, Rights),
+}
+
+impl Released {
+    /// To whom a lease is given, as the record of each of its keys says: the record's own person and terminal are those of
+    /// the administrator who decided.
+    pub fn lent_to(person: PersonId, terminal: TerminalId) -> String {
+        format!("person {person}, terminal {terminal}")
+    }
+
+    fn is_said_by(&self, said: &Said) -> bool {
+        if said.file != Some(self.file) {
+            return false;
+        }
+        let Self { person, terminal, .. } = *self;
+        match self.occasion {
+            Occasion::Grant(right) => {
+                said.act == "grant"
+                    && said.person == Some(person)
+                    && said.terminal == Some(terminal)
+                    && said.right == Some(right)
+            }
+            Occasion::Lease(lease, rights) => {
+                // Records of before the terminal was in them name the person alone; the lease is of one terminal.
+                let detail = said.detail.as_deref();
+                let to = detail == Some(Self::lent_to(person, terminal).as_str())
+                    || detail == Some(format!("person {person}").as_str());
+                said.act == "lease-key"
+                    && said.object.as_deref() == Some(format!("lease/{lease}").as_str())
+                    && said.rights == Some(rights)
+                    && to
+            }
+        }
+    }
 }
 
 /// Records that are proved to be in the log.
@@ -74,28 +135,16 @@ pub fn check_receipt<'a>(
 }
 
 impl CheckedReceipt<'_> {
-    /// Checks that the record at `index` is of the release of a file's key, and has this sequence number.
+    /// Checks that the record at `index` is of this release, and has this sequence number.
     ///
     /// # Errors
     /// It is of something else.
-    pub fn covers(
-        &self,
-        index: usize,
-        sequence: u64,
-        file: FileId,
-        person: PersonId,
-        terminal: TerminalId,
-        right: Right,
-    ) -> Result<(), ReceiptFault> {
+    pub fn covers(&self, index: usize, sequence: u64, released: &Released) -> Result<(), ReceiptFault> {
         let other = || ReceiptFault::OtherRecord(sequence);
         let record = self.receipt.records.get(index).ok_or_else(other)?;
         let said: Said = serde_json::from_str(record).map_err(|_| other())?;
-        let fits = self.receipt.first.checked_add(index as u64) == Some(sequence)
-            && said.act == "grant"
-            && said.file == Some(file)
-            && said.person == Some(person)
-            && said.terminal == Some(terminal)
-            && said.right == Some(right);
+        let fits =
+            self.receipt.first.checked_add(index as u64) == Some(sequence) && released.is_said_by(&said);
         if fits { Ok(()) } else { Err(other()) }
     }
 }

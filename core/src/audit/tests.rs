@@ -242,7 +242,8 @@ fn a_receipt_covers_exactly_what_was_recorded() {
     let (file, person, terminal) =
         (FileId::from_bytes([2; 16]), PersonId::from_bytes([1; 16]), TerminalId::from_bytes([2; 16]));
     let covers = |index, sequence, file, person, terminal, right| {
-        checked.covers(index, sequence, file, person, terminal, right)
+        let occasion = Occasion::Grant(right);
+        checked.covers(index, sequence, &Released { file, person, terminal, occasion })
     };
     assert_eq!(covers(1, 13, file, person, terminal, Right::View), Ok(()));
     assert!(covers(0, 12, file, person, terminal, Right::View).is_err());

@@ -1,10 +1,12 @@
 //! The signed document, and the decision on one opening under it.
 
-use crate::crypto::{CryptoError, Dek, GrantKeyPair, GrantOpener, SigningKey, VerifyingKey};
+use crate::audit::{LogKey, Occasion, ReceiptFault, Released, check_receipt};
+use crate::crypto::{CryptoError, Dek, GrantKeyPair, GrantOpener, GrantSealer, SigningKey, VerifyingKey};
 use crate::ids::{FileId, GroupId, LabelId, LeaseId, OrganisationId, PersonId, TerminalId};
 use crate::policy::{Right, Rights};
+use crate::proto::api::AuditReceipt;
 use crate::proto::base64::Base64;
-use crate::proto::lease::{Lease, LeaseFile, MAX_FILES, Opens, SignedLease};
+use crate::proto::lease::{Lease, LeaseFile, MAX_FILES, Narrowing, Opens, SignedLease};
 use jiff::Timestamp;
 use std::num::NonZeroU32;
 
@@ -20,7 +22,15 @@ const VERSION: u32 = 1;
 pub fn sign(lease: &Lease, key: &SigningKey) -> Result<SignedLease, serde_json::Error> {
     let payload = serde_json::to_vec(lease)?;
     let signature = key.sign(CONTEXT, &payload);
-    Ok(SignedLease { payload: Base64(payload), signature: Base64(signature) })
+    Ok(SignedLease { payload: Base64(payload), signature: Base64(signature), receipt: None })
+}
+
+/// What a signed lease says, unchecked: for who keeps leases, not for who uses them.
+///
+/// # Errors
+/// [`LeaseError::Malformed`].
+pub fn read_unchecked(signed: &SignedLease) -> Result<Lease, LeaseError> {
+    serde_json::from_slice(signed.payload.as_ref()).map_err(|_| LeaseError::Malformed)
 }
 
 /// The HPKE `info` of a lease's keys: `"tobari/1 lease" ‖ 0 ‖ organisation id ‖ terminal id ‖ lease id`.
@@ -151,8 +161,12 @@ pub struct ValidLease(Lease);
 #[derive(Debug)]
 pub struct Lent<'a> {
     lease: &'a Lease,
-    index: usize,
+    /// Where its key is; none for a file that was created under the lease.
+    index: Option<usize>,
     file: &'a LeaseFile,
+    /// What of it a stricter policy has left.
+    rights: Rights,
+    ends_at: Timestamp,
 }
 
 impl ValidLease {
@@ -192,23 +206,89 @@ impl ValidLease {
         &self.0
     }
 
-    /// Decides one opening, with `used` openings before it, at the time `now` of a [`super::LeaseClock`].
+    /// Whether the release of each of its keys is in the log that `log` signed, as `receipt` shows. A lease whose keys were
+    /// released without a record must not be used, just as a grant.
+    ///
+    /// # Errors
+    /// It is not.
+    pub fn is_recorded(&self, receipt: Option<&AuditReceipt>, log: &LogKey) -> Result<(), ReceiptFault> {
+        let proved = check_receipt(receipt, log)?;
+        for (index, file) in self.0.files.iter().enumerate() {
+            let released = Released {
+                file: file.file,
+                person: self.0.person,
+                terminal: self.0.terminal,
+                occasion: Occasion::Lease(self.0.id, file.rights),
+            };
+            proved.covers(index, file.audit, &released)?;
+        }
+        Ok(())
+    }
+
+    /// Decides one opening, with `used` openings before it, at the time `now` of a [`super::LeaseClock`]. `narrowed` is what
+    /// stricter policies have left of it since it was signed.
     ///
     /// # Errors
     /// [`Refused`], of several reasons the first in the order of its variants.
-    pub fn permits(&self, wish: &Wish, used: u32, now: Timestamp) -> Result<Lent<'_>, Refused> {
-        let lent = self.covers(wish)?;
+    pub fn permits(
+        &self,
+        wish: &Wish,
+        used: u32,
+        now: Timestamp,
+        narrowed: &[Narrowing],
+    ) -> Result<Lent<'_>, Refused> {
+        self.check_lent(self.covers(wish)?, wish, used, now, narrowed)
+    }
+
+    /// The same for a file that the lease's person created on this terminal, under a lease of its label: it may be opened as the
+    /// lease's own files of the same label and owner group may. Its key is not in the lease.
+    ///
+    /// # Errors
+    /// As [`ValidLease::permits`]; [`Refused::OtherLabel`] when the lease is not of the label, or has no file of the owner group.
+    pub fn permits_created(
+        &self,
+        wish: &Wish,
+        used: u32,
+        now: Timestamp,
+        narrowed: &[Narrowing],
+    ) -> Result<Lent<'_>, Refused> {
+        self.check_lent(self.like(wish)?, wish, used, now, narrowed)
+    }
+
+    fn like(&self, wish: &Wish) -> Result<Lent<'_>, Refused> {
+        if wish.person != self.0.person {
+            return Err(Refused::OtherPerson);
+        }
+        if self.0.label != Some(wish.label) {
+            return Err(Refused::OtherLabel);
+        }
+        let same = |file: &LeaseFile| (file.label, file.owner_group) == (wish.label, wish.owner_group);
+        let file = self.0.files.iter().find(|file| same(file)).ok_or(Refused::OtherLabel)?;
+        Ok(Lent { lease: &self.0, index: None, file, rights: file.rights, ends_at: file.ends_at })
+    }
+
+    fn check_lent<'a>(
+        &'a self,
+        mut lent: Lent<'a>,
+        wish: &Wish,
+        used: u32,
+        now: Timestamp,
+        narrowed: &[Narrowing],
+    ) -> Result<Lent<'a>, Refused> {
+        for narrowing in narrowed.iter().filter(|narrowing| narrowing.lease == self.0.id) {
+            lent.narrow(narrowing);
+        }
         if now < self.0.term.starts_at {
             return Err(Refused::NotBegun(self.0.term.starts_at));
         }
-        if now >= lent.file.ends_at {
-            return Err(Refused::Ended(lent.file.ends_at));
+        if now >= lent.ends_at {
+            return Err(Refused::Ended(lent.ends_at));
         }
         match self.0.opens {
             Opens::AtMost { count } if used >= count.get() => return Err(Refused::UsedUp(count)),
             Opens::AtMost { .. } | Opens::Unlimited => {}
         }
-        if !lent.file.rights.contains(wish.right) {
+        if !lent.rights.contains(wish.right) {
             return Err(Refused::RightNotLent(wish.right));
         }
         Ok(lent)
@@ -232,34 +312,86 @@ impl ValidLease {
         if (file.label, file.owner_group) != (wish.label, wish.owner_group) {
             return Err(Refused::OtherLabel);
         }
-        Ok(Lent { lease: &self.0, index, file })
+        Ok(Lent { lease: &self.0, index: Some(index), file, rights: file.rights, ends_at: file.ends_at })
     }
 }
 
 impl Lent<'_> {
+    fn narrow(&mut self, narrowing: &Narrowing) {
+        if (narrowing.label, narrowing.owner_group) == (self.file.label, self.file.owner_group) {
+            self.rights = self.rights.intersection(narrowing.rights);
+            self.ends_at = self.ends_at.min(narrowing.ends_at);
+        }
+    }
+
     /// What may be done with the file.
     pub fn rights(&self) -> Rights {
-        self.file.rights
+        self.rights
     }
 
     /// Until when.
     pub fn ends_at(&self) -> Timestamp {
-        self.file.ends_at
+        self.ends_at
     }
 
     /// The file's DEK.
     ///
     /// # Errors
-    /// [`CryptoError::Refused`] when it is not sealed to this terminal or not bound to what the lease says.
+    /// [`CryptoError::Refused`] when it is not sealed to this terminal or not bound to what the lease says, and for a file that
+    /// was created under the lease: see [`Lent::created_dek`].
     pub fn dek(&self, key: &GrantKeyPair) -> Result<Dek, CryptoError> {
+        let index = self.index.ok_or(CryptoError::Refused)?;
         let info = lease_info(self.lease.organisation, self.lease.terminal, self.lease.id);
         let mut opener = GrantOpener::new(key, self.lease.encapsulated_key.as_ref(), &info)?;
         let mut dek = Err(CryptoError::Refused);
         // One HPKE context: the keys before this one must be passed in order.
-        for file in self.lease.files.iter().take(self.index + 1) {
+        for file in self.lease.files.iter().take(index + 1) {
             let aad = LeaseBinding::of(self.lease, file).aad();
             dek = Ok(opener.open(&aad, file.sealed_dek.as_ref())?);
         }
         dek
+    }
+
+    /// Seals the DEK of a file that was created under the lease to this terminal, bound to what it may be opened for. Gives the
+    /// encapsulated key and the sealed DEK.
+    ///
+    /// # Errors
+    /// When the library fails.
+    pub fn seal_created(
+        &self,
+        key: &GrantKeyPair,
+        file: FileId,
+        dek: &Dek,
+    ) -> Result<(Vec<u8>, Vec<u8>), CryptoError> {
+        let (encapsulated, mut sealer) = GrantSealer::new(&key.public(), &self.created_info())?;
+        let sealed = sealer.seal(&self.created_aad(file), dek)?;
+        Ok((encapsulated, sealed))
+    }
+
+    /// What [`Lent::seal_created`] sealed.
+    ///
+    /// # Errors
+    /// [`CryptoError::Refused`] when it is of another file, lease or terminal.
+    pub fn created_dek(
+        &self,
+        key: &GrantKeyPair,
+        file: FileId,
+        encapsulated: &[u8],
+        sealed: &[u8],
+    ) -> Result<Dek, CryptoError> {
+        let mut opener = GrantOpener::new(key, encapsulated, &self.created_info())?;
+        opener.open(&self.created_aad(file), sealed)
+    }
+
+    fn created_info(&self) -> Vec<u8> {
+        let mut info = b"tobari/1 lease created\0".to_vec();
+        info.extend_from_slice(self.lease.organisation.as_bytes());
+        info.extend_from_slice(self.lease.terminal.as_bytes());
+        info.extend_from_slice(self.lease.id.as_bytes());
+        info
+    }
+
+    fn created_aad(&self, file: FileId) -> Vec<u8> {
+        LeaseBinding { file, ..LeaseBinding::of(self.lease, self.file) }.aad()
     }
 }

@@ -8,7 +8,9 @@ pub mod chain;
 mod document;
 mod time;
 
-pub use document::{CONTEXT, LeaseBinding, LeaseError, Lent, Refused, ValidLease, Wish, lease_info, sign};
+pub use document::{
+    CONTEXT, LeaseBinding, LeaseError, Lent, Refused, ValidLease, Wish, lease_info, read_unchecked, sign,
+};
 pub use time::{BootClock, ClockFault, LeaseClock, Reading, TOLERANCE};
 
 #[cfg(test)]

@@ -51,6 +51,9 @@ pub struct LabelInput {
     /// Whether password-ZIPs of its files may use legacy ZipCrypto.
     #[serde(default)]
     pub allow_legacy_zip: bool,
+    /// Whether a lease may be asked for all of its files at once.
+    #[serde(default)]
+    pub lease_by_label: bool,
 }
 
 /// A label as the administration sees it.

@@ -2,6 +2,7 @@
 //! It holds public keys, folder rules and revocations, and no secret.
 
 use super::base64::Base64;
+use super::lease::Narrowing;
 use crate::ids::{FileId, FolderId, GroupId, LabelId, LeaseId, OrganisationId, PersonId, TerminalId};
 use crate::policy::{Group, Label};
 use jiff::Timestamp;
@@ -60,6 +61,9 @@ pub struct LabelKeys {
     /// Whether password-ZIPs of this label's files may use legacy ZipCrypto.
     #[serde(default)]
     pub allow_legacy_zip: bool,
+    /// Whether a lease may be asked for all files of this label.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub lease_by_label: bool,
 }
 
 /// A recipient's public key.
@@ -114,4 +118,7 @@ pub struct Revocations {
     /// Leases that were revoked before their end, until then.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub leases: Vec<LeaseId>,
+    /// What a stricter policy has left of leases that are out, until they end.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub narrowed: Vec<Narrowing>,
 }

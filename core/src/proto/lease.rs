@@ -1,6 +1,7 @@
 //! Leases: keys of files for one person on one terminal, for a while without the key server. `docs/spec/lease.md` is
 //! normative; what a lease allows is decided in [`crate::lease`].
 
+use super::api::AuditReceipt;
 use super::base64::Base64;
 use crate::ids::{FileId, GroupId, LabelId, LeaseId, OrganisationId, PersonId, TerminalId};
 use crate::policy::{Right, Rights};
@@ -22,6 +23,9 @@ pub struct SignedLease {
     pub payload: Base64,
     /// Ed25519 over `"tobari/1 lease" ‖ 0 ‖ payload`, by the organisation's signing key.
     pub signature: Base64,
+    /// Proves that the release of each key is in the audit log, one record for each file, in order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub receipt: Option<AuditReceipt>,
 }
 
 /// From when until when. It always ends: no value means "for ever".
@@ -76,6 +80,9 @@ pub struct Lease {
     pub term: Term,
     /// How often.
     pub opens: Opens,
+    /// The label for all of whose files it was asked: what its person creates under it on the terminal opens too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<LabelId>,
     /// HPKE encapsulated key of the context in which the DEKs are sealed, in order.
     pub encapsulated_key: Base64,
     /// The files.
@@ -121,6 +128,9 @@ pub struct LeaseRequest {
     pub opens: Opens,
     /// Why, for who decides and for the ledger.
     pub reason: String,
+    /// The label for all of whose files it is asked; `files` are then those that there are, all under it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<LabelId>,
 }
 
 /// `POST /v1/admin/leases`: lends without having been asked.
@@ -223,6 +233,9 @@ pub struct LeaseRecord {
     pub ended_at: Option<Timestamp>,
     /// Openings that the terminal has reported.
     pub opened: u32,
+    /// What a stricter policy has left of it, where that is less than what was lent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub narrowed: Vec<Narrowing>,
 }
 
 /// A file of a lease, as shown.
@@ -311,10 +324,63 @@ pub struct LeaseSyncAnswer {
     pub accepted: u64,
     /// Leases for this terminal that it does not hold yet.
     pub leases: Vec<SignedLease>,
+    /// How often files were opened under each of `leases`, as far as the key server was told: they are not given anew.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub opened: Vec<LeaseOpened>,
+    /// What a stricter policy has left of leases that the terminal holds, and of `leases`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub narrowed: Vec<Narrowing>,
     /// Leases that it holds and must give up.
     pub ended: Vec<LeaseId>,
     /// Whether there are more leases than this answer carries.
     pub more: bool,
+}
+
+/// Openings under a lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct LeaseOpened {
+    /// The lease.
+    pub lease: LeaseId,
+    /// How often.
+    pub count: u32,
+}
+
+/// What a stricter policy has left of a lease that is out, for its files of one label and owner group. Nothing widens it again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Narrowing {
+    /// The lease.
+    pub lease: LeaseId,
+    /// The label of the files.
+    pub label: LabelId,
+    /// Their owner group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner_group: Option<GroupId>,
+    /// What may still be done with them; none when nothing may.
+    pub rights: Rights,
+    /// Until when.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = DateTime))]
+    pub ends_at: Timestamp,
+}
+
+impl Narrowing {
+    /// Both together: never more than either.
+    #[must_use]
+    pub fn and(self, other: &Self) -> Self {
+        Self {
+            rights: self.rights.intersection(other.rights),
+            ends_at: self.ends_at.min(other.ends_at),
+            ..self
+        }
+    }
+
+    /// Whether it is of the same files as another one.
+    pub fn is_of(&self, other: &Self) -> bool {
+        (self.lease, self.label, self.owner_group) == (other.lease, other.label, other.owner_group)
+    }
 }
 
 /// One line of the ledger of what was taken along: `GET /v1/admin/leases/ledger`.

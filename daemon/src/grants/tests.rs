@@ -101,7 +101,7 @@ impl GrantSource for FakeSource {
     }
 }
 
-fn log_signer(seed: u8) -> LogSigner {
+pub(crate) fn log_signer(seed: u8) -> LogSigner {
     LogSigner::new(&log_name(ORGANISATION), SigningKey::import(&[seed; 32]).unwrap()).unwrap()
 }
 
@@ -123,7 +123,7 @@ fn receipt(request: &GrantRequest, outcomes: &[GrantOutcome], person: PersonId) 
     receipt_of(records, &log_signer(5))
 }
 
-fn receipt_of(records: Vec<String>, signer: &LogSigner) -> AuditReceipt {
+pub(crate) fn receipt_of(records: Vec<String>, signer: &LogSigner) -> AuditReceipt {
     let leaves = records.iter().map(|record| leaf_hash(record.as_bytes())).collect();
     let growth = Growth::new(Frontier::default(), leaves);
     let checkpoint = Checkpoint::of(ORGANISATION, 1, growth.after()).sign(signer);

@@ -19,16 +19,18 @@ use clocks::Time;
 use jiff::{SignedDuration, Timestamp};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use store::{Holding, Store};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use store::{Created, Holding, Store};
+use tobari_core::audit::LogKey;
 use tobari_core::crypto::{CryptoError, Dek, GrantKeyPair, VerifyingKey};
 use tobari_core::envelope::Header;
-use tobari_core::ids::{LeaseId, OrganisationId, PersonId, TerminalId};
-use tobari_core::lease::{ClockFault, Reading, Refused, ValidLease, Wish, chain};
+use tobari_core::ids::{GroupId, LabelId, LeaseId, OrganisationId, PersonId, TerminalId};
+use tobari_core::lease::{ClockFault, Lent, Reading, Refused, ValidLease, Wish, chain};
 use tobari_core::policy::{Right, Rights};
+use tobari_core::proto::base64::Base64;
 use tobari_core::proto::bulletin::Revocations;
 use tobari_core::proto::control::{HeldFile, HeldLease};
-use tobari_core::proto::lease::{OfflineAct, OfflineRecord};
+use tobari_core::proto::lease::{MAX_FILES, Narrowing, OfflineAct, OfflineRecord, SignedLease};
 use tobari_core::proto::problem::{Problem, ProblemCode};
 
 /// Longest file name in a record, in bytes.
@@ -44,6 +46,8 @@ pub struct Identity {
     pub signing_key: VerifyingKey,
     /// Key to which their keys are sealed.
     pub grant_key: GrantKeyPair,
+    /// What signs the log in which each release must be.
+    pub log: LogKey,
 }
 
 /// A key that a lease lends.
@@ -66,23 +70,50 @@ const OPENING: SignedDuration = SignedDuration::from_mins(5);
 #[derive(Clone)]
 pub struct Limit {
     person: PersonId,
+    label: LabelId,
+    owner_group: Option<GroupId>,
+    right: Right,
     opened_at: Timestamp,
     ends_at: Timestamp,
-    over: Arc<AtomicBool>,
+    course: Arc<Course>,
     time: Arc<Time>,
 }
 
+/// What has become of a lease in hand, for the keys that are in use under it.
+#[derive(Debug, Default)]
+struct Course {
+    /// It was taken back or returned.
+    over: AtomicBool,
+    /// What a stricter policy has left of it.
+    narrowed: RwLock<Vec<Narrowing>>,
+}
+
+impl Course {
+    fn narrowed(&self) -> Vec<Narrowing> {
+        self.narrowed.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
 impl Limit {
-    /// Whether the key may still be used.
+    /// Whether the key may still be used for `right`.
     ///
     /// # Errors
     /// `LeaseRefused`, and why.
-    pub fn check(&self) -> Result<(), Failure> {
-        if self.over.load(Ordering::Acquire) {
+    pub fn check(&self, right: Right) -> Result<(), Failure> {
+        if self.course.over.load(Ordering::Acquire) {
             return Err(refused("ended", "the lease was taken back or returned"));
         }
-        if self.time.now()?.0 >= self.ends_at {
-            return Err(refused("ended", format!("the lease ended at {}", self.ends_at)));
+        let mut ends_at = self.ends_at;
+        for narrowing in self.course.narrowed.read().unwrap_or_else(PoisonError::into_inner).iter() {
+            if (narrowing.label, narrowing.owner_group) == (self.label, self.owner_group) {
+                ends_at = ends_at.min(narrowing.ends_at);
+                if !narrowing.rights.contains(right) {
+                    return Err(Refused::RightNotLent(right).into());
+                }
+            }
+        }
+        if self.time.now()?.0 >= ends_at {
+            return Err(refused("ended", format!("the lease ended at {ends_at}")));
         }
         Ok(())
     }
@@ -90,7 +121,7 @@ impl Limit {
     /// Whether another opening of the file by the same person, now, is part of this one.
     pub fn is_one_opening(&self) -> bool {
         let until = self.opened_at.checked_add(OPENING).unwrap_or(self.opened_at);
-        self.check().is_ok() && self.time.now().is_ok_and(|(now, _)| now < until)
+        self.check(self.right).is_ok() && self.time.now().is_ok_and(|(now, _)| now < until)
     }
 
     /// Whose lease it is.
@@ -116,7 +147,56 @@ impl std::fmt::Debug for Leases {
 /// A lease in hand.
 struct Held {
     lease: ValidLease,
-    over: Arc<AtomicBool>,
+    /// Files that its person created under it.
+    created: Vec<Created>,
+    course: Arc<Course>,
+}
+
+impl Held {
+    fn new(lease: ValidLease, store: &Store) -> Self {
+        let id = lease.lease().id;
+        let narrowed = store.state().narrowed.iter().filter(|narrowing| narrowing.lease == id).copied();
+        let course = Course { over: AtomicBool::new(false), narrowed: RwLock::new(narrowed.collect()) };
+        // Only leases of labels have any.
+        let created = if lease.lease().label.is_some() { store.created(id) } else { Vec::new() };
+        Self { lease, created, course: Arc::new(course) }
+    }
+
+    /// The file that `wish` is about, if it was created under this lease.
+    fn created(&self, wish: &Wish) -> Option<&Created> {
+        let same = |one: &&Created| {
+            (one.file, one.label, one.owner_group) == (wish.file, wish.label, wish.owner_group)
+        };
+        self.created.iter().find(same)
+    }
+
+    /// Whether it is of the person and the file, whatever the time and the right.
+    fn covers(&self, wish: &Wish) -> Result<(), Refused> {
+        match self.lease.covers(wish) {
+            Err(Refused::OtherFile) if self.created(wish).is_some() => Ok(()),
+            covered => covered.map(|_| ()),
+        }
+    }
+
+    fn permits(&self, wish: &Wish, used: u32, now: Timestamp) -> Result<Lent<'_>, Refused> {
+        let narrowed = self.course.narrowed();
+        match self.lease.permits(wish, used, now, &narrowed) {
+            Err(Refused::OtherFile) if self.created(wish).is_some() => {
+                self.lease.permits_created(wish, used, now, &narrowed)
+            }
+            permitted => permitted,
+        }
+    }
+
+    fn dek(&self, lent: &Lent<'_>, wish: &Wish, key: &GrantKeyPair) -> Result<Dek, CryptoError> {
+        match self.created(wish) {
+            Some(created) if self.lease.covers(wish).is_err() => {
+                let (encapsulated, sealed) = (created.encapsulated_key.as_ref(), created.sealed_dek.as_ref());
+                lent.created_dek(key, wish.file, encapsulated, sealed)
+            }
+            _ => lent.dek(key),
+        }
+    }
 }
 
 struct Inner {
@@ -162,6 +242,27 @@ fn broken(detail: impl Into<String>) -> Failure {
     refused("state", detail)
 }
 
+/// Whether a lease must prove that the release of its keys is in the audit log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Proof {
+    /// When it comes from the key server.
+    Needed,
+    /// When it lies on the disk: those of before there were proofs have none.
+    IfThere,
+}
+
+impl Identity {
+    /// A lease of this terminal, signed, and with the record of each key's release.
+    fn checked(&self, signed: &SignedLease, proof: Proof) -> Result<ValidLease, String> {
+        let lease = ValidLease::check(signed, &self.signing_key, self.organisation, self.terminal)
+            .map_err(|error| error.to_string())?;
+        if proof == Proof::Needed || signed.receipt.is_some() {
+            lease.is_recorded(signed.receipt.as_ref(), &self.log).map_err(|fault| fault.to_string())?;
+        }
+        Ok(lease)
+    }
+}
+
 impl Leases {
     /// Loads what lies in `directory`. What cannot be believed there opens nothing, and says so at each use; the rest of the
     /// daemon is not concerned.
@@ -175,13 +276,14 @@ impl Leases {
         }
         let mut held = Vec::new();
         for (id, signed) in store.documents() {
-            match ValidLease::check(&signed, &identity.signing_key, identity.organisation, identity.terminal)
-            {
-                Ok(lease) if lease.lease().id == id => held.push(Held { lease, over: Arc::default() }),
+            match identity.checked(&signed, Proof::IfThere) {
+                Ok(lease) if lease.lease().id == id => {
+                    held.push(Held::new(lease, &store));
+                }
                 Ok(_) => {
                     tracing::error!(lease = %id, "a stored lease lies under another one's name and is refused")
                 }
-                Err(error) => tracing::error!(lease = %id, %error, "a stored lease is refused"),
+                Err(why) => tracing::error!(lease = %id, why, "a stored lease is refused"),
             }
         }
         let time = Arc::new(Time::new(clocks, store.state().clock));
@@ -248,13 +350,53 @@ impl Leases {
     pub fn rights(&self, login: &Login, header: &Header) -> Option<Result<Rights, Failure>> {
         let inner = self.inner();
         let wish = wish(login.session.person, header, Right::View);
-        let lease = inner.held.iter().find(|held| held.lease.covers(&wish).is_ok())?;
+        let held = inner.held.iter().find(|held| held.covers(&wish).is_ok())?;
         Some(inner.store.sound().and_then(|()| {
             let (now, _) = self.time.now()?;
-            let used = inner.store.state().used_of(lease.lease.lease().id);
-            let first = lease.lease.covers(&wish)?.rights().iter().next().unwrap_or(Right::View);
-            Ok(lease.lease.permits(&Wish { right: first, ..wish }, used, now)?.rights())
+            let used = inner.store.state().used_of(held.lease.lease().id);
+            // Whichever right: what is asked for is all of them.
+            let mut refusal = Refused::RightNotLent(Right::View);
+            for right in Right::ALL {
+                match held.permits(&Wish { right, ..wish }, used, now) {
+                    Ok(lent) => return Ok(lent.rights()),
+                    Err(why) => refusal = why,
+                }
+            }
+            Err(refusal.into())
         }))
+    }
+
+    /// Keeps the key of a file that the person of `login` has just created, where a lease of its label is good for it: it opens
+    /// under that lease then, as long as the lease lasts.
+    ///
+    /// # Errors
+    /// When it cannot be kept; the file then opens with the key server alone.
+    pub fn keep_created(&self, login: &Login, header: &Header, dek: &Dek) -> Result<(), Failure> {
+        let mut inner = self.inner();
+        let Inner { store, held, .. } = &mut *inner;
+        if store.sound().is_err() || held.iter().all(|held| held.lease.lease().label.is_none()) {
+            return Ok(());
+        }
+        let (now, _) = self.time.now()?;
+        let wish = wish(login.session.person, header, Right::View);
+        for held in held.iter_mut().filter(|held| held.created.len() < MAX_FILES) {
+            // Whether openings are left does not matter: they are counted when it is opened.
+            let Ok(lent) = held.lease.permits_created(&wish, 0, now, &held.course.narrowed()) else {
+                continue;
+            };
+            let sealed = lent.seal_created(&self.identity.grant_key, wish.file, dek);
+            let (encapsulated, sealed) = sealed.map_err(|error| broken(error.to_string()))?;
+            let created = Created {
+                file: wish.file,
+                label: wish.label,
+                owner_group: wish.owner_group,
+                encapsulated_key: Base64(encapsulated),
+                sealed_dek: Base64(sealed),
+            };
+            store.add_created(held.lease.lease().id, &created)?;
+            held.created.push(created);
+        }
+        Ok(())
     }
 
     /// The leases of a person, and how many acts the key server has not heard of.
@@ -269,6 +411,7 @@ impl Leases {
             .filter(|lease| lease.person == person)
             .map(|lease| {
                 let used = state.used_of(lease.id);
+                let narrowed = &state.narrowed;
                 let why_not = match &now {
                     Err(failure) => Some(failure.problem.detail.clone()),
                     Ok(now) => not_now(lease, used, *now),
@@ -283,11 +426,22 @@ impl Leases {
                     files: lease
                         .files
                         .iter()
-                        .map(|file| HeldFile {
-                            file: file.file,
-                            name: file.name.clone(),
-                            rights: file.rights,
-                            ends_at: file.ends_at,
+                        .map(|file| {
+                            let whole = Narrowing {
+                                lease: lease.id,
+                                label: file.label,
+                                owner_group: file.owner_group,
+                                rights: file.rights,
+                                ends_at: file.ends_at,
+                            };
+                            let left =
+                                narrowed.iter().filter(|one| one.is_of(&whole)).fold(whole, Narrowing::and);
+                            HeldFile {
+                                file: file.file,
+                                name: file.name.clone(),
+                                rights: left.rights,
+                                ends_at: left.ends_at,
+                            }
                         })
                         .collect(),
                 }
@@ -332,21 +486,11 @@ impl Leases {
         inner.give_up(&[id])
     }
 
-    /// Gives up what the bulletin revokes.
+    /// Gives up what the bulletin revokes, and narrows what it narrows.
     pub fn revoke(&self, revocations: &Revocations) {
         let mut inner = self.inner();
         inner.stopped = revocations.clone();
-        let all = revocations.terminals.contains(&self.identity.terminal);
-        let gone: Vec<LeaseId> = inner
-            .held
-            .iter()
-            .map(|held| held.lease.lease())
-            .filter(|lease| {
-                all || revocations.leases.contains(&lease.id) || revocations.people.contains(&lease.person)
-            })
-            .map(|lease| lease.id)
-            .collect();
-        if let Err(failure) = inner.give_up(&gone) {
+        if let Err(failure) = inner.obey(self.identity.terminal) {
             tracing::error!(why = failure.problem.detail, "revoked leases were not removed from the disk");
         }
     }
@@ -390,9 +534,8 @@ impl Inner {
         let header = Header::parse(&wanted.header).ok().filter(|header| header.file_id() == wanted.file)?;
         let wish = wish(person, &header, right);
         // A lease for the file that does not cover this header is said to be so, rather than that the server is away.
-        let of_file = |held: &&Held| {
-            !matches!(held.lease.covers(&wish), Err(Refused::OtherPerson | Refused::OtherFile))
-        };
+        let of_file =
+            |held: &&Held| !matches!(held.covers(&wish), Err(Refused::OtherPerson | Refused::OtherFile));
         let mut refusal = None;
         for held in self.held.iter().filter(of_file) {
             match self.permit(leases, held, &wish, wanted, used) {
@@ -423,9 +566,9 @@ impl Inner {
         let id = held.lease.lease().id;
         let count =
             used.get(&id).copied().ok_or_else(|| broken("the lease is not in the terminal's state"))?;
-        let lent = held.lease.permits(wish, count, now)?;
-        let dek = lent
-            .dek(&leases.identity.grant_key)
+        let lent = held.permits(wish, count, now)?;
+        let dek = held
+            .dek(&lent, wish, &leases.identity.grant_key)
             .map_err(|_| broken("the lease's key is not sealed to this terminal"))?;
         used.insert(id, count.saturating_add(1));
         let record = OfflineRecord {
@@ -442,27 +585,76 @@ impl Inner {
         };
         let limit = Limit {
             person: wish.person,
+            label: wish.label,
+            owner_group: wish.owner_group,
+            right: wish.right,
             opened_at: now,
             ends_at: lent.ends_at(),
-            over: Arc::clone(&held.over),
+            course: Arc::clone(&held.course),
             time: Arc::clone(&leases.time),
         };
         Ok((LeaseKey { rights: lent.rights(), ends_at: lent.ends_at(), dek, limit }, record))
     }
 
-    /// Removes leases, here and on the disk. Keys in use end at once.
+    /// Does what the bulletin in force says of the leases in hand.
+    fn obey(&mut self, terminal: TerminalId) -> Result<(), Failure> {
+        let revocations = &self.stopped;
+        let all = revocations.terminals.contains(&terminal);
+        let gone: Vec<LeaseId> = self
+            .held
+            .iter()
+            .map(|held| held.lease.lease())
+            .filter(|lease| {
+                all || revocations.leases.contains(&lease.id) || revocations.people.contains(&lease.person)
+            })
+            .map(|lease| lease.id)
+            .collect();
+        let narrowed = revocations.narrowed.clone();
+        self.give_up(&gone).and(self.narrow(&narrowed))
+    }
+
+    /// Narrows leases in hand, also keys in use. What was narrowed before stays so.
+    fn narrow(&mut self, narrowings: &[Narrowing]) -> Result<(), Failure> {
+        let mut after = self.store.state().narrowed.clone();
+        for narrowing in narrowings {
+            let Some(held) = self.held.iter().find(|held| held.lease.lease().id == narrowing.lease) else {
+                continue;
+            };
+            add_narrowing(&mut after, narrowing);
+            // In force first: what cannot be written down counts all the same.
+            let mut here = held.course.narrowed.write().unwrap_or_else(PoisonError::into_inner);
+            add_narrowing(&mut here, narrowing);
+        }
+        if after == self.store.state().narrowed {
+            return Ok(());
+        }
+        self.store.change(|state| state.narrowed = after)
+    }
+
+    /// Removes leases, here and on the disk. Keys in use end at once. What was opened under them stays counted.
     fn give_up(&mut self, gone: &[LeaseId]) -> Result<(), Failure> {
         if gone.is_empty() {
             return Ok(());
         }
+        let mut ends = Vec::new();
         self.held.retain(|held| {
-            let over = gone.contains(&held.lease.lease().id);
+            let lease = held.lease.lease();
+            let over = gone.contains(&lease.id);
             if over {
-                held.over.store(true, Ordering::Release);
+                held.course.over.store(true, Ordering::Release);
+                ends.push((lease.id, lease.term.ends_at));
             }
             !over
         });
-        self.store.remove(gone)
+        self.store.remove(&ends)
+    }
+}
+
+/// Adds a narrowing to those that there are; of two of the same files what both leave is left.
+fn add_narrowing(all: &mut Vec<Narrowing>, one: &Narrowing) {
+    match all.iter_mut().find(|there| there.is_of(one)) {
+        Some(there) => *there = there.and(one),
+        None => all.push(*one),
     }
 }
 

@@ -4,6 +4,7 @@
 //! state        sealed: counter, time, openings, end of the chain, offline logins
 //! records      what the key server has not confirmed yet, one JSON text a line
 //! <id>.json    the signed leases
+//! <id>.created files that were created under leases of labels, with their keys, one JSON text a line
 //! ```
 //!
 //! `state` is sealed under a key derived from this terminal's grant key, so another terminal cannot read it and nobody can edit
@@ -14,6 +15,7 @@
 use super::{broken, login::Verifier};
 use crate::failure::Failure;
 use crate::files;
+use jiff::Timestamp;
 use rustix::fs::{AtFlags, StatxFlags, statx};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -22,11 +24,11 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use tobari_core::crypto::RootKey;
-use tobari_core::ids::{LeaseId, PersonId};
+use tobari_core::ids::{FileId, GroupId, LabelId, LeaseId, PersonId};
 use tobari_core::lease::LeaseClock;
 use tobari_core::lease::chain::{Head, follow};
 use tobari_core::proto::base64::Base64;
-use tobari_core::proto::lease::{OfflineRecord, SignedLease};
+use tobari_core::proto::lease::{Narrowing, OfflineRecord, SignedLease};
 
 const STATE: &str = "state";
 /// The next state until it is whole.
@@ -78,6 +80,27 @@ impl From<StoredHead> for Head {
     }
 }
 
+/// Openings under a lease that is not in hand any more.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Spent {
+    count: u32,
+    /// When the lease would have ended: from then on it cannot come back.
+    ends_at: Timestamp,
+}
+
+/// A file that was created under a lease of its label, with its key, sealed to this terminal.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Created {
+    pub(super) file: FileId,
+    pub(super) label: LabelId,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) owner_group: Option<GroupId>,
+    pub(super) encapsulated_key: Base64,
+    pub(super) sealed_dek: Base64,
+}
+
 /// The sealed state.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -96,6 +119,12 @@ pub(super) struct State {
     pending: Vec<Base64>,
     /// Leases in hand and their openings.
     used: Holding,
+    /// Openings under leases that were given up before their end: one that comes back does not begin anew.
+    #[serde(default)]
+    spent: BTreeMap<LeaseId, Spent>,
+    /// What stricter policies have left of leases.
+    #[serde(default)]
+    pub(super) narrowed: Vec<Narrowing>,
     /// Who can log in without the key server.
     pub(super) verifiers: BTreeMap<PersonId, Verifier>,
     /// Why the key server refuses this state, once it has.
@@ -113,6 +142,8 @@ impl State {
             reported: Head::START.into(),
             pending: Vec::new(),
             used: Holding::new(),
+            spent: BTreeMap::new(),
+            narrowed: Vec::new(),
             verifiers: BTreeMap::new(),
             refused: None,
         }
@@ -343,8 +374,8 @@ impl Store {
         Ok(())
     }
 
-    /// Keeps a new lease.
-    pub(super) fn add(&mut self, id: LeaseId, signed: &SignedLease) -> Result<(), Failure> {
+    /// Keeps a lease. It begins with the openings that were made under it before, here or as far as the key server knows.
+    pub(super) fn add(&mut self, id: LeaseId, signed: &SignedLease, known: u32) -> Result<(), Failure> {
         self.sound()?;
         if self.state.place.is_none() {
             // A lease without a state would look like one whose state was taken away.
@@ -356,22 +387,76 @@ impl Store {
             .map_err(|error| Failure::io("failed to write a lease", &error))?;
         self.documents.insert(id, signed.clone());
         let mut next = self.state.clone();
-        next.used.entry(id).or_insert(0);
+        let spent = next.spent.remove(&id).map_or(0, |spent| spent.count);
+        let used = next.used.entry(id).or_insert(0);
+        *used = (*used).max(spent).max(known);
         self.write_state(next)
     }
 
-    /// Forgets leases: first that they are held, then their files.
-    pub(super) fn remove(&mut self, gone: &[LeaseId]) -> Result<(), Failure> {
+    /// Forgets what concerns leases that ended before `now`, the key server's time, and are not in hand.
+    pub(super) fn forget_ended(&mut self, now: Timestamp) -> Result<(), Failure> {
         let mut next = self.state.clone();
-        next.used.retain(|id, _| !gone.contains(id));
-        let written = if self.fault.is_some() { Ok(()) } else { self.write_state(next) };
-        for id in gone {
-            self.documents.remove(id);
-            match std::fs::remove_file(self.document(*id)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    tracing::error!(lease = %id, %error, "the file of a lease was not removed");
+        next.spent.retain(|_, spent| spent.ends_at > now);
+        let (used, spent) = (&next.used, &next.spent);
+        next.narrowed.retain(|one| used.contains_key(&one.lease) || spent.contains_key(&one.lease));
+        let same =
+            next.spent.len() == self.state.spent.len() && next.narrowed.len() == self.state.narrowed.len();
+        if same { Ok(()) } else { self.write_state(next) }
+    }
+
+    /// The files that were created under a lease. A line that a cut left half is left out: it was of a file that cannot be opened
+    /// without the key server then.
+    pub(super) fn created(&self, id: LeaseId) -> Vec<Created> {
+        let text = match std::fs::read(self.created_path(id)) {
+            Ok(text) => text,
+            Err(error) => {
+                if error.kind() != io::ErrorKind::NotFound {
+                    tracing::error!(lease = %id, %error, "files created under a lease cannot be read");
                 }
-                _ => {}
+                return Vec::new();
+            }
+        };
+        text.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect()
+    }
+
+    /// Keeps a file that was created under a lease.
+    pub(super) fn add_created(&self, id: LeaseId, created: &Created) -> Result<(), Failure> {
+        self.sound()?;
+        let mut line = serde_json::to_vec(created).map_err(|error| broken(error.to_string()))?;
+        // Before it, too: the line before may be half.
+        line.insert(0, b'\n');
+        line.push(b'\n');
+        let path = self.created_path(id);
+        let written = OpenOptions::new().append(true).create(true).mode(files::PRIVATE).open(path).and_then(
+            |mut file| {
+                file.write_all(&line)?;
+                file.sync_all()
+            },
+        );
+        written
+            .and_then(|()| files::sync_directory(&self.directory))
+            .map_err(|error| Failure::io("failed to keep the key of a new file", &error))
+    }
+
+    /// Forgets leases, each with its end: first that they are held, then their files. How often files were opened under them
+    /// stays until that end.
+    pub(super) fn remove(&mut self, gone: &[(LeaseId, Timestamp)]) -> Result<(), Failure> {
+        let mut next = self.state.clone();
+        for (id, ends_at) in gone {
+            if let Some(count) = next.used.remove(id) {
+                next.spent.insert(*id, Spent { count, ends_at: *ends_at });
+            }
+        }
+        let written = if self.fault.is_some() { Ok(()) } else { self.write_state(next) };
+        for (id, _) in gone {
+            self.documents.remove(id);
+            for path in [self.document(*id), self.created_path(*id)] {
+                match std::fs::remove_file(path) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                        tracing::error!(lease = %id, %error, "the file of a lease was not removed");
+                    }
+                    _ => {}
+                }
             }
         }
         written
@@ -387,6 +472,10 @@ impl Store {
 
     fn document(&self, id: LeaseId) -> PathBuf {
         self.directory.join(format!("{id}.json"))
+    }
+
+    fn created_path(&self, id: LeaseId) -> PathBuf {
+        self.directory.join(format!("{id}.created"))
     }
 
     fn make_directory(&self) -> io::Result<()> {

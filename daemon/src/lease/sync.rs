@@ -1,8 +1,7 @@
 //! The exchange with the key server: what was done goes there, what was lent comes here, and the clock is set.
 
-use super::{Held, Leases};
+use super::{Held, Leases, Proof};
 use crate::failure::Failure;
-use std::sync::Arc;
 use tobari_core::ids::LeaseId;
 use tobari_core::lease::ValidLease;
 use tobari_core::proto::base64::Base64;
@@ -41,7 +40,7 @@ impl Leases {
     /// # Errors
     /// When it cannot be kept.
     pub fn settle(&self, answer: LeaseSyncAnswer) -> Result<bool, Failure> {
-        let LeaseSyncAnswer { time, accepted, leases, ended, more } = answer;
+        let LeaseSyncAnswer { time, accepted, leases, opened, narrowed, ended, more } = answer;
         let mut inner = self.inner();
         inner.store.sound()?;
         let clock = self.time.set(time)?;
@@ -53,18 +52,26 @@ impl Leases {
             inner.store.confirm(accepted, clock)?;
         }
         inner.give_up(&ended)?;
-        let mut taken = false;
+        // By the key server's word alone: a clock that was set forward here must not let a count be forgotten.
+        inner.store.forget_ended(time)?;
+        let mut new = Vec::new();
         for signed in &leases {
             if let Some((id, lease)) = self.checked(signed) {
                 if inner.held.iter().any(|held| held.lease.lease().id == id) {
                     continue;
                 }
-                inner.store.add(id, signed)?;
-                inner.held.push(Held { lease, over: Arc::default() });
+                let known = opened.iter().find(|opened| opened.lease == id).map_or(0, |opened| opened.count);
+                inner.store.add(id, signed, known)?;
+                let held = Held::new(lease, &inner.store);
+                inner.held.push(held);
                 tracing::info!(lease = %id, "a lease is held");
-                taken = true;
+                new.push(id);
             }
         }
+        inner.narrow(&narrowed)?;
+        // The bulletin in force may be newer than this answer.
+        inner.obey(self.identity.terminal)?;
+        let taken = inner.held.iter().any(|held| new.contains(&held.lease.lease().id));
         let unreported = inner.store.state().unreported() > 0;
         drop(inner);
         self.keep_verifiers();
@@ -73,11 +80,10 @@ impl Leases {
     }
 
     fn checked(&self, signed: &SignedLease) -> Option<(LeaseId, ValidLease)> {
-        let identity = &self.identity;
-        match ValidLease::check(signed, &identity.signing_key, identity.organisation, identity.terminal) {
+        match self.identity.checked(signed, Proof::Needed) {
             Ok(lease) => Some((lease.lease().id, lease)),
-            Err(error) => {
-                tracing::error!(%error, "the key server sent a lease that cannot be taken");
+            Err(why) => {
+                tracing::error!(why, "the key server sent a lease that cannot be taken");
                 None
             }
         }

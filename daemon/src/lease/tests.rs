@@ -1,4 +1,5 @@
 use super::*;
+use crate::grants::tests::{log_key, log_signer, receipt_of};
 use crate::sessions::tests::login as session_of;
 use crate::testing::{LABEL, Sample, sealed_file};
 use jiff::SignedDuration;
@@ -8,7 +9,9 @@ use tobari_core::crypto::{GrantSealer, SigningKey};
 use tobari_core::ids::FileId;
 use tobari_core::lease::{BootClock, LeaseBinding, lease_info, sign};
 use tobari_core::proto::base64::Base64;
-use tobari_core::proto::lease::{Lease, LeaseFile, LeaseSyncAnswer, Opens, SignedLease, Term};
+use tobari_core::proto::lease::{
+    Lease, LeaseFile, LeaseOpened, LeaseSyncAnswer, Narrowing, Opens, SignedLease, Term,
+};
 
 const ORGANISATION: OrganisationId = OrganisationId::from_bytes([9; 16]);
 const TERMINAL: TerminalId = TerminalId::from_bytes([7; 16]);
@@ -79,6 +82,7 @@ impl Case {
             terminal: TERMINAL,
             signing_key: self.signing.verifying_key(),
             grant_key: key,
+            log: log_key(),
         };
         Leases::load(&self.folder(), identity, Arc::clone(&self.clocks) as _).unwrap()
     }
@@ -89,11 +93,17 @@ impl Case {
 
     /// A lease of three days to view and send.
     fn lease(&self, opens: Opens) -> SignedLease {
+        self.lease_of(opens, None)
+    }
+
+    /// The same, asked for the label or for the file.
+    fn lease_of(&self, opens: Opens, label: Option<LabelId>) -> SignedLease {
         let term = Term { starts_at: at(START), ends_at: at("2026-06-04T00:00:00Z") };
         let info = lease_info(ORGANISATION, TERMINAL, LEASE);
         let (encapsulated, mut sealer) = GrantSealer::new(&self.key().public(), &info).unwrap();
         let rights: Rights = [Right::View, Right::Send].into_iter().collect();
         let file = self.sample.header.file_id();
+        let record = released(file, rights);
         let binding = LeaseBinding {
             file,
             label: LABEL,
@@ -125,10 +135,13 @@ impl Case {
             issued_at: at(START),
             term,
             opens,
+            label,
             encapsulated_key: Base64(encapsulated),
             files: vec![file],
         };
-        sign(&lease, &self.signing).unwrap()
+        let mut signed = sign(&lease, &self.signing).unwrap();
+        signed.receipt = Some(receipt_of(vec![record], &log_signer(5)));
+        signed
     }
 
     /// A terminal that has just fetched the lease.
@@ -161,8 +174,28 @@ impl Case {
 /// The key server answers that it has everything up to `accepted` and sends `leases`.
 fn settle(leases: &Leases, accepted: u64, sent: Vec<SignedLease>) -> bool {
     let time = leases.time.reading().unwrap().wall;
-    let answer = LeaseSyncAnswer { time, accepted, leases: sent, ended: Vec::new(), more: false };
-    leases.settle(answer).unwrap()
+    leases.settle(LeaseSyncAnswer { accepted, leases: sent, ..nothing(time) }).unwrap()
+}
+
+/// The key server has nothing to say but the time.
+fn nothing(time: Timestamp) -> LeaseSyncAnswer {
+    LeaseSyncAnswer {
+        time,
+        accepted: 0,
+        leases: Vec::new(),
+        opened: Vec::new(),
+        narrowed: Vec::new(),
+        ended: Vec::new(),
+        more: false,
+    }
+}
+
+/// The record of the release of a key in [`Case::lease`].
+fn released(file: FileId, rights: Rights) -> String {
+    let rights = serde_json::to_string(&rights).unwrap();
+    format!(
+        r#"{{"act":"lease-key","detail":"person {PERSON}, terminal {TERMINAL}","file":"{file}","object":"lease/{LEASE}","rights":{rights},"version":1}}"#
+    )
 }
 
 fn at_most(count: u32) -> Opens {
@@ -235,19 +268,19 @@ fn the_end_and_a_clock_that_was_set_back_are_refused() {
     let key = case.opens(&leases);
     case.clocks.go(-119, 0);
     case.opens(&leases);
-    key.limit.check().unwrap();
+    key.limit.check(Right::View).unwrap();
     case.clocks.go(-2, 0);
     assert_eq!(case.refusal(&leases), "clock");
-    assert!(key.limit.check().is_err(), "a key in use ends with it");
+    assert!(key.limit.check(Right::View).is_err(), "a key in use ends with it");
     case.clocks.go(121, 0);
     case.opens(&leases);
     // To the end, a second before it, and back.
     case.clocks.go(3 * 86_400 - 1, 3 * 86_400 - 1);
-    key.limit.check().unwrap();
+    key.limit.check(Right::View).unwrap();
     case.opens(&leases);
     case.clocks.go(1, 1);
     assert_eq!(case.refusal(&leases), "ended");
-    assert!(key.limit.check().is_err());
+    assert!(key.limit.check(Right::View).is_err());
     drop(leases);
     case.clocks.reboot();
     case.clocks.go(-86_400, 0);
@@ -274,7 +307,7 @@ fn a_returned_and_a_revoked_lease_open_nothing_and_leave_no_key() {
     let leases = case.holding(Opens::Unlimited);
     let key = case.opens(&leases);
     leases.give_back(PERSON, LEASE).unwrap();
-    assert!(key.limit.check().is_err() && case.open_as(&leases, 1, Right::View).is_none());
+    assert!(key.limit.check(Right::View).is_err() && case.open_as(&leases, 1, Right::View).is_none());
     assert!(!case.folder().join(format!("{LEASE}.json")).exists());
     let report = leases.report().unwrap();
     assert_eq!((report.records.len(), report.held.len()), (2, 0));
@@ -291,9 +324,9 @@ fn a_returned_and_a_revoked_lease_open_nothing_and_leave_no_key() {
         settle(&leases, 0, vec![case.lease(Opens::Unlimited)]);
         let key = case.opens(&leases);
         leases.revoke(&Revocations { leases: vec![LeaseId::from_bytes([3; 16])], ..Revocations::default() });
-        key.limit.check().unwrap();
+        key.limit.check(Right::View).unwrap();
         leases.revoke(&revocations);
-        assert!(key.limit.check().is_err() && case.open_as(&leases, 1, Right::View).is_none());
+        assert!(key.limit.check(Right::View).is_err() && case.open_as(&leases, 1, Right::View).is_none());
         drop(leases);
         assert!(case.open_as(&case.load(), 1, Right::View).is_none());
     }
@@ -532,13 +565,13 @@ fn a_key_in_use_ends_with_a_clock_that_is_set_back_and_with_the_lease() {
         let key = case.opens(&leases);
         for tolerated in [-1, -118] {
             case.clocks.go(tolerated, 0);
-            key.limit.check().unwrap();
+            key.limit.check(Right::View).unwrap();
             case.opens(&leases);
         }
         case.clocks.go(119, 0);
-        key.limit.check().unwrap();
+        key.limit.check(Right::View).unwrap();
         case.clocks.go(wall, boot);
-        let refused = key.limit.check().unwrap_err();
+        let refused = key.limit.check(Right::View).unwrap_err();
         assert_eq!(refused.problem.code, ProblemCode::LeaseRefused, "{wall} {boot}");
         assert!(case.open_as(&leases, 1, Right::View).unwrap().is_err(), "{wall} {boot}");
         // Forward and back again: the lease has seen the later time.
@@ -586,10 +619,274 @@ fn a_cut_at_the_first_lease_costs_nothing() {
     std::fs::rename(case.directory.path().join("aside"), &document).unwrap();
     let time = leases.time.reading().unwrap().wall;
     let sent = vec![case.lease(Opens::Unlimited)];
-    let answer = LeaseSyncAnswer { time, accepted: 0, leases: sent, ended: Vec::new(), more: false };
-    assert!(leases.settle(answer).is_err());
+    assert!(leases.settle(LeaseSyncAnswer { leases: sent, ..nothing(time) }).is_err());
     assert!(case.folder().join("state").exists());
     drop(leases);
     std::fs::remove_dir_all(&document).unwrap();
     case.opens(&case.holding(Opens::Unlimited));
+}
+
+/// The lease is taken away and comes back, as when a person is shut out and let in again.
+fn away_and_back(case: &Case, leases: &Leases, opens: Opens, known: u32) {
+    let time = leases.time.reading().unwrap().wall;
+    leases.settle(LeaseSyncAnswer { ended: vec![LEASE], ..nothing(time) }).unwrap();
+    assert!(case.open_as(leases, 1, Right::View).is_none());
+    let opened = vec![LeaseOpened { lease: LEASE, count: known }];
+    let answer = LeaseSyncAnswer { leases: vec![case.lease(opens)], opened, ..nothing(time) };
+    leases.settle(answer).unwrap();
+}
+
+#[test]
+fn a_lease_that_comes_back_does_not_begin_anew() {
+    let case = Case::new();
+    let mut leases = case.holding(at_most(3));
+    let (mut opened, mut refused) = (0, 0);
+    // Each way of losing a lease, each followed by a restart, and twice as often as there are openings.
+    for round in 0..6 {
+        match case.open_as(&leases, 1, Right::View).unwrap() {
+            Ok(_) => opened += 1,
+            Err(failure) => {
+                assert_eq!(failure.problem.field.as_deref(), Some("used-up"));
+                refused += 1;
+            }
+        }
+        match round % 3 {
+            0 => away_and_back(&case, &leases, at_most(3), 0),
+            1 => {
+                leases.revoke(&Revocations { people: vec![PERSON], ..Revocations::default() });
+                leases.revoke(&Revocations::default());
+                settle(&leases, 0, vec![case.lease(at_most(3))]);
+            }
+            _ => {
+                leases.give_back(PERSON, LEASE).unwrap();
+                settle(&leases, 0, vec![case.lease(at_most(3))]);
+            }
+        }
+        drop(leases);
+        leases = case.load();
+    }
+    assert_eq!((opened, refused), (3, 3));
+}
+
+#[test]
+fn a_clock_that_was_set_forward_does_not_let_the_count_be_forgotten() {
+    let case = Case::new();
+    let leases = case.holding(at_most(1));
+    case.opens(&leases);
+    let start = leases.time.reading().unwrap().wall;
+    leases.revoke(&Revocations { leases: vec![LEASE], ..Revocations::default() });
+    leases.revoke(&Revocations::default());
+    // A year ahead here; the key server knows better.
+    case.clocks.go(365 * 86_400, 365 * 86_400);
+    leases.report().unwrap();
+    leases.settle(nothing(start)).unwrap();
+    leases.settle(LeaseSyncAnswer { leases: vec![case.lease(at_most(1))], ..nothing(start) }).unwrap();
+    assert_eq!(leases.of(PERSON).0[0].used, 1);
+    // Once it has ended by the key server's time nothing of it is kept.
+    let after = start.checked_add(SignedDuration::from_hours(24 * 4)).unwrap();
+    leases.settle(LeaseSyncAnswer { ended: vec![LEASE], ..nothing(after) }).unwrap();
+    leases.settle(LeaseSyncAnswer { leases: vec![case.lease(at_most(1))], ..nothing(after) }).unwrap();
+    assert_eq!(leases.of(PERSON).0[0].used, 0);
+}
+
+#[test]
+fn what_the_key_server_knows_of_openings_counts() {
+    let case = Case::new();
+    let leases = case.load();
+    let time = leases.time.reading().unwrap().wall;
+    let opened = vec![LeaseOpened { lease: LEASE, count: 2 }];
+    let answer = LeaseSyncAnswer { leases: vec![case.lease(at_most(3))], opened, ..nothing(time) };
+    leases.settle(answer).unwrap();
+    case.opens(&leases);
+    assert_eq!(case.refusal(&leases), "used-up");
+    // Less than what is known here takes nothing back.
+    away_and_back(&case, &leases, at_most(3), 1);
+    assert_eq!(case.refusal(&leases), "used-up");
+}
+
+fn narrowing(rights: &[Right], ends_at: &str) -> Narrowing {
+    Narrowing {
+        lease: LEASE,
+        label: LABEL,
+        owner_group: None,
+        rights: rights.iter().copied().collect(),
+        ends_at: at(ends_at),
+    }
+}
+
+#[test]
+fn a_stricter_policy_narrows_a_lease_and_keys_in_use_for_good() {
+    const END: &str = "2026-06-04T00:00:00Z";
+    let case = Case::new();
+    let leases = case.holding(Opens::Unlimited);
+    let sending = case.open_as(&leases, 1, Right::Send).unwrap().unwrap();
+    let viewing = case.opens(&leases);
+    let other = Narrowing { label: LabelId::from_bytes([77; 16]), ..narrowing(&[], END) };
+    leases.revoke(&Revocations { narrowed: vec![other], ..Revocations::default() });
+    sending.limit.check(Right::Send).unwrap();
+    // Sending is taken away; viewing stays.
+    let view = narrowing(&[Right::View], END);
+    leases.revoke(&Revocations { narrowed: vec![view], ..Revocations::default() });
+    assert!(sending.limit.check(Right::Send).is_err() && !sending.limit.is_one_opening());
+    viewing.limit.check(Right::View).unwrap();
+    let refused = case.open_as(&leases, 1, Right::Send).unwrap().err().unwrap();
+    assert_eq!(refused.problem.field.as_deref(), Some("right"));
+    assert_eq!(leases.of(PERSON).0[0].files[0].rights, Rights::only(Right::View));
+    // A bulletin that says less, a wider narrowing, a restart, and the lease sent again: none gives anything back.
+    leases.revoke(&Revocations::default());
+    let time = leases.time.reading().unwrap().wall;
+    let wider = vec![narrowing(&[Right::View, Right::Send], END)];
+    leases.settle(LeaseSyncAnswer { narrowed: wider, ..nothing(time) }).unwrap();
+    away_and_back(&case, &leases, Opens::Unlimited, 0);
+    drop(leases);
+    let leases = case.load();
+    assert!(case.open_as(&leases, 1, Right::Send).unwrap().is_err());
+    let viewing = case.opens(&leases);
+    // An earlier end, in the answer to the exchange.
+    let earlier = vec![narrowing(&[Right::View], "2026-06-02T00:00:00Z")];
+    leases.settle(LeaseSyncAnswer { narrowed: earlier, ..nothing(time) }).unwrap();
+    viewing.limit.check(Right::View).unwrap();
+    case.clocks.go(86_400, 86_400);
+    assert!(viewing.limit.check(Right::View).is_err());
+    assert_eq!(case.refusal(&leases), "ended");
+}
+
+#[test]
+fn a_lease_is_narrowed_from_its_first_moment_here() {
+    let case = Case::new();
+    let leases = case.load();
+    // The bulletin came before the lease, which was sent before the bulletin was made.
+    let none = narrowing(&[], START);
+    leases.revoke(&Revocations { narrowed: vec![none], ..Revocations::default() });
+    settle(&leases, 0, vec![case.lease(Opens::Unlimited)]);
+    assert!(case.open_as(&leases, 1, Right::View).unwrap().is_err());
+    let gone = Revocations { leases: vec![LEASE], ..Revocations::default() };
+    let case = Case::new();
+    let leases = case.load();
+    leases.revoke(&gone);
+    settle(&leases, 0, vec![case.lease(Opens::Unlimited)]);
+    assert!(case.open_as(&leases, 1, Right::View).is_none());
+}
+
+/// As for a grant: without the proof that the release of each key is in the signed log no key is used.
+#[test]
+fn a_lease_without_the_records_of_its_keys_is_not_taken() {
+    let case = Case::new();
+    let good = case.lease(Opens::Unlimited);
+    let rights: Rights = [Right::View, Right::Send].into_iter().collect();
+    let file = case.sample.header.file_id();
+    let record = released(file, rights);
+    let of = |text: String, seed: u8| Some(receipt_of(vec![text], &log_signer(seed)));
+    let bad = [
+        ("no receipt", None),
+        ("another log's key", of(record.clone(), 6)),
+        ("a grant", of(record.replace("lease-key", "grant"), 5)),
+        ("another lease", of(record.replace(&LEASE.to_string(), &TERMINAL.to_string()), 5)),
+        ("another person", of(record.replace(&PERSON.to_string(), &TERMINAL.to_string()), 5)),
+        ("another terminal", of(record.replace(&TERMINAL.to_string(), &PERSON.to_string()), 5)),
+        ("another file", of(record.replace(&file.to_string(), &LEASE.to_string()), 5)),
+        ("other rights", of(record.replace(",\"send\"", ""), 5)),
+    ];
+    for (what, receipt) in bad {
+        assert_ne!(receipt, good.receipt, "{what}");
+        let leases = case.load();
+        settle(&leases, 0, vec![SignedLease { receipt, ..good.clone() }]);
+        assert!(leases.of(PERSON).0.is_empty(), "{what}");
+    }
+    // It is kept with the lease and checked at each start; a lease of before there were proofs still opens.
+    let leases = case.load();
+    settle(&leases, 0, vec![good.clone()]);
+    case.opens(&leases);
+    drop(leases);
+    let path = case.folder().join(format!("{LEASE}.json"));
+    let stored: SignedLease = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    assert!(stored.receipt.is_some());
+    let forged = SignedLease { receipt: of(record.replace("lease-key", "grant"), 5), ..good.clone() };
+    std::fs::write(&path, serde_json::to_vec(&forged).unwrap()).unwrap();
+    assert!(case.open_as(&case.load(), 1, Right::View).is_none());
+    std::fs::write(&path, serde_json::to_vec(&SignedLease { receipt: None, ..good }).unwrap()).unwrap();
+    case.opens(&case.load());
+}
+
+/// A state as it was written before counts outlived leases is read as it is.
+#[test]
+fn a_state_without_the_newer_parts_is_read() {
+    let case = Case::new();
+    drop(case.holding(at_most(2)));
+    let key = case.key().local_key("leases").unwrap();
+    let path = case.folder().join("state");
+    let aad = b"tobari/1 lease state";
+    let mut state: serde_json::Value =
+        serde_json::from_slice(&key.open(aad, &std::fs::read(&path).unwrap()).unwrap()).unwrap();
+    let parts = state.as_object_mut().unwrap();
+    assert!(parts.remove("spent").is_some() && parts.remove("narrowed").is_some());
+    let sealed = key.seal(aad, &serde_json::to_vec(&state).unwrap()).unwrap();
+    std::fs::write(&path, sealed).unwrap();
+    let leases = case.load();
+    case.opens(&leases);
+    case.opens(&leases);
+    assert_eq!(case.refusal(&leases), "used-up");
+}
+
+/// What the person creates under a lease of the label opens under it, in later logins too, and nobody else's does.
+#[test]
+fn what_is_created_under_a_lease_of_a_label_opens_until_the_lease_ends() {
+    let case = Case::new();
+    let new = sealed_file(&case.directory.path().join("new"), b"new");
+    let wanted = crate::open::wanted(&new.header, "new");
+    let login = session_of(1, "2027-01-01T00:00:00Z");
+    let open = |leases: &Leases, person: u8, right: Right| {
+        leases.open(&session_of(person, "2027-01-01T00:00:00Z"), &[&wanted], right).pop().unwrap()
+    };
+    // A lease of files does not extend to others.
+    let leases = case.holding(Opens::Unlimited);
+    leases.keep_created(&login, &new.header, &new.dek).unwrap();
+    assert!(open(&leases, 1, Right::View).is_none());
+
+    let case = Case::new();
+    let leases = case.load();
+    settle(&leases, 0, vec![case.lease_of(at_most(3), Some(LABEL))]);
+    leases.keep_created(&session_of(2, "2027-01-01T00:00:00Z"), &new.header, &new.dek).unwrap();
+    assert!(open(&leases, 1, Right::View).is_none(), "another person's file");
+    leases.keep_created(&login, &new.header, &new.dek).unwrap();
+    drop(leases);
+    let leases = case.load();
+    let key = open(&leases, 1, Right::View).unwrap().unwrap();
+    assert!(new.header.authenticate(&key.dek).is_ok());
+    assert!(open(&leases, 2, Right::View).is_none());
+    assert!(open(&leases, 1, Right::Decrypt).unwrap().is_err(), "no more than the lease lends");
+    assert_eq!(leases.rights(&login, &new.header).unwrap().unwrap(), key.rights);
+    case.opens(&leases);
+    // Each opening is one of the lease's, on record.
+    open(&leases, 1, Right::Send).unwrap().unwrap();
+    assert!(open(&leases, 1, Right::View).unwrap().is_err());
+    assert_eq!(leases.report().unwrap().records.len(), 3);
+    drop(leases);
+
+    // Every byte of what is kept counts, and it is of this lease alone.
+    let path = case.folder().join(format!("{LEASE}.created"));
+    let kept = std::fs::read(&path).unwrap();
+    for index in 0..kept.len() {
+        let mut changed = kept.clone();
+        changed[index] ^= 1;
+        std::fs::write(&path, &changed).unwrap();
+        let leases = case.load();
+        let held = leases.inner();
+        let wish = wish(PERSON, &new.header, Right::View);
+        let dek = held.held[0]
+            .permits(&wish, 0, at(START))
+            .ok()
+            .and_then(|lent| held.held[0].dek(&lent, &wish, &leases.identity.grant_key).ok());
+        assert!(dek.is_none_or(|dek| new.header.authenticate(&dek).is_ok()), "byte {index}");
+    }
+    std::fs::write(&path, kept.get(..kept.len() / 2).unwrap()).unwrap();
+    let leases = case.load();
+    assert!(open(&leases, 1, Right::View).is_none(), "half a line is nothing");
+    // A line after half a line is whole.
+    leases.keep_created(&login, &new.header, &new.dek).unwrap();
+    drop(leases);
+    let leases = case.load();
+    assert!(open(&leases, 1, Right::View).is_some());
+    leases.give_back(PERSON, LEASE).unwrap();
+    assert!(!path.exists() && open(&leases, 1, Right::View).is_none());
 }

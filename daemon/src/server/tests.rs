@@ -49,7 +49,7 @@ fn a_problem_passes_through_and_anything_else_becomes_one() {
             problem.retry_after_seconds = Some(30);
             Said::json(429, &problem)
         }
-        _ => Said { status: 502, body: String::from("<html>"), etag: None },
+        _ => Said { status: 502, body: String::from("<html>"), ..Said::default() },
     });
     let (client, _runtime) = client(&server.url, &ca, &ca, "2026-01-01T00:00:00Z");
     let problem = client.call(Call::get("/v1/problem")).unwrap().nothing().unwrap_err();
@@ -121,6 +121,88 @@ fn the_last_answer_counts_when_no_server_can() {
     for text in ["", "https://a,", "https://a,b", "https://a https://b"] {
         assert!(text.parse::<ServerUrls>().is_err(), "{text}");
     }
+}
+
+/// When the server was asked.
+type Times = Arc<Mutex<Vec<std::time::Instant>>>;
+
+/// A server that notes when it is asked and answers as `say` does with the number of the request.
+fn busy(ca: &Authority, say: impl Fn(usize) -> Said + Send + Sync + 'static) -> (FakeKeyServer, Times) {
+    let times = Times::default();
+    let noted = Arc::clone(&times);
+    let server = FakeKeyServer::start(ca, move |_| {
+        let mut noted = noted.lock().unwrap();
+        noted.push(std::time::Instant::now());
+        say(noted.len())
+    });
+    (server, times)
+}
+
+fn problem(status: u16, code: ProblemCode, retry_after_seconds: Option<u64>) -> Said {
+    let mut problem = Problem::local(code, "not now");
+    problem.status = status;
+    problem.retry_after_seconds = retry_after_seconds;
+    Said::json(status, &problem)
+}
+
+#[test]
+fn a_server_that_asks_to_wait_is_asked_again_no_sooner() {
+    let ca = Authority::new();
+    // With the time in the problem, in the header alone, and by something that answers in the server's place.
+    let said: [fn() -> Said; 4] = [
+        || problem(429, ProblemCode::TooManyRequests, Some(1)),
+        || Said { retry_after: Some(1), ..problem(429, ProblemCode::TooManyRequests, None) },
+        || problem(503, ProblemCode::StoreUnavailable, Some(1)),
+        || Said { status: 503, body: String::from("<html>"), retry_after: Some(1), ..Said::default() },
+    ];
+    for say in said {
+        let (server, times) =
+            busy(&ca, move |number| if number == 1 { say() } else { Said::json(200, &"x") });
+        let (client, _runtime) = client(&server.url, &ca, &ca, "2026-01-01T00:00:00Z");
+        assert_eq!(client.call(Call::get("/v1/x")).unwrap().object::<String>().unwrap(), "x");
+        let times = times.lock().unwrap();
+        assert_eq!(times.len(), 2);
+        assert!(times[1].duration_since(times[0]) >= Duration::from_secs(1));
+    }
+}
+
+#[test]
+fn a_server_that_is_busy_for_long_is_not_hammered_and_the_refusal_is_its_own() {
+    let ca = Authority::new();
+    // Longer than anybody can be kept waiting: no second request, no pause.
+    for (status, code) in [(429, ProblemCode::TooManyRequests), (503, ProblemCode::StoreUnavailable)] {
+        let (server, times) = busy(&ca, move |_| problem(status, code, Some(3600)));
+        let (client, _runtime) = client(&server.url, &ca, &ca, "2026-01-01T00:00:00Z");
+        let refused = client.call(Call::get("/v1/x")).unwrap().nothing().unwrap_err();
+        assert_eq!((refused.code, refused.retry_after_seconds), (code, Some(3600)));
+        assert_eq!(times.lock().unwrap().len(), 1);
+    }
+    // One that says "at once" for ever is given time all the same, and given up after ten seconds.
+    let (server, times) = busy(&ca, |_| problem(429, ProblemCode::TooManyRequests, Some(0)));
+    let (client, _runtime) = client(&server.url, &ca, &ca, "2026-01-01T00:00:00Z");
+    let refused = client.call(Call::get("/v1/x")).unwrap().nothing().unwrap_err();
+    assert_eq!(refused.code, ProblemCode::TooManyRequests);
+    let times = times.lock().unwrap();
+    assert!((2..=10).contains(&times.len()), "{}", times.len());
+    let second = Duration::from_secs(1);
+    assert!(times.windows(2).all(|pair| pair[1].duration_since(pair[0]) >= second));
+}
+
+#[test]
+fn what_may_have_been_done_a_locked_name_and_a_push_are_not_sent_again() {
+    let ca = Authority::new();
+    let (server, times) = busy(&ca, |_| problem(503, ProblemCode::StoreUnavailable, Some(1)));
+    let (client, _runtime) = client(&server.url, &ca, &ca, "2026-01-01T00:00:00Z");
+    let create = Call::post("/v1/admin/groups", &"x").unwrap();
+    assert_eq!(client.call(create).unwrap().nothing().unwrap_err().code, ProblemCode::StoreUnavailable);
+    let push = Call { patience: Some(Duration::from_secs(60)), ..Call::get("/v1/changes") };
+    assert_eq!(client.call(push).unwrap().nothing().unwrap_err().code, ProblemCode::StoreUnavailable);
+    assert_eq!(times.lock().unwrap().len(), 2);
+    let (server, times) = busy(&ca, |_| problem(429, ProblemCode::LockedOut, Some(1)));
+    let (client, _runtime) = self::client(&server.url, &ca, &ca, "2026-01-01T00:00:00Z");
+    let login = Call::post("/v1/sessions", &"x").unwrap();
+    assert_eq!(client.call(login).unwrap().nothing().unwrap_err().code, ProblemCode::LockedOut);
+    assert_eq!(times.lock().unwrap().len(), 1);
 }
 
 #[test]

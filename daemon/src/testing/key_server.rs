@@ -18,17 +18,18 @@ pub(crate) struct Asked {
     pub(crate) body: serde_json::Value,
 }
 
-/// An answer: status, body, entity tag.
+/// An answer: status, body, entity tag, `Retry-After`.
 #[derive(Debug, Default)]
 pub(crate) struct Said {
     pub(crate) status: u16,
     pub(crate) body: String,
     pub(crate) etag: Option<&'static str>,
+    pub(crate) retry_after: Option<u64>,
 }
 
 impl Said {
     pub(crate) fn json(status: u16, body: &impl serde::Serialize) -> Self {
-        Self { status, body: serde_json::to_string(body).unwrap(), etag: None }
+        Self { status, body: serde_json::to_string(body).unwrap(), etag: None, retry_after: None }
     }
 }
 
@@ -115,8 +116,9 @@ fn serve(stream: TcpStream, config: Arc<ServerConfig>, answer: &dyn Fn(Asked) ->
         let body = serde_json::from_slice(&body).unwrap_or_default();
         let said = answer(Asked { method, path, authorization, if_none_match, has_certificate, body });
         let etag = said.etag.map(|etag| format!("ETag: {etag}\r\n")).unwrap_or_default();
-        let Said { status, body, .. } = said;
-        let head = format!("HTTP/1.1 {status} X\r\nContent-Length: {}\r\n{etag}\r\n", body.len());
+        let Said { status, body, retry_after, .. } = said;
+        let wait = retry_after.map(|seconds| format!("Retry-After: {seconds}\r\n")).unwrap_or_default();
+        let head = format!("HTTP/1.1 {status} X\r\nContent-Length: {}\r\n{etag}{wait}\r\n", body.len());
         let stream = tls.get_mut();
         stream.write_all(head.as_bytes()).ok()?;
         stream.write_all(body.as_bytes()).ok()?;

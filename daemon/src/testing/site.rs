@@ -79,8 +79,8 @@ pub(crate) fn bulletin(number: u64, allow_legacy_zip: bool) -> Bulletin {
     let lower = Label { id: LOWER, name: String::from("公開"), level: 10 };
     Bulletin {
         labels: vec![
-            LabelKeys { label, generation: 1, key: key.clone(), allow_legacy_zip },
-            LabelKeys { label: lower, generation: 3, key, allow_legacy_zip },
+            LabelKeys { label, generation: 1, key: key.clone(), allow_legacy_zip, lease_by_label: false },
+            LabelKeys { label: lower, generation: 3, key, allow_legacy_zip, lease_by_label: false },
         ],
         recovery: RECOVERY.public().to_proto(),
         ..bulletins::bulletin(number)
@@ -174,6 +174,7 @@ impl Site {
             terminal: TERMINAL,
             signing_key: signing.verifying_key(),
             grant_key: GrantKeyPair::import(&grant_key.export()).unwrap(),
+            log: crate::grants::tests::log_key(),
         };
         let clocks = Arc::new(SystemClocks::new(Arc::clone(&clock) as _));
         let leases = Arc::new(Leases::load(&directory.path().join("leases"), identity, clocks).unwrap());

@@ -68,6 +68,8 @@ pub enum Act {
     LeaseRefuse,
     /// A lease was taken back.
     LeaseRevoke,
+    /// A stricter policy has left less of a lease than was lent.
+    LeaseNarrow,
     /// A terminal reported that a file was opened under a lease.
     LeaseOpen,
     /// A terminal reported that a lease was given back.

@@ -154,6 +154,7 @@ impl Step {
             folders: _,
             // And them.
             revoked_leases: _,
+            narrowed_leases: _,
             revocations,
             // They are about changes to come.
             invariants: _,

@@ -176,6 +176,7 @@ fn bulletin(tables: &Tables, identity: &Identity, mark: &BulletinMark) -> Result
             generation: key.generation,
             key: key.public_key.clone(),
             allow_legacy_zip: row.allow_legacy_zip,
+            lease_by_label: row.lease_by_label,
         });
     }
     let mut people: Vec<PersonId> = tables.departed.iter().copied().collect();
@@ -205,6 +206,12 @@ fn bulletin(tables: &Tables, identity: &Identity, mark: &BulletinMark) -> Result
             labels: revoked_labels,
             files,
             leases: tables.revoked_leases.keys().copied().collect(),
+            narrowed: tables
+                .narrowed_leases
+                .values()
+                .map(|(narrowing, _)| *narrowing)
+                .filter(|narrowing| !tables.revoked_leases.contains_key(&narrowing.lease))
+                .collect(),
         },
         gateways: tables
             .terminals

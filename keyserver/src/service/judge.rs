@@ -188,7 +188,9 @@ fn widenings(before: &Tables, after: &Tables, by: Option<PersonId>) -> Vec<Widen
         widens.push(Widening::Keys);
     }
     let weaker = |old: &crate::store::LabelRow, new: &crate::store::LabelRow| {
-        new.label.level < old.label.level || (new.allow_legacy_zip && !old.allow_legacy_zip)
+        new.label.level < old.label.level
+            || (new.allow_legacy_zip && !old.allow_legacy_zip)
+            || (new.lease_by_label && !old.lease_by_label)
     };
     if before.labels.iter().any(|(id, old)| after.labels.get(id).is_some_and(|new| weaker(old, new))) {
         widens.push(Widening::Label);

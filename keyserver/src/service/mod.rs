@@ -121,6 +121,7 @@ impl Service {
             limits,
             witnesses: OnceLock::new(),
         });
+        service.note_older_leases().await?;
         service.follow();
         Ok(service)
     }
@@ -208,10 +209,20 @@ impl Service {
         let more = self.weigh(&before, &tables, &changes, &record, warrant).await?;
         more.iter().for_each(|change| tables.apply(change));
         changes.extend(more);
-        let (after, numbered) = Directory::new(tables, &self.identity, Some(&before), now)?;
+        let (mut after, mut numbered) = Directory::new(tables, &self.identity, Some(&before), now)?;
+        // Leases that are out lend no more than the policy gives from this commit on.
+        let (taken, more_records) = self.stricter(&before, &after, &record).await?;
+        if taken.iter().any(Change::is_of_tables) {
+            let mut tables: Tables = before.tables.clone();
+            changes.iter().chain(&taken).for_each(|change| tables.apply(change));
+            (after, numbered) = Directory::new(tables, &self.identity, Some(&before), now)?;
+        }
+        changes.extend(taken);
         changes.extend(numbered);
         let basis = Basis::new(before.version, record.session);
-        match self.audit.commit_on(basis, changes, &[record]).await {
+        let mut records = vec![record];
+        records.extend(more_records);
+        match self.audit.commit_on(basis, changes, &records).await {
             Ok(_) => {
                 self.publish(after);
                 Ok(())

@@ -3,8 +3,8 @@
 
 use super::policy::{ChangeRequestRow, PolicyVersionRow};
 use super::rows::{
-    Digest, LabelKeyRow, LabelRow, LeaseRecordRow, LeaseRow, LeaseTerminalRow, LoginFailuresRow, PersonRow,
-    SessionRow, Tables, TerminalRow, TokenRow,
+    Digest, LabelKeyRow, LabelRow, LeaseCaseRow, LeaseRecordRow, LeaseRow, LeaseTerminalRow,
+    LoginFailuresRow, PersonRow, SessionRow, Tables, TerminalRow, TokenRow,
 };
 use jiff::Timestamp;
 use std::sync::Arc;
@@ -97,6 +97,14 @@ pub enum Change {
     PutLease(Box<LeaseRow>),
     /// A lease that was in this state, and how it stands now. Stale when it was not.
     MoveLease(LeaseState, Box<LeaseRow>),
+    /// What a new lease lends, so that it is decided again when the policy changes.
+    PutLeaseCases(Vec<LeaseCaseRow>),
+    /// What a stricter policy leaves.
+    NarrowLeases(Vec<LeaseCaseRow>),
+    /// An issued lease, and how it stands now; nothing where it has ended meanwhile.
+    EndLease(Box<LeaseRow>),
+    /// Nothing is changed. Moved on unless so many leases had been issued: the change that stands beside it has not seen them.
+    LeasesIssued(u64),
     /// The bulletin names the lease as revoked until its end.
     RevokeLease(LeaseId, Timestamp),
     /// Forgets the revocations of leases that ended before this time.
@@ -119,7 +127,7 @@ pub enum Change {
 impl Change {
     /// Whether it changes [`Tables`], and so what servers hold in memory. Exhaustive on purpose: a change that is
     /// forgotten here would not reach other servers.
-    pub(super) fn is_of_tables(&self) -> bool {
+    pub(crate) fn is_of_tables(&self) -> bool {
         match self {
             Self::PutSetting(..)
             | Self::PutLabel(_)
@@ -142,6 +150,7 @@ impl Change {
             | Self::PutChangeRequest(_)
             | Self::DeleteChangeRequest(_)
             | Self::AddPolicyVersion(_)
+            | Self::NarrowLeases(_)
             | Self::RevokeLease(..)
             | Self::ForgetLeaseRevocations(_) => true,
             Self::AdvanceTotpStep(..)
@@ -162,6 +171,9 @@ impl Change {
             | Self::StepUp(..)
             | Self::PutLease(_)
             | Self::MoveLease(..)
+            | Self::PutLeaseCases(_)
+            | Self::EndLease(_)
+            | Self::LeasesIssued(_)
             | Self::FetchedLeases(_)
             | Self::AppendLeaseRecords { .. }
             | Self::Prune(_) => false,
@@ -240,8 +252,16 @@ impl Tables {
             Change::RevokeLease(lease, ends_at) => {
                 self.revoked_leases.insert(*lease, *ends_at);
             }
+            Change::NarrowLeases(rows) => {
+                for row in rows {
+                    let left = row.left;
+                    let place = (left.lease, left.label, left.owner_group);
+                    self.narrowed_leases.insert(place, (left, row.lease_ends_at));
+                }
+            }
             Change::ForgetLeaseRevocations(before) => {
                 self.revoked_leases.retain(|_, ends_at| *ends_at >= *before);
+                self.narrowed_leases.retain(|_, (_, ends_at)| *ends_at >= *before);
             }
             Change::AdvanceTotpStep(..)
             | Change::ForgetTotpStep(_)
@@ -261,6 +281,9 @@ impl Tables {
             | Change::StepUp(..)
             | Change::PutLease(_)
             | Change::MoveLease(..)
+            | Change::PutLeaseCases(_)
+            | Change::EndLease(_)
+            | Change::LeasesIssued(_)
             | Change::FetchedLeases(_)
             | Change::AppendLeaseRecords { .. }
             | Change::Prune(_) => {}

@@ -86,6 +86,10 @@ pub(super) async fn tables(connection: &mut impl Sql) -> Result<Tables, StoreErr
         tables.policy_version = number("policy_versions", Ok(last.unwrap_or(0)))?;
     }
     tables.revoked_leases = super::leases::revoked(connection).await?;
+    for row in super::lease_cases::narrowed(connection).await? {
+        let left = row.left;
+        tables.narrowed_leases.insert((left.lease, left.label, left.owner_group), (left, row.lease_ends_at));
+    }
     Ok(tables)
 }
 
@@ -98,6 +102,7 @@ fn label(row: &impl Columns) -> Result<LabelRow, StoreError> {
         },
         key_kind: json("labels", row.try_get("key_kind"))?,
         allow_legacy_zip: flag("labels", row.try_get("allow_legacy_zip"))?,
+        lease_by_label: flag("labels", row.try_get("lease_by_label"))?,
     })
 }
 

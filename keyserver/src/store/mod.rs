@@ -12,6 +12,7 @@
 mod change;
 mod commit;
 mod decode;
+mod lease_cases;
 mod leases;
 mod load;
 mod migrations;
@@ -28,9 +29,9 @@ mod write;
 pub use change::Change;
 pub use policy::{ChangeRequestRow, PolicyVersionRow, RequestState};
 pub use rows::{
-    Digest, LabelKeyRow, LabelRow, LeaseBody, LeaseFileRow, LeaseFilter, LeaseRecordRow, LeaseRow,
-    LeaseTerminalRow, LoginFailuresRow, NextCertificate, PersonRow, SessionRow, Tables, TerminalRow,
-    TokenRow,
+    Digest, LabelKeyRow, LabelRow, LeaseBody, LeaseCaseRow, LeaseCases, LeaseFileRow, LeaseFilter, LeaseKind,
+    LeaseRecordRow, LeaseRow, LeaseTerminalRow, LoginFailuresRow, NextCertificate, PersonRow, SessionRow,
+    Tables, TerminalRow, TokenRow,
 };
 
 use jiff::Timestamp;
@@ -194,6 +195,17 @@ pub trait Store: Send + Sync + std::fmt::Debug {
 
     /// Leases without their files and documents, newest first.
     fn leases(&self, filter: LeaseFilter) -> StoreFuture<'_, Vec<LeaseRow>>;
+
+    /// How many leases were issued so far, and then what kinds of cases there are among those that have not ended at `now`,
+    /// each once. Those issued between the two show as a higher number when it is checked
+    /// ([`Change::LeasesIssued`]).
+    fn lease_kinds(&self, which: LeaseCases, now: Timestamp) -> StoreFuture<'_, (u64, Vec<LeaseKind>)>;
+
+    /// All cases of the leases that have one of this kind and have not ended at `now`.
+    fn lease_cases(&self, kind: LeaseKind, now: Timestamp) -> StoreFuture<'_, Vec<LeaseCaseRow>>;
+
+    /// Leases that have not ended at `now` and have no cases: they are of before there were any.
+    fn leases_without_cases(&self, now: Timestamp) -> StoreFuture<'_, Vec<LeaseId>>;
 
     /// How far a terminal has reported what was done under its leases.
     fn lease_terminal(&self, terminal: TerminalId) -> StoreFuture<'_, Option<LeaseTerminalRow>>;

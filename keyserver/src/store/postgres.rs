@@ -13,9 +13,9 @@ use super::migrations::{Dialect, migrated, migrator};
 use super::read::{self, reads};
 use super::tree;
 use super::{
-    Appended, AuditHead, AuditRow, Basis, Change, Digest, LeaseFilter, LeaseRecordRow, LeaseRow,
-    LeaseTerminalRow, Loaded, LoginFailuresRow, PolicyVersionRow, SessionRow, Store, StoreError, StoreFuture,
-    TokenRow,
+    Appended, AuditHead, AuditRow, Basis, Change, Digest, LeaseCaseRow, LeaseCases, LeaseFilter, LeaseKind,
+    LeaseRecordRow, LeaseRow, LeaseTerminalRow, Loaded, LoginFailuresRow, PolicyVersionRow, SessionRow,
+    Store, StoreError, StoreFuture, TokenRow,
 };
 use jiff::Timestamp;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgListener, PgPool, PgPoolOptions, PgSslMode};

@@ -1,6 +1,7 @@
 //! Looking up what is not held in memory, and the end of the audit log.
 
 use super::decode::{column, digest, hex, id, json, micros, number};
+pub(super) use super::lease_cases::{lease_cases, lease_kinds, leases_without_cases};
 pub(super) use super::leases::{lease, lease_records, lease_records_of, lease_terminal, leases};
 use super::load;
 use super::sql::{Columns as _, Sql, query};
@@ -186,6 +187,9 @@ macro_rules! reads {
             policy_of(version: u64) -> Option<Policy>;
             lease(id: LeaseId) -> Option<LeaseRow>;
             leases(filter: LeaseFilter) -> Vec<LeaseRow>;
+            lease_kinds(which: LeaseCases, now: Timestamp) -> (u64, Vec<LeaseKind>);
+            lease_cases(kind: LeaseKind, now: Timestamp) -> Vec<LeaseCaseRow>;
+            leases_without_cases(now: Timestamp) -> Vec<LeaseId>;
             lease_terminal(terminal: TerminalId) -> Option<LeaseTerminalRow>;
             lease_records(lease: LeaseId) -> Vec<LeaseRecordRow>;
             lease_records_of(terminal: TerminalId, after: u64, limit: u32) -> Vec<LeaseRecordRow>;

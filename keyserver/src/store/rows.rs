@@ -15,7 +15,7 @@ use tobari_core::policy::{Group, Invariant, Label, Membership, Post, Rights, Rul
 use tobari_core::proto::admin::{KeyKind, RevocationRecord, Revoked, Role};
 use tobari_core::proto::base64::Base64;
 use tobari_core::proto::bulletin::{Folder, PublicKey};
-use tobari_core::proto::lease::{LeaseState, Opens, Term};
+use tobari_core::proto::lease::{LeaseState, Narrowing, Opens, Term};
 
 /// SHA-256 of a token or certificate.
 pub type Digest = [u8; 32];
@@ -29,6 +29,8 @@ pub struct LabelRow {
     pub key_kind: KeyKind,
     /// Whether password-ZIPs may use ZipCrypto.
     pub allow_legacy_zip: bool,
+    /// Whether a lease may be asked for all of its files.
+    pub lease_by_label: bool,
 }
 
 /// One generation of a label's key pair.
@@ -212,6 +214,9 @@ pub struct LeaseBody {
     pub decided_at: Option<Timestamp>,
     /// When it was refused, returned or revoked.
     pub ended_at: Option<Timestamp>,
+    /// The label for all of whose files it was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<LabelId>,
 }
 
 /// One file of a lease.
@@ -227,6 +232,59 @@ pub struct LeaseFileRow {
     pub rights: Rights,
     /// Its header, as long as the lease is not decided.
     pub header: Option<Base64>,
+}
+
+/// What a lease lends of the files of one label and owner group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LeaseCaseRow {
+    /// The lease, the files, and what is left of what was lent.
+    pub left: Narrowing,
+    /// Whose lease.
+    pub person: PersonId,
+    /// On which terminal.
+    pub terminal: TerminalId,
+    /// Whether the person had used a second factor when they asked.
+    pub second_factor: bool,
+    /// Whether it was asked for the label and not for files.
+    pub by_label: bool,
+    /// From when.
+    pub starts_at: Timestamp,
+    /// When the lease itself ends.
+    pub lease_ends_at: Timestamp,
+    /// Whether less is left than was lent.
+    pub narrowed: bool,
+}
+
+/// Which cases of leases that are out and have not ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LeaseCases {
+    /// All.
+    All,
+    /// Of this person's leases.
+    Person(PersonId),
+    /// Of leases on this terminal.
+    Terminal(TerminalId),
+    /// Of this label.
+    Label(LabelId),
+}
+
+/// Everything that has to be decided of a case, without its lease: many leases have the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct LeaseKind {
+    /// Whose lease.
+    pub person: PersonId,
+    /// On which terminal.
+    pub terminal: TerminalId,
+    /// The label.
+    pub label: LabelId,
+    /// The owner group.
+    pub owner_group: Option<GroupId>,
+    /// Whether the person had used a second factor when they asked.
+    pub second_factor: bool,
+    /// Whether it was asked for the label and not for files.
+    pub by_label: bool,
+    /// What is lent.
+    pub rights: Rights,
 }
 
 /// Which leases.
@@ -310,4 +368,6 @@ pub struct Tables {
     pub policy_version: u64,
     /// Leases that were revoked before their end, with that end: until then the bulletin names them.
     pub revoked_leases: BTreeMap<LeaseId, Timestamp>,
+    /// Leases that a stricter policy has narrowed, each with its own end: until then the bulletin names them.
+    pub narrowed_leases: BTreeMap<(LeaseId, LabelId, Option<GroupId>), (Narrowing, Timestamp)>,
 }

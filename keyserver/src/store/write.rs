@@ -1,12 +1,14 @@
 //! Changes to SQL.
 
 use super::decode::{damaged, hex};
+use super::lease_cases;
 use super::leases;
 use super::sql::{Query, Sql, built, query};
 use super::{Change, StoreError};
 use jiff::Timestamp;
 use serde::Serialize;
 use tobari_core::proto::admin::Revoked;
+use tobari_core::proto::lease::LeaseState;
 
 pub(super) fn text(value: &impl Serialize) -> Result<String, StoreError> {
     serde_json::to_string(value).map_err(|error| damaged("(new row)", error))
@@ -21,15 +23,18 @@ pub(super) async fn change(connection: &mut impl Sql, change: &Change) -> Result
         .bind(name)
         .bind(value),
         Change::PutLabel(row) => query(
-            "INSERT INTO labels (id, name, level, key_kind, allow_legacy_zip) VALUES ($1, $2, $3, $4, $5) \
+            "INSERT INTO labels (id, name, level, key_kind, allow_legacy_zip, lease_by_label) \
+             VALUES ($1, $2, $3, $4, $5, $6) \
              ON CONFLICT (id) DO UPDATE SET name = excluded.name, level = excluded.level, \
-             key_kind = excluded.key_kind, allow_legacy_zip = excluded.allow_legacy_zip",
+             key_kind = excluded.key_kind, allow_legacy_zip = excluded.allow_legacy_zip, \
+             lease_by_label = excluded.lease_by_label",
         )
         .bind(row.label.id.to_string())
         .bind(&row.label.name)
         .bind(i64::from(row.label.level))
         .bind(text(&row.key_kind)?)
-        .bind(i64::from(row.allow_legacy_zip)),
+        .bind(i64::from(row.allow_legacy_zip))
+        .bind(i64::from(row.lease_by_label)),
         Change::AddLabelKey(row) => query(
             "INSERT INTO label_keys (label, generation, key_id, public_key, sealed_private, created_at) \
              VALUES ($1, $2, $3, $4, $5, $6)",
@@ -237,8 +242,13 @@ pub(super) async fn change(connection: &mut impl Sql, change: &Change) -> Result
         Change::MoveLease(before, row) => {
             return one(connection.execute(leases::step(*before, row)?).await?);
         }
+        Change::PutLeaseCases(rows) => return lease_cases::put(connection, rows).await,
+        Change::NarrowLeases(rows) => return lease_cases::narrow(connection, rows).await,
+        Change::EndLease(row) => leases::step(LeaseState::Issued, row)?,
+        Change::LeasesIssued(seen) => return lease_cases::none_since(connection, *seen).await,
         Change::RevokeLease(lease, ends_at) => leases::revoke(*lease, *ends_at),
         Change::ForgetLeaseRevocations(before) => {
+            lease_cases::forget_narrowed(connection, *before).await?;
             query("DELETE FROM lease_revocations WHERE ends_at < $1").bind(before.as_microsecond())
         }
         Change::FetchedLeases(fetched) => return leases::fetched(connection, fetched).await,
@@ -251,6 +261,8 @@ pub(super) async fn change(connection: &mut impl Sql, change: &Change) -> Result
                 "DELETE FROM step_ups WHERE made_at < $1",
                 "DELETE FROM enrolment_tokens WHERE expires_at < $1",
                 "DELETE FROM sessions WHERE expires_at < $1",
+                // Narrowed ones are in the tables of servers, and go with the other revocations.
+                "DELETE FROM lease_cases WHERE lease_ends_at < $1 AND narrowed = 0",
             ] {
                 connection.execute(query(sql).bind(before)).await?;
             }

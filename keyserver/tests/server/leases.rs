@@ -102,11 +102,11 @@ async fn a_lease_that_is_asked_for_and_approved_opens_the_file_on_its_terminal()
         owner_group: Some(case.group),
         right: Right::Send,
     };
-    let lent = valid.permits(&wish, 0, site.clock_now()).unwrap();
+    let lent = valid.permits(&wish, 0, site.clock_now(), &[]).unwrap();
     assert_eq!(lent.rights(), [Right::View, Right::Send].into_iter().collect::<Rights>());
     let dek = lent.dek(case.terminal.grant_key.as_ref().unwrap()).unwrap();
     file.header.authenticate(&dek).unwrap();
-    assert!(valid.permits(&Wish { right: Right::Decrypt, ..wish }, 0, site.clock_now()).is_err());
+    assert!(valid.permits(&Wish { right: Right::Decrypt, ..wish }, 0, site.clock_now(), &[]).is_err());
 
     let acts = acts(&case).await;
     let place = |act: &str| acts.iter().position(|one| one == act).unwrap();

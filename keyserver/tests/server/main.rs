@@ -23,6 +23,7 @@ mod revocations;
 mod servers;
 mod sessions;
 mod store;
+mod stricter;
 mod support;
 mod table;
 mod terminals;

@@ -16,16 +16,16 @@ use tobari_core::policy::{
 use tobari_core::proto::admin::{KeyKind, RevocationRecord, Revoked, Role};
 use tobari_core::proto::base64::Base64;
 use tobari_core::proto::bulletin::{Folder, PublicKey};
-use tobari_core::proto::lease::{LeaseState, Opens, Term};
+use tobari_core::proto::lease::{LeaseState, Narrowing, Opens, Term};
 use tobari_core::proto::policy::PolicyDiff;
 use tobari_keyserver::audit::chain;
 use tobari_keyserver::audit::proof;
 use tobari_keyserver::store::postgres::PostgresStore;
 use tobari_keyserver::store::sqlite::SqliteStore;
 use tobari_keyserver::store::{
-    AuditHead, Basis, Change, ChangeRequestRow, LabelKeyRow, LabelRow, LeaseBody, LeaseFileRow, LeaseFilter,
-    LeaseRecordRow, LeaseRow, LeaseTerminalRow, LoginFailuresRow, NextCertificate, PersonRow,
-    PolicyVersionRow, RequestState, SessionRow, Store, StoreError, Tables, TerminalRow, TokenRow,
+    AuditHead, Basis, Change, ChangeRequestRow, LabelKeyRow, LabelRow, LeaseBody, LeaseCaseRow, LeaseCases,
+    LeaseFileRow, LeaseFilter, LeaseRecordRow, LeaseRow, LeaseTerminalRow, LoginFailuresRow, NextCertificate,
+    PersonRow, PolicyVersionRow, RequestState, SessionRow, Store, StoreError, Tables, TerminalRow, TokenRow,
 };
 
 fn at(seconds: i64) -> Timestamp {
@@ -78,7 +78,10 @@ fn label() -> (LabelRow, LabelKeyRow) {
         sealed_private: vec![9; 40],
         created_at: at(5),
     };
-    (LabelRow { label, key_kind: KeyKind::Rsa2048Mlkem768, allow_legacy_zip: true }, key)
+    (
+        LabelRow { label, key_kind: KeyKind::Rsa2048Mlkem768, allow_legacy_zip: true, lease_by_label: false },
+        key,
+    )
 }
 
 /// Commits, and keeps a model of what the store must then hold.
@@ -466,6 +469,7 @@ fn lease(person: PersonId, terminal: TerminalId, requested_at: i64) -> LeaseRow 
         decided_by: None,
         decided_at: None,
         ended_at: None,
+        label: None,
     };
     let file = LeaseFileRow {
         file: FileId::generate(),
@@ -486,6 +490,73 @@ fn lease(person: PersonId, terminal: TerminalId, requested_at: i64) -> LeaseRow 
         fetched_at: None,
         opened: 0,
     }
+}
+
+/// What leases lend: found by what a change of the policy can concern, narrowed, and gone with the lease. `issued` is issued,
+/// `asked` is not.
+async fn lease_cases(checked: &mut Checked<'_>, issued: &LeaseRow, asked: &LeaseRow) {
+    let store = checked.store;
+    assert_eq!(store.leases_without_cases(at(0)).await.unwrap(), [issued.id]);
+    assert!(store.leases_without_cases(at(2000)).await.unwrap().is_empty());
+    let case = |row: &LeaseRow, label: LabelId, owner_group| LeaseCaseRow {
+        left: Narrowing {
+            lease: row.id,
+            label,
+            owner_group,
+            rights: [Right::View, Right::Send].into_iter().collect(),
+            ends_at: at(1010),
+        },
+        person: row.person,
+        terminal: row.terminal,
+        second_factor: true,
+        by_label: false,
+        starts_at: at(0),
+        lease_ends_at: at(1020),
+        narrowed: false,
+    };
+    let (label, other, group) = (LabelId::generate(), LabelId::generate(), GroupId::generate());
+    let (none, owned) = (case(issued, label, None), case(issued, other, Some(group)));
+    let (seen, kinds) = store.lease_kinds(LeaseCases::All, at(0)).await.unwrap();
+    assert!(kinds.is_empty());
+    checked.commit(vec![Change::LeasesIssued(seen), Change::PutLeaseCases(vec![none, owned])]).await;
+    let moved = |error: &StoreError| matches!(error, StoreError::Moved { .. });
+    checked.refuse(vec![Change::LeasesIssued(seen)], moved).await;
+    checked.commit(vec![Change::PutLeaseCases(vec![case(asked, label, None)])]).await;
+    assert!(store.leases_without_cases(at(0)).await.unwrap().is_empty());
+    let kinds = async |which, now| store.lease_kinds(which, now).await.unwrap();
+    let (seen, all) = kinds(LeaseCases::All, at(0)).await;
+    assert_eq!((seen, all.len()), (2, 3));
+    assert_eq!(kinds(LeaseCases::Label(label), at(0)).await.1.len(), 2);
+    assert_eq!(kinds(LeaseCases::Person(asked.person), at(0)).await.1.len(), 1);
+    assert_eq!(kinds(LeaseCases::Terminal(issued.terminal), at(0)).await.1.len(), 3);
+    assert!(kinds(LeaseCases::All, at(1020)).await.1.is_empty(), "those that have ended");
+    // By one kind the whole lease is found, and only one that is out.
+    let (_, mine) = kinds(LeaseCases::Person(issued.person), at(0)).await;
+    for kind in mine {
+        let mut found = store.lease_cases(kind, at(0)).await.unwrap();
+        found.sort_by_key(|case| case.left.owner_group);
+        assert_eq!(found, [none, owned]);
+        assert!(store.lease_cases(kind, at(1020)).await.unwrap().is_empty());
+    }
+    let (_, theirs) = kinds(LeaseCases::Person(asked.person), at(0)).await;
+    assert!(store.lease_cases(theirs[0], at(0)).await.unwrap().is_empty());
+    // Narrowed: part of what every server holds.
+    let version = store.version().await.unwrap();
+    let left = Narrowing { rights: Rights::only(Right::View), ends_at: at(1005), ..owned.left };
+    let narrowed = LeaseCaseRow { left, narrowed: true, ..owned };
+    checked.commit(vec![Change::NarrowLeases(vec![narrowed])]).await;
+    assert_eq!(store.version().await.unwrap(), version + 1);
+    let held = async || store.load().await.unwrap().tables.narrowed_leases;
+    assert_eq!(held().await.into_values().collect::<Vec<_>>(), [(left, at(1020))]);
+    checked.commit(vec![Change::Prune(at(1500))]).await;
+    assert_eq!(held().await.len(), 1);
+    assert!(kinds(LeaseCases::All, at(0)).await.1.iter().all(|kind| kind.label == other));
+    checked.commit(vec![Change::ForgetLeaseRevocations(at(1021))]).await;
+    assert!(held().await.is_empty() && kinds(LeaseCases::All, at(0)).await.1.is_empty());
+    // What has ended meanwhile does not end again, and stops nothing.
+    let over = LeaseRow { state: LeaseState::Revoked, document: None, ..asked.clone() };
+    checked.commit(vec![Change::EndLease(Box::new(over.clone()))]).await;
+    assert_eq!(store.lease(asked.id).await.unwrap().unwrap().state, asked.state);
 }
 
 /// Leases: found by what is asked for, changed only from the state that they were in, one history for each terminal.
@@ -571,6 +642,7 @@ async fn leases(checked: &mut Checked<'_>) {
     let version = store.version().await.unwrap();
     checked.commit(vec![Change::RevokeLease(old.id, at(1020)), Change::RevokeLease(new.id, at(1030))]).await;
     assert_eq!(store.version().await.unwrap(), version + 1);
+    lease_cases(checked, &old, &others).await;
     checked.commit(vec![Change::ForgetLeaseRevocations(at(1030))]).await;
     assert_eq!(store.load().await.unwrap().tables.revoked_leases.into_keys().collect::<Vec<_>>(), [new.id]);
 }

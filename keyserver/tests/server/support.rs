@@ -13,7 +13,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use tobari_core::audit::{Frontier, LogKey, check_receipt};
+use tobari_core::audit::{Frontier, LogKey, Occasion, Released, check_receipt};
 use tobari_core::clock::{Clock as _, FixedClock, SystemClock};
 use tobari_core::crypto::{GrantKeyPair, GrantOpener, RecipientPublicKey, RootKey, VerifyingKey};
 use tobari_core::envelope::{Epoch, FilePolicy, MemoryStorage, SealOptions, Sealed, seal};
@@ -31,9 +31,9 @@ use tobari_keyserver::http::{Server, ServerOptions};
 use tobari_keyserver::service::{Limits, Service, Setup};
 use tobari_keyserver::store::sqlite::SqliteStore;
 use tobari_keyserver::store::{
-    Appended, AuditHead, AuditRow, Basis, Change, Digest, LeaseFilter, LeaseRecordRow, LeaseRow,
-    LeaseTerminalRow, Loaded, LoginFailuresRow, PolicyVersionRow, SessionRow, Store, StoreError, StoreFuture,
-    TokenRow,
+    Appended, AuditHead, AuditRow, Basis, Change, Digest, LeaseCaseRow, LeaseCases, LeaseFilter, LeaseKind,
+    LeaseRecordRow, LeaseRow, LeaseTerminalRow, Loaded, LoginFailuresRow, PolicyVersionRow, SessionRow,
+    Store, StoreError, StoreFuture, TokenRow,
 };
 use tokio::sync::oneshot;
 
@@ -112,6 +112,9 @@ impl Store for Faulty {
         login_failures(key: &'a str) -> Option<LoginFailuresRow>;
         lease(id: LeaseId) -> Option<LeaseRow>;
         leases(filter: LeaseFilter) -> Vec<LeaseRow>;
+        lease_kinds(which: LeaseCases, now: Timestamp) -> (u64, Vec<LeaseKind>);
+        lease_cases(kind: LeaseKind, now: Timestamp) -> Vec<LeaseCaseRow>;
+        leases_without_cases(now: Timestamp) -> Vec<LeaseId>;
         lease_terminal(terminal: TerminalId) -> Option<LeaseTerminalRow>;
         lease_records(lease: LeaseId) -> Vec<LeaseRecordRow>;
         lease_records_of(terminal: TerminalId, after: u64, limit: u32) -> Vec<LeaseRecordRow>;
@@ -661,7 +664,9 @@ impl Terminal {
                     serde_json::from_str(&response.receipt.as_ref().unwrap().records[index]).unwrap();
                 let person = record["person"].as_str().unwrap().parse().unwrap();
                 let right = serde_json::from_value(record["right"].clone()).unwrap();
-                checked.covers(index, grant.audit, grant.file, person, self.id, right).unwrap();
+                let occasion = Occasion::Grant(right);
+                let released = Released { file: grant.file, person, terminal: self.id, occasion };
+                checked.covers(index, grant.audit, &released).unwrap();
             }
         }
     }

@@ -258,3 +258,58 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn a_person_who_was_shut_out_has_no_lease_when_they_are_let_in_again() -> Result<()> {
+    if skipped_without_root("leases (several users)") {
+        return Ok(());
+    }
+    let mut site = Site::reference_case()?;
+    let path = site.drop_file("出張.txt", b"taken along")?;
+    let file = path.to_str().context("UTF-8")?;
+    lent(&site, file, &["--opens", "1"])?;
+    for _ in 0..2 {
+        site.admin(&["person", "set", "bucho", "--disabled", "true"])?.ok()?;
+        site.admin(&["person", "set", "bucho", "--disabled", "false"])?.ok()?;
+    }
+    wait_until("a login", || site.login("bucho").is_ok_and(|answer| answer.code == 0))?;
+    let list = site.tobari("bucho", &["lease", "list", "--json"])?.ok()?.json()?;
+    ensure!(part(&list, "/held").as_array().is_some_and(Vec::is_empty), "{list}");
+    ensure!(part(&list, "/leases/0/state") == "revoked", "{list}");
+    site.key_server()?.terminate()?;
+    site.tobari("bucho", &["cat", file])?.fails_with(KEY_SERVER_UNREACHABLE)?;
+    Ok(())
+}
+
+#[test]
+fn a_lease_of_a_label_has_its_files_and_what_is_created_under_it() -> Result<()> {
+    let Some(mut site) = sessions::site("sessions under a lease of a label")? else { return Ok(()) };
+    let path = site.drop_file("出張/報告.txt", b"first line\n")?;
+    let folder = path.parent().context("a folder")?.to_owned();
+    std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o777))?;
+    let file = path.to_str().context("UTF-8")?;
+    let ask = ["lease", "request", "--label", "社外秘", "--days", "3", "--reason", "出張", "--json"];
+    let refused = site.tobari("bucho", &ask)?;
+    ensure!(refused.code != 0 && refused.stderr.contains("社外秘"), "{refused:?}");
+    site.admin(&["label", "set", "社外秘", "--lease-by-label", "true"])?.ok()?;
+    let asked = site.tobari("bucho", &ask)?.ok()?.json()?;
+    ensure!(part(&asked, "/file_count").as_u64().is_some_and(|count| count >= 1), "{asked}");
+    let id = part(&asked, "/id").as_str().context("the request has an id")?.to_owned();
+    site.admin(&["lease", "approve", &id[..8]])?.ok()?;
+    site.tobari("bucho", &["lease", "list"])?.ok()?;
+
+    site.key_server()?.terminate()?;
+    ensure!(site.tobari("bucho", &["cat", file])?.ok()?.stdout == b"first line\n");
+    let new = folder.join("下書き.txt");
+    let write = format!("echo draft > '{0}' && cat '{0}'", new.display());
+    ensure!(sessions::shell(&site, "bucho", &write)?.ok()?.text() == "draft\n");
+    ensure!(is_sealed(&new));
+    // After the daemon's restart and in another login it is one of the lease's files.
+    site.daemon()?.terminate()?;
+    site.start_daemon()?;
+    site.login("bucho")?.ok()?;
+    ensure!(site.tobari("bucho", &["cat", sessions::text(&new)])?.ok()?.stdout == b"draft\n");
+    site.tobari("bucho", &["lease", "return", &id[..8]])?.ok()?;
+    ensure!(site.tobari("bucho", &["cat", sessions::text(&new)])?.code != 0);
+    Ok(())
+}

@@ -26,18 +26,21 @@ pub(super) fn run(args: Label, server: &mut Server, app: &mut App) -> Result<(),
                 level: args.level,
                 key_kind: args.key_kind.into(),
                 allow_legacy_zip: args.allow_legacy_zip,
+                lease_by_label: args.lease_by_label,
             };
             let record = server.post("labels", &input)?;
             server.changed(app);
             record
         }
         Label::Set(args) => {
-            something(args.name.is_some() || args.level.is_some() || args.allow_legacy_zip.is_some())?;
+            let rules = args.allow_legacy_zip.is_some() || args.lease_by_label.is_some();
+            something(args.name.is_some() || args.level.is_some() || rules)?;
             let id = server.label(&args.target)?;
             let mut input = find(server, id)?.label;
             input.name = args.name.unwrap_or(input.name);
             input.level = args.level.unwrap_or(input.level);
             input.allow_legacy_zip = args.allow_legacy_zip.unwrap_or(input.allow_legacy_zip);
+            input.lease_by_label = args.lease_by_label.unwrap_or(input.lease_by_label);
             let record = server.put("labels", id, &input)?;
             server.changed(app);
             record

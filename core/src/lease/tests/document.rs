@@ -75,6 +75,7 @@ fn case() -> Case {
         issued_at: at("2026-05-31T12:00:00Z"),
         term,
         opens: Opens::AtMost { count: NonZeroU32::new(3).unwrap() },
+        label: None,
         encapsulated_key: Base64(encapsulated),
         files,
     };
@@ -101,12 +102,12 @@ fn each_file_opens_with_its_own_key() {
     let case = case();
     let lease = case.valid();
     for (number, dek) in [(10, &case.deks[0]), (11, &case.deks[1])] {
-        let lent = lease.permits(&wish(number), 0, at("2026-06-01T00:00:00Z")).unwrap();
+        let lent = lease.permits(&wish(number), 0, at("2026-06-01T00:00:00Z"), &[]).unwrap();
         let opened = lent.dek(&case.key).unwrap();
         assert!(constant_time_equal(opened.expose(), dek.expose()));
     }
     let other = GrantKeyPair::generate().unwrap();
-    let lent = lease.permits(&wish(10), 0, at("2026-06-01T00:00:00Z")).unwrap();
+    let lent = lease.permits(&wish(10), 0, at("2026-06-01T00:00:00Z"), &[]).unwrap();
     assert!(lent.dek(&other).is_err(), "another terminal's key");
 }
 
@@ -115,8 +116,8 @@ fn every_reason_refuses() {
     let case = case();
     let lease = case.valid();
     let good = at("2026-06-01T12:00:00Z");
-    assert!(lease.permits(&wish(10), 2, good).is_ok());
-    let refusal = |wish: Wish, used, now| lease.permits(&wish, used, now).err();
+    assert!(lease.permits(&wish(10), 2, good, &[]).is_ok());
+    let refusal = |wish: Wish, used, now| lease.permits(&wish, used, now, &[]).err();
     let someone = PersonId::from_bytes([9; 16]);
     assert_eq!(refusal(Wish { person: someone, ..wish(10) }, 0, good), Some(Refused::OtherPerson));
     assert_eq!(refusal(wish(12), 0, good), Some(Refused::OtherFile));
@@ -126,7 +127,7 @@ fn every_reason_refuses() {
     let start = case.lease.term.starts_at;
     assert_eq!(refusal(wish(10), 0, at("2026-05-31T23:59:59.999999Z")), Some(Refused::NotBegun(start)));
     let end = case.lease.term.ends_at;
-    assert!(lease.permits(&wish(10), 0, at("2026-06-03T23:59:59.999999Z")).is_ok());
+    assert!(lease.permits(&wish(10), 0, at("2026-06-03T23:59:59.999999Z"), &[]).is_ok());
     assert_eq!(refusal(wish(10), 0, end), Some(Refused::Ended(end)));
     assert_eq!(refusal(wish(10), 0, Timestamp::MAX), Some(Refused::Ended(end)));
     let sooner = at("2026-06-02T00:00:00Z");
@@ -161,7 +162,7 @@ fn every_byte_of_the_payload_and_of_the_signature_counts() {
     assert_eq!(case.check(&sign(&case.lease, &other).unwrap()), Err(LeaseError::BadSignature));
     // A signature over the same bytes for another purpose.
     let bulletin = case.signing.sign("tobari/1 bulletin", &signed.payload.0);
-    let passed_off = SignedLease { payload: signed.payload, signature: Base64(bulletin) };
+    let passed_off = SignedLease { payload: signed.payload, signature: Base64(bulletin), receipt: None };
     assert_eq!(case.check(&passed_off), Err(LeaseError::BadSignature));
 }
 
@@ -209,7 +210,7 @@ fn what_a_key_is_bound_to_cannot_be_changed_even_by_who_can_sign() {
             right: Right::View,
         };
         let valid = case.check(&sign(&lease, &case.signing).unwrap()).unwrap();
-        let lent = valid.permits(&wish, 0, now).unwrap();
+        let lent = valid.permits(&wish, 0, now, &[]).unwrap();
         assert!(lent.dek(&case.key).is_err(), "{what}");
     }
 }
@@ -220,7 +221,7 @@ fn other_forms_of_the_same_lease_are_refused() {
     let text = String::from_utf8(sign(&case.lease, &case.signing).unwrap().payload.0).unwrap();
     let signed = |payload: &str| {
         let signature = Base64(case.signing.sign("tobari/1 lease", payload.as_bytes()));
-        SignedLease { payload: Base64(payload.as_bytes().to_vec()), signature }
+        SignedLease { payload: Base64(payload.as_bytes().to_vec()), signature, receipt: None }
     };
     assert!(case.check(&signed(&text)).is_ok());
     for other in [
@@ -332,7 +333,7 @@ fn the_vector_opens() {
     assert_eq!(vector.lease.payload.0, vector.payload.as_bytes());
     let lease = ValidLease::check(&vector.lease, &key, ORGANISATION, TERMINAL).unwrap();
     for (number, dek) in [10, 11].into_iter().zip(&vector.deks) {
-        let lent = lease.permits(&wish(number), 0, at("2026-06-01T00:00:00Z")).unwrap();
+        let lent = lease.permits(&wish(number), 0, at("2026-06-01T00:00:00Z"), &[]).unwrap();
         assert_eq!(hex(lent.dek(&terminal).unwrap().expose()), *dek);
     }
 }

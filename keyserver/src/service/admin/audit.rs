@@ -11,6 +11,7 @@ use serde::Serialize;
 use tobari_core::audit::Checkpoint;
 use tobari_core::ids::{FileId, LabelId, PersonId, TerminalId};
 use tobari_core::proto::admin::{AuditMatches, AuditPage, AuditProof, AuditRecord, Role};
+use tobari_core::proto::api::AuditReceipt;
 use tobari_core::proto::base64::Base64;
 
 const ROLES: &[Role] = &[Role::Auditor];
@@ -192,6 +193,30 @@ impl Service {
             key: log.signer.public().to_string(),
             proof: proof.into_iter().map(|hash| Base64(hash.to_vec())).collect(),
         })
+    }
+
+    /// The receipt of `count` records from the sequence number `first` on, from the log as it is now; none where they are not
+    /// all there.
+    pub(in crate::service) async fn receipt_from_log(
+        &self,
+        first: u64,
+        count: u32,
+    ) -> Result<Option<AuditReceipt>, ServiceError> {
+        let Some(start) = first.checked_sub(1) else { return Ok(None) };
+        let rows = self.store.audit_page(start, count).await?;
+        let texts: Option<Vec<String>> =
+            rows.into_iter().map(|row| String::from_utf8(row.payload).ok()).collect();
+        let Some(records) = texts.filter(|texts| texts.len() == count as usize) else { return Ok(None) };
+        let tree = self.store.audit_frontier().await?;
+        let end = start + u64::from(count);
+        let proof = proof::inclusion(self.store.as_ref(), start..end, tree.size()).await?;
+        let log = &self.identity.log;
+        Ok(Some(AuditReceipt {
+            checkpoint: Checkpoint::of(log.organisation, log.epoch, &tree).sign(&log.signer).note,
+            first,
+            records,
+            proof: proof.into_iter().map(|hash| Base64(hash.to_vec())).collect(),
+        }))
     }
 
     /// `GET /v1/admin/audit/verify`.

@@ -22,6 +22,7 @@ pub(super) fn record(tables: &Tables, row: &LabelRow) -> LabelRecord {
             level: row.label.level,
             key_kind: row.key_kind,
             allow_legacy_zip: row.allow_legacy_zip,
+            lease_by_label: row.lease_by_label,
         },
         generation: key.map_or(0, |(_, key)| key.generation),
         key_id: key.map(|(_, key)| key.key_id.to_string()).unwrap_or_default(),
@@ -80,11 +81,12 @@ impl Service {
             label: Label { id, name: input.name.trim().to_owned(), level: input.level },
             key_kind: before.map_or(input.key_kind, |before| before.key_kind),
             allow_legacy_zip: input.allow_legacy_zip,
+            lease_by_label: input.lease_by_label,
         };
         if before.is_some() {
             let record = self.acted(Act::Update, acting, "label", id).detail(format!(
-                "name {}, level {}, allow_legacy_zip {}",
-                row.label.name, row.label.level, row.allow_legacy_zip
+                "name {}, level {}, allow_legacy_zip {}, lease_by_label {}",
+                row.label.name, row.label.level, row.allow_legacy_zip, row.lease_by_label
             ));
             let output = self::record(&directory.tables, &row);
             return Ok(Plan::new(vec![Change::PutLabel(row)], record, output));

@@ -61,7 +61,12 @@ impl Service {
         let mut rows = Vec::new();
         for label in instance.labels {
             let (key_row, key) = self.make_label_key(label.id, 1, KeyKind::default(), now).await?;
-            let row = LabelRow { label, key_kind: KeyKind::default(), allow_legacy_zip: false };
+            let row = LabelRow {
+                label,
+                key_kind: KeyKind::default(),
+                allow_legacy_zip: false,
+                lease_by_label: false,
+            };
             changes.extend([Change::PutLabel(row.clone()), Change::AddLabelKey(key_row)]);
             rows.push(row);
             keys.push(key);

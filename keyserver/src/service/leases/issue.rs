@@ -2,7 +2,8 @@
 //! signed and stored. Without the record no key is in the lease; without the stored lease no terminal gets it.
 
 use super::request::record;
-use super::{LEASES, asked, check, check_term};
+use super::stricter::cases_of;
+use super::{LEASES, asked, by_label, check, check_term};
 use crate::audit::{Act, Audited, Record, Who};
 use crate::service::decide::{Allowed, Asked, Question, read_header, unreadable};
 use crate::service::directory::Directory;
@@ -14,9 +15,10 @@ use crate::store::{Basis, Change, LeaseFileRow, LeaseRow};
 use jiff::Timestamp;
 use std::collections::HashMap;
 use std::sync::Arc;
+use tobari_core::audit::Released;
 use tobari_core::crypto::GrantSealer;
 use tobari_core::envelope::Header;
-use tobari_core::ids::{GroupId, LabelId, LeaseId};
+use tobari_core::ids::{GroupId, LabelId, LeaseId, PersonId};
 use tobari_core::lease::{LeaseBinding, lease_info, sign};
 use tobari_core::policy::Rights;
 use tobari_core::proto::api::Refusal;
@@ -97,6 +99,9 @@ impl Service {
             let end = terminal.certificate_expires_at;
             let why = format!("the terminal's certificate ends at {end}: a lease cannot outlast it");
             return Err(ServiceError::invalid("term.ends_at", why));
+        }
+        if let Some(label) = row.body.label {
+            by_label(directory, label, "label")?;
         }
         let at = now.max(term.starts_at);
         let question = Question::about(directory, person, terminal, row.body.second_factor, at, term.ends_at);
@@ -215,14 +220,15 @@ impl Service {
                 rules: file.asked.rules.clone(),
                 ..Record::new(Act::LeaseKey, now, who)
                     .about("lease", row.id)
-                    .detail(format!("person {}", row.person))
+                    .detail(Released::lent_to(row.person, row.terminal))
             })
             .collect();
         let basis = Basis::new(directory.version, Some(caller.session.row.id));
-        let audited = self.audit.commit_on(basis.clone(), Vec::new(), &records).await?;
+        let (audited, receipt) = self.audit.commit_with_receipt(basis.clone(), &records).await?;
         let lease = self.document(&directory, &row, ready, audited, now)?;
-        let signed = sign(&lease, &self.identity.signing_key)
+        let mut signed = sign(&lease, &self.identity.signing_key)
             .map_err(|error| ServiceError::Internal(error.to_string()))?;
+        signed.receipt = receipt;
 
         row.state = LeaseState::Issued;
         row.body.decided_by = Some(caller.person.id);
@@ -246,7 +252,8 @@ impl Service {
             None => Change::PutLease(Box::new(row.clone())),
             Some(before) => Change::MoveLease(before, Box::new(row.clone())),
         };
-        self.audit.commit_on(basis, vec![change], &[entry]).await?;
+        let cases = Change::PutLeaseCases(cases_of(&row)?);
+        self.audit.commit_on(basis, vec![change, cases], &[entry]).await?;
         drop(changing);
         metrics::counter!("tobari_leases_issued_total").increment(1);
         Ok(record(&directory, row))
@@ -304,6 +311,7 @@ impl Service {
             issued_at: now,
             term: row.body.term,
             opens: row.body.opens,
+            label: row.body.label,
             encapsulated_key: Base64(encapsulated),
             files,
         })
@@ -364,7 +372,7 @@ impl Service {
         let row = self.waiting_lease(id).await?;
         let now = self.clock.now();
         let before = row.state;
-        let row = ended(row, LeaseState::Refused, &caller, now);
+        let row = ended(row, LeaseState::Refused, Some(caller.person.id), now);
         let entry = Record::new(Act::LeaseRefuse, now, caller.who()).about("lease", id).detail(ending.reason);
         self.audit.commit(vec![Change::MoveLease(before, Box::new(row.clone()))], &[entry]).await?;
         Ok(record(&self.directory.load(), row))
@@ -387,7 +395,7 @@ impl Service {
             return Err(ServiceError::conflict("lease", "only a lease that is issued can be revoked"));
         }
         let now = self.clock.now();
-        let row = ended(row, LeaseState::Revoked, &caller, now);
+        let row = ended(row, LeaseState::Revoked, Some(caller.person.id), now);
         let entry = Record::new(Act::LeaseRevoke, now, caller.who()).about("lease", id).detail(ending.reason);
         // What ended long ago needs no revocation; a day of grace for terminals whose clock is slow.
         let long_ago = now.checked_sub(jiff::SignedDuration::from_hours(24)).unwrap_or(now);
@@ -410,10 +418,10 @@ impl Service {
 }
 
 /// The lease as it stands after its end. Headers and document are not needed any more.
-fn ended(mut row: LeaseRow, state: LeaseState, caller: &Caller, now: Timestamp) -> LeaseRow {
+pub(super) fn ended(mut row: LeaseRow, state: LeaseState, by: Option<PersonId>, now: Timestamp) -> LeaseRow {
     row.state = state;
     if row.body.decided_by.is_none() {
-        row.body.decided_by = Some(caller.person.id);
+        row.body.decided_by = by;
         row.body.decided_at = Some(now);
     }
     row.body.ended_at = Some(now);

@@ -2,11 +2,12 @@
 //! terminal by the one function that releases keys. `docs/spec/lease.md` is normative.
 //!
 //! [`request`] takes what is asked, [`issue`] decides and makes the signed lease, [`sync`] hands it to its terminal and takes
-//! back what was done under it, [`ledger`] shows all of it.
+//! back what was done under it, [`stricter`] takes back what a change of the policy does not give any more, [`ledger`] shows all of it.
 
 mod issue;
 mod ledger;
 mod request;
+mod stricter;
 mod sync;
 
 use super::decide::read_header;
@@ -15,7 +16,7 @@ use super::{Call, Caller, Service, ServiceError};
 use crate::store::{LeaseBody, LeaseFileRow, LeaseRow};
 use jiff::{SignedDuration, Timestamp};
 use std::collections::HashSet;
-use tobari_core::ids::OrganisationId;
+use tobari_core::ids::{LabelId, OrganisationId};
 use tobari_core::policy::{Right, Rights};
 use tobari_core::proto::admin::Role;
 use tobari_core::proto::lease::{LeaseRequest, MAX_FILES, Term};
@@ -77,6 +78,9 @@ fn check(
         let why = format!("must have 1 to {MAX_FILES} entries");
         return Err(ServiceError::invalid(format!("{field}files"), why));
     }
+    if let Some(label) = request.label {
+        by_label(directory, label, &format!("{field}label"))?;
+    }
     let mut seen = HashSet::new();
     let mut files = Vec::with_capacity(request.files.len());
     for (index, item) in request.files.iter().enumerate() {
@@ -86,6 +90,9 @@ fn check(
         }
         let header = read_header(&item.header.0, organisation, directory)
             .ok_or_else(|| ServiceError::invalid(at("header"), super::decide::unreadable().detail))?;
+        if request.label.is_some_and(|label| label != header.policy().label) {
+            return Err(ServiceError::invalid(at("header"), "the file has another label than the lease"));
+        }
         // Twice the same file, such as two copies: one entry opens both.
         if seen.insert(header.file_id()) {
             files.push(LeaseFileRow {
@@ -98,6 +105,22 @@ fn check(
         }
     }
     Ok((LeaseBodyInput { term, reason: reason.to_owned() }, files))
+}
+
+/// Refuses leases of a label that does not allow them.
+fn by_label(directory: &Directory, label: LabelId, field: &str) -> Result<(), ServiceError> {
+    let row = directory.tables.labels.get(&label);
+    let row = row.ok_or_else(|| ServiceError::invalid(field, "no such label"))?;
+    if row.lease_by_label {
+        return Ok(());
+    }
+    Err(ServiceError::RightRefused {
+        field: field.to_owned(),
+        detail: format!(
+            "the label {} does not allow leases of all its files: ask for files or folders",
+            row.label.name
+        ),
+    })
 }
 
 /// What [`check`] has made fit to be stored.
@@ -132,6 +155,7 @@ fn asked(
             decided_by: None,
             decided_at: None,
             ended_at: None,
+            label: request.label,
         },
         file_count: u32::try_from(files.len()).unwrap_or(u32::MAX),
         files,

@@ -6,8 +6,8 @@ use crate::service::directory::Directory;
 use crate::service::{Call, Service, ServiceError};
 use crate::store::{Basis, Change, LeaseFilter, LeaseRow};
 use std::sync::Arc;
-use tobari_core::ids::LeaseId;
-use tobari_core::proto::lease::{LeaseRecord, LeaseRequest, LeaseState, LeasedFile};
+use tobari_core::ids::{LabelId, LeaseId};
+use tobari_core::proto::lease::{LeaseRecord, LeaseRequest, LeaseState, LeasedFile, Narrowing};
 
 /// Requests that may wait for a decision at a time, for each person.
 const MAX_WAITING: u32 = 100;
@@ -51,7 +51,15 @@ pub(super) fn record(directory: &Directory, row: LeaseRow) -> LeaseRecord {
         fetched_at: row.fetched_at,
         ended_at: row.body.ended_at,
         opened: row.opened,
+        narrowed: narrowed(directory, row.id),
     }
+}
+
+/// What a stricter policy has left of a lease.
+pub(super) fn narrowed(directory: &Directory, lease: LeaseId) -> Vec<Narrowing> {
+    let first = (lease, LabelId::from_bytes([0; 16]), None);
+    let of_it = directory.tables.narrowed_leases.range(first..).take_while(|((id, ..), _)| *id == lease);
+    of_it.map(|(_, (narrowing, _))| *narrowing).collect()
 }
 
 impl Service {

@@ -2,6 +2,7 @@
 //! brought before, to the bit: a counter that goes back, a gap or another history is a state that was copied or
 //! restored, and from then on the terminal's leases are over.
 
+use super::request::narrowed;
 use crate::audit::{Act, Record, Who};
 use crate::service::{Call, Service, ServiceError};
 use crate::store::{Change, LeaseFilter, LeaseRecordRow, LeaseRow, LeaseTerminalRow};
@@ -9,8 +10,11 @@ use jiff::Timestamp;
 use std::collections::{BTreeMap, HashSet};
 use tobari_core::ids::{LeaseId, RequestId, TerminalId};
 use tobari_core::lease::chain::{Head, follow};
+use tobari_core::lease::read_unchecked;
+use tobari_core::proto::api::AuditReceipt;
 use tobari_core::proto::lease::{
-    LeaseState, LeaseSync, LeaseSyncAnswer, MAX_RECORDS, OfflineAct, OfflineRecord, SignedLease,
+    Lease, LeaseOpened, LeaseState, LeaseSync, LeaseSyncAnswer, MAX_RECORDS, OfflineAct, OfflineRecord,
+    SignedLease,
 };
 
 /// Leases in one answer.
@@ -154,6 +158,14 @@ impl Service {
         Ok(head.sequence)
     }
 
+    /// The receipt of a lease that was issued before leases had one, from the log as it is now.
+    async fn receipt_of(&self, lease: &Lease) -> Result<AuditReceipt, ServiceError> {
+        let missing = || ServiceError::Internal(format!("the records of the lease {} are missing", lease.id));
+        let first = lease.files.first().map(|file| file.audit).ok_or_else(missing)?;
+        let count = u32::try_from(lease.files.len()).map_err(|_| missing())?;
+        self.receipt_from_log(first, count).await?.ok_or_else(missing)
+    }
+
     async fn block(
         &self,
         stored: LeaseTerminalRow,
@@ -192,14 +204,23 @@ impl Service {
             .collect();
         let mut missing =
             issued.iter().filter(|row| active.contains(&row.id) && !sync.held.contains(&row.id));
-        let mut leases = Vec::new();
+        let (mut leases, mut opened, mut narrowings) = (Vec::new(), Vec::new(), Vec::new());
+        for row in issued.iter().filter(|row| active.contains(&row.id) && sync.held.contains(&row.id)) {
+            narrowings.extend(narrowed(&directory, row.id));
+        }
         let mut fetched = Vec::new();
         for row in missing.by_ref().take(MAX_SENT) {
             let document = self.store.lease(row.id).await?.and_then(|row| row.document);
             let Some(document) = document else { continue };
-            let signed: SignedLease = serde_json::from_slice(&document)
-                .map_err(|_| ServiceError::Internal(format!("the stored lease {} is damaged", row.id)))?;
+            let damaged = || ServiceError::Internal(format!("the stored lease {} is damaged", row.id));
+            let mut signed: SignedLease = serde_json::from_slice(&document).map_err(|_| damaged())?;
+            if signed.receipt.is_none() {
+                let lease = read_unchecked(&signed).map_err(|_| damaged())?;
+                signed.receipt = Some(self.receipt_of(&lease).await?);
+            }
             leases.push(signed);
+            opened.push(LeaseOpened { lease: row.id, count: row.opened });
+            narrowings.extend(narrowed(&directory, row.id));
             if row.fetched_at.is_none() {
                 fetched.push((row.id, now));
             }
@@ -209,7 +230,7 @@ impl Service {
             self.audit.commit(vec![Change::FetchedLeases(fetched)], &[]).await?;
         }
         let ended = sync.held.iter().filter(|id| !active.contains(id)).copied().collect();
-        Ok(LeaseSyncAnswer { time: now, accepted, leases, ended, more })
+        Ok(LeaseSyncAnswer { time: now, accepted, leases, opened, narrowed: narrowings, ended, more })
     }
 }
 

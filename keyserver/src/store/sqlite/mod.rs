@@ -9,9 +9,9 @@ use super::migrations::{Dialect, migrated, migrator};
 use super::read::{self, reads};
 use super::tree;
 use super::{
-    Appended, AuditHead, AuditRow, Basis, Change, Digest, LeaseFilter, LeaseRecordRow, LeaseRow,
-    LeaseTerminalRow, Loaded, LoginFailuresRow, PolicyVersionRow, SessionRow, Store, StoreError, StoreFuture,
-    TokenRow,
+    Appended, AuditHead, AuditRow, Basis, Change, Digest, LeaseCaseRow, LeaseCases, LeaseFilter, LeaseKind,
+    LeaseRecordRow, LeaseRow, LeaseTerminalRow, Loaded, LoginFailuresRow, PolicyVersionRow, SessionRow,
+    Store, StoreError, StoreFuture, TokenRow,
 };
 use jiff::Timestamp;
 use place::Place;
