@@ -131,7 +131,7 @@ pub(super) async fn leases_without_cases(
     now: Timestamp,
 ) -> Result<Vec<LeaseId>, StoreError> {
     let select = query(
-        "SELECT id FROM leases WHERE state = $1 AND ends_at > $2 \
+        "SELECT id FROM leases WHERE state = $1 AND ends_at > $2 AND document IS NOT NULL \
          AND NOT EXISTS (SELECT 1 FROM lease_cases WHERE lease_cases.lease = leases.id)",
     )
     .bind(text(&LeaseState::Issued)?)

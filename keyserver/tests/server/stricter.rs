@@ -13,7 +13,7 @@ use tobari_core::policy::{Right, Rights};
 use tobari_core::proto::admin::PersonRecord;
 use tobari_core::proto::base64::Base64;
 use tobari_core::proto::bulletin::Revocations;
-use tobari_core::proto::lease::{LeaseRecord, LeaseState, LeaseSync, LeaseSyncAnswer};
+use tobari_core::proto::lease::{LeaseRecord, LeaseState, LeaseSync, LeaseSyncAnswer, SignedLease};
 use tobari_core::proto::problem::ProblemCode;
 use tobari_keyserver::store::{Change, Store as _};
 
@@ -545,4 +545,35 @@ async fn document_end(case: &Case, lease: LeaseId) -> Option<Timestamp> {
     let row = case.site.store.lease(lease).await.unwrap()?;
     let signed = serde_json::from_slice(&row.document?).unwrap();
     tobari_core::lease::read_unchecked(&signed).unwrap().files.first().map(|file| file.ends_at)
+}
+
+/// Leases in a database of before what they lend was noted, and of before they had receipts.
+#[tokio::test]
+async fn older_leases_are_reached_too_and_get_their_receipt_when_they_are_sent() {
+    let mut case = Case::new().await;
+    let store = &case.site.store;
+    let mut row = store.lease(case.lease.id).await.unwrap().unwrap();
+    let mut signed: SignedLease = serde_json::from_slice(row.document.as_ref().unwrap()).unwrap();
+    assert!(signed.receipt.take().is_some());
+    row.document = Some(serde_json::to_vec(&signed).unwrap());
+    let older = [
+        Change::MoveLease(LeaseState::Issued, Box::new(row)),
+        Change::Prune(case.lease.term.ends_at + SignedDuration::from_hours(1)),
+    ];
+    store.commit(&tobari_keyserver::store::Basis::ANY, &older, &[]).await.unwrap();
+    let now = case.site.clock_now();
+    assert_eq!(store.leases_without_cases(now).await.unwrap(), [case.lease.id]);
+    case.site.restart().await;
+    case.reference.terminal.move_to(case.site.address);
+    case.reference.admin = case.reference.terminal.login(crate::support::ADMIN).await;
+    assert!(case.site.store.leases_without_cases(now).await.unwrap().is_empty());
+    let signed = sync(&case.reference.terminal, &[]).await.leases.remove(0);
+    let key = &case.reference.terminal.enrolment.as_ref().unwrap().signing_key.0;
+    let log = LogKey::of(case.reference.terminal.organisation, VerifyingKey::from_bytes(key).unwrap());
+    case.document.is_recorded(signed.receipt.as_ref(), &log).unwrap();
+    let path = format!("/v1/admin/people/{}", case.lease.person);
+    let mut out = case.bucho();
+    out["disabled"] = json!(true);
+    case.admin("PUT", &path, &out).await.ok();
+    assert_eq!((case.lent_now().await, case.state().await), (Rights::NONE, LeaseState::Revoked));
 }

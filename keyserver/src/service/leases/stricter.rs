@@ -20,6 +20,9 @@ use tobari_core::proto::lease::{LeaseState, Narrowing, SignedLease};
 /// More parts than this of a change are looked at as all.
 const MAX_PARTS: usize = 64;
 
+/// Leases of before cases were noted, in one commit.
+const NOTED_AT_ONCE: usize = 500;
+
 /// Which leases a change can concern; none when it changes nothing on which leases are decided.
 fn concerned(before: &Tables, after: &Tables) -> Vec<LeaseCases> {
     if before.groups != after.groups || before.posts != after.posts {
@@ -243,11 +246,16 @@ impl Service {
     /// # Errors
     /// The store, or a lease in it that cannot be read.
     pub(in crate::service) async fn note_older_leases(&self) -> Result<(), ServiceError> {
-        for id in self.store.leases_without_cases(self.clock.now()).await? {
-            let Some(row) = self.store.lease(id).await? else { continue };
-            if row.document.is_some() {
-                self.audit.commit(vec![Change::PutLeaseCases(cases_of(&row)?)], &[]).await?;
+        for ids in self.store.leases_without_cases(self.clock.now()).await?.chunks(NOTED_AT_ONCE) {
+            let mut cases = Vec::new();
+            for id in ids {
+                if let Some(row) = self.store.lease(*id).await?
+                    && row.document.is_some()
+                {
+                    cases.extend(cases_of(&row)?);
+                }
             }
+            self.audit.commit(vec![Change::PutLeaseCases(cases)], &[]).await?;
         }
         Ok(())
     }
