@@ -36,7 +36,7 @@ pub enum Command {
     Restore(RestoreArgs),
     /// Take up a database that is older than what witnesses saw; what was recorded since is given up, and that is recorded.
     AcceptOlder(AcceptOlderArgs),
-    /// The recovery key, offline: open files with it, or prove that it opens them.
+    /// The recovery key, offline: make shares of it, open files with it, prove that it opens them.
     Recovery {
         /// What to do with it.
         #[command(subcommand)]
@@ -62,18 +62,55 @@ pub enum AuditCommand {
 /// What to do with the recovery key. None of it needs the key server or its database.
 #[derive(Debug, Subcommand)]
 pub enum RecoveryCommand {
+    /// Make shares of the key, of which some together open what it opens. Destroy the whole key afterwards.
+    Split(RecoverySplit),
     /// Open a sealed file.
     Open(RecoveryOpen),
-    /// Prove that the key opens sealed files: everything is decrypted and checked, nothing is written.
+    /// Prove that the key, or the shares at hand, open sealed files: everything is decrypted and checked, nothing is written.
     Drill(RecoveryDrill),
+}
+
+/// Make shares.
+#[derive(Debug, ClapArgs)]
+pub struct RecoverySplit {
+    /// The recovery key that `init` wrote.
+    #[arg(long, value_name = "FILE")]
+    pub key: PathBuf,
+    /// How many shares there are.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(2..))]
+    pub shares: u8,
+    /// How many of them are needed, whichever they are.
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u8).range(2..))]
+    pub needed: u8,
+    /// Where they go: FILE.share1, FILE.share2, …, new files of mode 0600. Bring each to its keeper and remove it here.
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+    /// Name of the organisation in the shares, where the key's file does not say it.
+    #[arg(long, value_name = "NAME")]
+    pub organisation: Option<String>,
+}
+
+/// The key, whole or in shares.
+#[derive(Debug, ClapArgs)]
+#[group(required = true, multiple = false)]
+pub struct RecoveryKeyArgs {
+    /// The recovery key that `init` wrote.
+    #[arg(long, value_name = "FILE")]
+    pub key: Option<PathBuf>,
+    /// A share of it; give as many as are needed.
+    #[arg(long = "share", value_name = "FILE")]
+    pub shares: Vec<PathBuf>,
+    /// Ask for the file of one share after the other, as their keepers come.
+    #[arg(long)]
+    pub ask: bool,
 }
 
 /// Open a file.
 #[derive(Debug, ClapArgs)]
 pub struct RecoveryOpen {
-    /// The recovery key that `init` wrote.
-    #[arg(long, value_name = "FILE")]
-    pub key: PathBuf,
+    /// The key.
+    #[command(flatten)]
+    pub key: RecoveryKeyArgs,
     /// The sealed file.
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
@@ -85,9 +122,9 @@ pub struct RecoveryOpen {
 /// Prove that the key opens files.
 #[derive(Debug, ClapArgs)]
 pub struct RecoveryDrill {
-    /// The recovery key that `init` wrote.
-    #[arg(long, value_name = "FILE")]
-    pub key: PathBuf,
+    /// The key.
+    #[command(flatten)]
+    pub key: RecoveryKeyArgs,
     /// Sealed files.
     #[arg(value_name = "FILE", required = true)]
     pub files: Vec<PathBuf>,
@@ -123,6 +160,12 @@ pub struct InitArgs {
     /// New file for the private recovery key. It is written once and kept nowhere else: store it offline.
     #[arg(long, value_name = "FILE")]
     pub recovery_key_out: PathBuf,
+    /// Write the recovery key as this many shares (FILE.share1, FILE.share2, …), and nowhere as a whole.
+    #[arg(long, value_name = "N", requires = "recovery_needed", value_parser = clap::value_parser!(u8).range(2..))]
+    pub recovery_shares: Option<u8>,
+    /// How many of the shares are needed to open a file.
+    #[arg(long, value_name = "K", requires = "recovery_shares", value_parser = clap::value_parser!(u8).range(2..))]
+    pub recovery_needed: Option<u8>,
     /// A host name or address under which terminals reach the server, besides localhost, 127.0.0.1 and ::1; may be repeated.
     #[arg(long = "san", visible_alias = "url-host", value_name = "NAME")]
     pub names: Vec<String>,

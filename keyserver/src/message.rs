@@ -6,6 +6,7 @@ use crate::audit::chain::ChainError;
 use crate::commands::CommandError;
 use crate::config::ConfigError;
 use crate::http::ServeError;
+use crate::recovery::ShareFault;
 use crate::root_key::RootKeyError;
 use crate::service::ServiceError;
 use crate::store::StoreError;
@@ -95,6 +96,19 @@ impl From<&CommandError> for Message {
                 Self::new("witness-folder").path(path).with("detail", detail)
             }
             E::Recovery(error) => Self::new("recovery").detail(Causes(error)),
+            E::Share { path, fault } => match fault {
+                ShareFault::Malformed => Self::new("share-malformed").path(path),
+                ShareFault::Version => Self::new("share-version").path(path),
+                ShareFault::Damaged => Self::new("share-damaged").path(path),
+                ShareFault::OtherKey => Self::new("share-other-key").path(path),
+                ShareFault::OtherSet => Self::new("share-other-set").path(path),
+                ShareFault::Twice(number) => Self::new("share-twice").path(path).with("number", number),
+            },
+            E::SharesTooFew { given, needed } => {
+                Self::new("shares-too-few").with("given", given).with("needed", needed)
+            }
+            E::SharesNotTheKey => Self::new("shares-not-the-key"),
+            E::ShareNumbers => Self::new("share-numbers"),
             E::NotRecovered { path, detail } => Self::new("not-recovered").path(path).with("detail", detail),
             E::Read { path, source } => Self::new("read").path(path).detail(Causes(source)),
             E::LogKey(key) => Self::new("log-key").with("key", key),
@@ -257,6 +271,15 @@ mod tests {
             ReceiverError::Folder { path: PathBuf::from("/w"), detail: "why".to_owned() }.into(),
             CommandError::LogKey("x".to_owned()),
             CommandError::Recovery(RecoveryError),
+            CommandError::Share { path: PathBuf::from("/s"), fault: ShareFault::Malformed },
+            CommandError::Share { path: PathBuf::from("/s"), fault: ShareFault::Version },
+            CommandError::Share { path: PathBuf::from("/s"), fault: ShareFault::Damaged },
+            CommandError::Share { path: PathBuf::from("/s"), fault: ShareFault::OtherKey },
+            CommandError::Share { path: PathBuf::from("/s"), fault: ShareFault::OtherSet },
+            CommandError::Share { path: PathBuf::from("/s"), fault: ShareFault::Twice(2) },
+            CommandError::SharesTooFew { given: 1, needed: 3 },
+            CommandError::SharesNotTheKey,
+            CommandError::ShareNumbers,
             CommandError::NotRecovered { path: PathBuf::from("/f"), detail: "why".to_owned() },
             CommandError::Read { path: PathBuf::from("/f"), source: system() },
             ChainError::Store(StoreError::Stale).into(),

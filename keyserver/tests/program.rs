@@ -122,6 +122,25 @@ fn refused(output: &Output, word: &str) {
 }
 
 #[test]
+fn init_writes_the_recovery_key_in_shares_and_nowhere_else() {
+    let place = Place::new();
+    let numbers = ["--recovery-shares", "3", "--recovery-needed", "4"];
+    refused(&place.init(&numbers), "not more than there are");
+    assert_eq!(place.files(), ["password"]);
+    let output = place.init(&["--recovery-shares", "3", "--recovery-needed", "2"]);
+    assert!(output.status.success(), "{output:?}");
+    let shares = ["recovery.key.share1", "recovery.key.share2", "recovery.key.share3"];
+    let all = [&["data/", "data/root.key", "data/tobari.db", "password"], &shares[..]].concat();
+    assert_eq!(place.files(), all);
+    let texts = shares.map(|name| {
+        assert_eq!(place.mode(name), 0o600, "{name}");
+        zeroize::Zeroizing::new(std::fs::read_to_string(place.path(name)).unwrap())
+    });
+    let joined = tobari_keyserver::recovery::join(&texts[1..]);
+    assert!(matches!(joined, Ok(tobari_keyserver::recovery::Joined::Key(..))));
+}
+
+#[test]
 fn init_makes_all_that_serve_needs() {
     let place = Place::new();
     let output = place.init(&["--token-out", "token", "--san", "keys.example.jp"]);

@@ -17,6 +17,7 @@ mod recipient;
 mod root_key;
 mod secret;
 mod self_check;
+pub mod shares;
 mod signing;
 #[cfg(test)]
 mod tests;

@@ -4,7 +4,7 @@
 use crate::audit::chain::ChainError;
 use crate::config::ConfigError;
 use crate::http::ServeError;
-use crate::recovery::RecoveryError;
+use crate::recovery::{RecoveryError, ShareFault};
 use crate::root_key::RootKeyError;
 use crate::service::ServiceError;
 use crate::store::StoreError;
@@ -102,6 +102,28 @@ pub enum CommandError {
     /// Input: the recovery key.
     #[error(transparent)]
     Recovery(RecoveryError),
+    /// Input: a share of the recovery key.
+    #[error("{path:?}: {fault}")]
+    Share {
+        /// Its file.
+        path: PathBuf,
+        /// What is wrong with it.
+        fault: ShareFault,
+    },
+    /// Input: more shares are needed.
+    #[error("{given} of the {needed} shares that are needed were given")]
+    SharesTooFew {
+        /// Shares that were given.
+        given: u8,
+        /// Shares that it takes.
+        needed: u8,
+    },
+    /// Input: whole shares that do not give the key that they name.
+    #[error("the shares do not give the key that they name")]
+    SharesNotTheKey,
+    /// Input: not 2 ≤ needed ≤ shares.
+    #[error("at least 2 shares are needed, and not more than there are")]
+    ShareNumbers,
     /// Input: a sealed file that the recovery key does not open.
     #[error("{path:?} was not opened: {detail}")]
     NotRecovered {

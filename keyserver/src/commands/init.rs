@@ -1,10 +1,11 @@
 //! `init`: all or nothing. The database gets its name last; until then everything that was made is removed
 //! again when something fails.
 
+use super::recovery::{share_path, shares_of};
 use super::{CommandError, Say};
 use crate::args::InitArgs;
 use crate::message::text;
-use crate::recovery;
+use crate::recovery::{self, Owner};
 use crate::service::Setup;
 use crate::store::Store;
 use crate::store::sqlite::SqliteStore;
@@ -75,7 +76,10 @@ pub(super) async fn init(args: &InitArgs, clock: &dyn Clock, say: Say) -> Result
         key
     };
     // Taken early: better to hear now that it exists than after the keys were made.
-    let mut recovery_file = reserve(&args.recovery_key_out, &mut made)?;
+    let mut recovery_files = Vec::new();
+    for path in recovery_paths(args)? {
+        recovery_files.push((reserve(&path, &mut made)?, path));
+    }
     let token_file = match &args.token_out {
         Some(path) => Some(reserve(path, &mut made)?),
         None => None,
@@ -93,12 +97,17 @@ pub(super) async fn init(args: &InitArgs, clock: &dyn Clock, say: Say) -> Result
     drop(store);
     remove_side_files(&new)?;
 
-    let text = recovery::key_text(&organisation.recovery_key, &organisation.id.to_string());
-    recovery_file
-        .write_all(text.as_bytes())
-        .and_then(|()| recovery_file.sync_all())
-        .and_then(|()| files::sync_parent(&args.recovery_key_out))
-        .map_err(CommandError::write(&args.recovery_key_out))?;
+    let owner = Owner { id: organisation.id.to_string(), name: args.organisation.trim().to_owned() };
+    let texts = match args.recovery_shares.zip(args.recovery_needed) {
+        Some((shares, needed)) => shares_of(&organisation.recovery_key, &owner, needed, shares)?,
+        None => vec![recovery::key_text(&organisation.recovery_key, &owner)],
+    };
+    for ((file, path), text) in recovery_files.iter_mut().zip(&texts) {
+        file.write_all(text.as_bytes())
+            .and_then(|()| file.sync_all())
+            .and_then(|()| files::sync_parent(path))
+            .map_err(CommandError::write(path))?;
+    }
     if let (Some(mut file), Some(path)) = (token_file, &args.token_out) {
         writeln!(file, "{}", organisation.token.token)
             .and_then(|()| file.sync_all())
@@ -126,9 +135,26 @@ pub(super) async fn init(args: &InitArgs, clock: &dyn Clock, say: Say) -> Result
         None => Message::new("token").with("token", &token.token),
     })?;
     say.line(&Message::new("token-life").with("until", token.expires_at))?;
-    say.line(&Message::new("recovery-key").path(&args.recovery_key_out))?;
+    say.line(&match args.recovery_shares.zip(args.recovery_needed) {
+        Some((shares, needed)) => Message::new("recovery-shares")
+            .path(&args.recovery_key_out)
+            .with("count", shares)
+            .with("needed", needed),
+        None => Message::new("recovery-key").path(&args.recovery_key_out),
+    })?;
     say.line(&Message::new("root-key").path(&key_path))?;
     say.line(&Message::new("next").with("command", serve))
+}
+
+/// Where the recovery key goes, whole or in shares.
+fn recovery_paths(args: &InitArgs) -> Result<Vec<PathBuf>, CommandError> {
+    match args.recovery_shares.zip(args.recovery_needed) {
+        None => Ok(vec![args.recovery_key_out.clone()]),
+        Some((shares, needed)) if (2..=shares).contains(&needed) => {
+            Ok((1..=usize::from(shares)).map(|number| share_path(&args.recovery_key_out, number)).collect())
+        }
+        Some(_) => Err(CommandError::ShareNumbers),
+    }
 }
 
 fn password(args: &InitArgs, say: Say) -> Result<Zeroizing<String>, CommandError> {

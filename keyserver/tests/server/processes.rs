@@ -313,3 +313,84 @@ async fn the_recovery_key_opens_files_offline() {
     let foreign = drill(other.path().join("recovery.key").to_str().unwrap(), "sealed.txt");
     assert!(String::from_utf8_lossy(&foreign.stderr).contains("none of its recipients"), "{foreign:?}");
 }
+
+/// The key in shares: split offline, opened with any that are enough, and with what is wrong said where it is.
+#[tokio::test]
+async fn shares_of_the_recovery_key_open_files_offline() {
+    let directory = tempfile::tempdir().unwrap();
+    let place = directory.path();
+    init(place);
+    let text = "社外秘の本文".as_bytes();
+    {
+        let server = Serving::with(place, &["serve", "--data-dir", "data", "--listen", "127.0.0.1:0"]);
+        let token = std::fs::read_to_string(place.join("token")).unwrap();
+        let terminal = enrol_at(server.address, token.trim()).await;
+        let admin = terminal.login(ADMIN).await;
+        let case = Reference::make(terminal, admin).await;
+        let (epoch, policy) = (case.epoch(case.label("社外秘").id).await, case.policy("社外秘"));
+        let (storage, mut source) = (MemoryStorage::new(), text);
+        seal(&mut source, &storage, &epoch, policy, &SealOptions::default(), &mut |_| ()).unwrap();
+        std::fs::write(place.join("sealed.txt"), storage.into_bytes()).unwrap();
+    }
+    std::fs::remove_dir_all(place.join("data")).unwrap();
+    let split = ["recovery", "split", "--key", "recovery.key", "--out", "part"];
+    let said = done(&run(place, &[&split[..], &["--shares", "3", "--needed", "2"]].concat()));
+    assert!(said.contains("part.share3") && said.contains("any 2 shares"), "{said}");
+    let refused = |output: Output, word: &str| {
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && error.contains(word), "{word}: {error}");
+    };
+    refused(run(place, &[&split[..], &["--shares", "3", "--needed", "2"]].concat()), "exists");
+    refused(run(place, &[&split[..], &["--shares", "2", "--needed", "3"]].concat()), "not more than there are");
+    let whole = std::fs::read(place.join("recovery.key")).unwrap();
+    std::fs::remove_file(place.join("recovery.key")).unwrap();
+    let share = std::fs::read_to_string(place.join("part.share2")).unwrap();
+    for word in ["みほん市", "分割片 2 / 3", "Share 2 of 3", "Needed: 2"] {
+        assert!(share.contains(word), "{word} in {share}");
+    }
+
+    let names = || -> Vec<_> {
+        let mut names: Vec<_> =
+            std::fs::read_dir(place).unwrap().map(|entry| entry.unwrap().path()).collect();
+        names.sort();
+        names
+    };
+    let before = names();
+    let drill = |shares: &[&str]| {
+        let shares: Vec<&str> = shares.iter().flat_map(|share| ["--share", share]).collect();
+        run(place, &[&["recovery", "drill", "sealed.txt"], shares.as_slice()].concat())
+    };
+    for pair in [["part.share1", "part.share2"], ["part.share3", "part.share1"], ["part.share2", "part.share3"]] {
+        assert!(done(&drill(&pair)).contains("18 bytes; nothing was written"));
+    }
+    done(&drill(&["part.share1", "part.share2", "part.share3"]));
+    assert_eq!(names(), before, "the key is written nowhere");
+    refused(drill(&["part.share1"]), "1 of the 2 shares");
+    refused(drill(&["part.share1", "part.share1"]), "part.share1 is share 1, which was given already");
+    refused(drill(&["part.share1", "sealed.txt"]), "sealed.txt");
+    refused(drill(&["part.share1", "password"]), "password holds no share");
+    std::fs::write(place.join("damaged"), share.replacen("Needed: 2", "Needed: 3", 1)).unwrap();
+    refused(drill(&["part.share1", "damaged"]), "damaged was damaged or mistyped");
+    // Split once more, and the key of another organisation.
+    std::fs::write(place.join("recovery.key"), whole).unwrap();
+    done(&run(place, &[&split[..5], &["again", "--shares", "2", "--needed", "2"]].concat()));
+    refused(drill(&["part.share1", "again.share2"]), "of another time that it was split");
+    let other = tempfile::tempdir().unwrap();
+    init(other.path());
+    done(&run(other.path(), &[&split[..], &["--shares", "2", "--needed", "2"]].concat()));
+    let foreign = other.path().join("part.share1");
+    refused(drill(&["part.share1", foreign.to_str().unwrap()]), "of another recovery key");
+
+    // Asked for one after the other: what cannot be used is named and asked for again.
+    let ask = |typed: &str| {
+        std::fs::write(place.join("typed"), typed).unwrap();
+        let mut command = command(place, &["recovery", "open", "--ask", "sealed.txt", "-o", "out.txt"]);
+        command.stdin(std::fs::File::open(place.join("typed")).unwrap()).output().unwrap()
+    };
+    refused(ask("part.share1\npart.share1\n\n"), "1 of the 2 shares");
+    let output = ask("password\npart.share3\nagain.share1\npart.share1\n");
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    done(&output);
+    assert!(told.contains("holds no share") && told.contains("share 2 of 2"), "{told}");
+    assert_eq!(std::fs::read(place.join("out.txt")).unwrap(), text);
+}
