@@ -106,7 +106,7 @@ impl From<ProblemCode> for Exit {
             }
             ProblemCode::BadEnrolmentToken => Self::BadEnrolmentToken,
             ProblemCode::NotAdministrator => Self::NotAdministrator,
-            ProblemCode::RightRefused | ProblemCode::Revoked => Self::RightRefused,
+            ProblemCode::RightRefused | ProblemCode::Revoked | ProblemCode::KeyRetired => Self::RightRefused,
             ProblemCode::NotFound => Self::NotFound,
             ProblemCode::SecondPersonNeeded | ProblemCode::StepUpNeeded => Self::SecondPersonNeeded,
             ProblemCode::Conflict | ProblemCode::InvariantBroken => Self::Conflict,

@@ -213,7 +213,14 @@ fn bulletin(
         organisation_name: String::from("local"),
         number: 1,
         issued_at: now,
-        labels: vec![LabelKeys { label, generation: 1, key, allow_legacy_zip: false, lease_by_label: false }],
+        labels: vec![LabelKeys {
+            label,
+            generation: 1,
+            key,
+            allow_legacy_zip: false,
+            lease_by_label: false,
+            max_bulletin_age_hours: None,
+        }],
         recovery: recovery.public().to_proto(),
         groups: Vec::new(),
         folders: vec![Folder {
@@ -237,7 +244,7 @@ fn bulletins(bulletin: &Bulletin) -> Result<Bulletins> {
     fs::create_dir(&directory)?;
     fs::write(
         directory.join("bulletin"),
-        serde_json::to_vec(&SignedBulletin { payload: Base64(payload), signature })?,
+        serde_json::to_vec(&SignedBulletin { payload: Base64(payload), signature, stamp: None })?,
     )?;
     let cache: (PathBuf, &'static str) = (directory.clone(), "bulletin");
     let loaded = Bulletins::load(signing.verifying_key(), ORGANISATION, cache);

@@ -3,11 +3,12 @@
 //! can write the file cannot add a key to it.
 
 use crate::files;
+use jiff::{SignedDuration, Timestamp};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use tobari_core::crypto::VerifyingKey;
 use tobari_core::ids::OrganisationId;
-use tobari_core::proto::bulletin::{Bulletin, SignedBulletin};
+use tobari_core::proto::bulletin::{Bulletin, STAMP_CONTEXT, SignedBulletin, SignedStamp, Stamp};
 
 /// What is signed: this, a zero byte and the payload.
 pub const CONTEXT: &str = "tobari/1 bulletin";
@@ -61,6 +62,35 @@ pub fn verify(
     Ok(bulletin)
 }
 
+/// Checks signature, version and organisation of a stamp.
+fn verify_stamp(
+    signed: &SignedStamp,
+    key: &VerifyingKey,
+    organisation: OrganisationId,
+) -> Result<Stamp, BulletinError> {
+    key.verify(STAMP_CONTEXT, signed.payload.as_ref(), signed.signature.as_ref())
+        .map_err(|_| BulletinError::BadSignature)?;
+    let stamp: Stamp = serde_json::from_slice(signed.payload.as_ref())
+        .map_err(|error| BulletinError::Malformed(error.to_string()))?;
+    if stamp.version != VERSION {
+        return Err(BulletinError::Malformed(format!("its version is {}, not {VERSION}", stamp.version)));
+    }
+    if stamp.organisation != organisation {
+        return Err(BulletinError::OtherOrganisation(stamp.organisation));
+    }
+    Ok(stamp)
+}
+
+/// A stamp is written to the disk when the one there is older by this; it is in memory at once.
+const STAMP_INTERVAL: SignedDuration = SignedDuration::from_mins(10);
+
+/// The latest confirmation.
+#[derive(Clone)]
+struct Kept {
+    stamp: Stamp,
+    signed: SignedStamp,
+}
+
 /// The bulletin in force, and its cache.
 pub struct Bulletins {
     key: VerifyingKey,
@@ -68,7 +98,15 @@ pub struct Bulletins {
     cache: (PathBuf, &'static str),
     held: RwLock<Arc<Bulletin>>,
     /// Serialises [`Bulletins::accept`]: number check, cache and publication are one step.
-    accepting: Mutex<Vec<u8>>,
+    accepting: Mutex<Accepted>,
+    stamp: RwLock<Option<Kept>>,
+}
+
+/// What is in force, as it is in the cache.
+struct Accepted {
+    signed: SignedBulletin,
+    /// Of the stamp there.
+    stamped_at: Option<Timestamp>,
 }
 
 impl std::fmt::Debug for Bulletins {
@@ -117,12 +155,19 @@ impl Bulletins {
         signed: SignedBulletin,
     ) -> Result<Self, BulletinError> {
         let bulletin = verify(&signed, &key, organisation)?;
+        // One that does not verify confirms nothing.
+        let stamp = signed.stamp.as_ref().and_then(|signed| {
+            let stamp = verify_stamp(signed, &key, organisation).ok()?;
+            Some(Kept { stamp, signed: signed.clone() })
+        });
+        let stamped_at = stamp.as_ref().map(|kept| kept.stamp.confirmed_at);
         Ok(Self {
             key,
             organisation,
             cache,
             held: RwLock::new(Arc::new(bulletin)),
-            accepting: Mutex::new(signed.payload.0),
+            accepting: Mutex::new(Accepted { signed, stamped_at }),
+            stamp: RwLock::new(stamp),
         })
     }
 
@@ -137,21 +182,79 @@ impl Bulletins {
     /// When it does not verify, goes back, or cannot be kept; the one in force then stays.
     pub fn accept(&self, signed: &SignedBulletin) -> Result<Option<Arc<Bulletin>>, BulletinError> {
         let bulletin = verify(signed, &self.key, self.organisation)?;
-        let mut held_payload = self.accepting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut accepted = self.accepting.lock().unwrap_or_else(PoisonError::into_inner);
         let held = self.current().number;
-        if bulletin.number == held && *held_payload == signed.payload.0 {
+        if bulletin.number == held && accepted.signed.payload == signed.payload {
+            drop(accepted);
+            if let Some(stamp) = &signed.stamp {
+                self.confirm(stamp)?;
+            }
             return Ok(None);
         }
         if bulletin.number <= held {
             return Err(BulletinError::GoesBack { offered: bulletin.number, held });
         }
-        let bytes =
-            serde_json::to_vec(signed).map_err(|error| BulletinError::Malformed(error.to_string()))?;
-        files::replace(&self.cache.0, self.cache.1, &bytes)?;
+        let mut signed = signed.clone();
+        if let Some(stamp) = &signed.stamp {
+            self.keep(stamp)?;
+        }
+        // The latest, whichever it came with.
+        let kept = self.stamp.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let stamped_at = kept.as_ref().map(|kept| kept.stamp.confirmed_at);
+        signed.stamp = kept.map(|kept| kept.signed);
+        self.write(&signed)?;
         let bulletin = Arc::new(bulletin);
-        *held_payload = signed.payload.0.clone();
+        *accepted = Accepted { signed, stamped_at };
         *self.held.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&bulletin);
         Ok(Some(bulletin))
+    }
+}
+
+impl Bulletins {
+    /// Takes a confirmation. An older one than the one in hand changes nothing.
+    ///
+    /// # Errors
+    /// When it does not verify, or cannot be kept.
+    pub fn confirm(&self, signed: &SignedStamp) -> Result<(), BulletinError> {
+        if !self.keep(signed)? {
+            return Ok(());
+        }
+        let mut accepted = self.accepting.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = self.stamp.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(kept) = kept else { return Ok(()) };
+        let at = kept.stamp.confirmed_at;
+        if accepted.stamped_at.is_none_or(|before| at.duration_since(before) >= STAMP_INTERVAL) {
+            let signed = SignedBulletin { stamp: Some(kept.signed), ..accepted.signed.clone() };
+            self.write(&signed)?;
+            *accepted = Accepted { signed, stamped_at: Some(at) };
+        }
+        Ok(())
+    }
+
+    /// When the organisation said last that what is in force here is all: with the bulletin itself, or with a stamp of it or of one
+    /// before it, after which it came. A stamp of a later bulletin says that something is missing here.
+    pub fn confirmed_at(&self) -> Timestamp {
+        let bulletin = self.current();
+        let stamp = self.stamp.read().unwrap_or_else(PoisonError::into_inner);
+        let stamped = stamp.as_ref().filter(|kept| kept.stamp.number <= bulletin.number);
+        stamped.map_or(bulletin.issued_at, |kept| kept.stamp.confirmed_at.max(bulletin.issued_at))
+    }
+
+    /// Whether it is later than the one in hand, which it then replaces.
+    fn keep(&self, signed: &SignedStamp) -> Result<bool, BulletinError> {
+        let stamp = verify_stamp(signed, &self.key, self.organisation)?;
+        let mut kept = self.stamp.write().unwrap_or_else(PoisonError::into_inner);
+        let later = kept.as_ref().is_none_or(|kept| kept.stamp.confirmed_at < stamp.confirmed_at);
+        if later {
+            *kept = Some(Kept { stamp, signed: signed.clone() });
+        }
+        Ok(later)
+    }
+
+    fn write(&self, signed: &SignedBulletin) -> Result<(), BulletinError> {
+        let bytes =
+            serde_json::to_vec(signed).map_err(|error| BulletinError::Malformed(error.to_string()))?;
+        Ok(files::replace(&self.cache.0, self.cache.1, &bytes)?)
     }
 }
 
@@ -185,7 +288,14 @@ pub(crate) mod tests {
     pub(crate) fn signed(key: &SigningKey, bulletin: &Bulletin) -> SignedBulletin {
         let payload = serde_json::to_vec(bulletin).unwrap();
         let signature = key.sign(CONTEXT, &payload);
-        SignedBulletin { payload: Base64(payload), signature: Base64(signature) }
+        SignedBulletin { payload: Base64(payload), signature: Base64(signature), stamp: None }
+    }
+
+    pub(crate) fn stamped(key: &SigningKey, number: u64, at: &str) -> SignedStamp {
+        let stamp =
+            Stamp { version: VERSION, organisation: ORGANISATION, number, confirmed_at: at.parse().unwrap() };
+        let payload = serde_json::to_vec(&stamp).unwrap();
+        SignedStamp { signature: Base64(key.sign(STAMP_CONTEXT, &payload)), payload: Base64(payload) }
     }
 
     fn cached(directory: &Path, signed: &SignedBulletin) -> (PathBuf, &'static str) {
@@ -242,5 +352,66 @@ pub(crate) mod tests {
         let cache = cached(directory.path(), &signed(&other, &bulletin(3)));
         let tampered = Bulletins::load(key.verifying_key(), ORGANISATION, cache);
         assert!(matches!(tampered, Err(BulletinError::BadSignature)));
+    }
+
+    #[test]
+    fn a_confirmation_is_kept_and_an_older_one_changes_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let key = SigningKey::generate().unwrap();
+        let cache = cached(directory.path(), &signed(&key, &bulletin(3)));
+        let held = Bulletins::load(key.verifying_key(), ORGANISATION, cache.clone()).unwrap();
+        let at = |text: &str| text.parse::<Timestamp>().unwrap();
+        assert_eq!(held.confirmed_at(), Timestamp::UNIX_EPOCH, "by itself");
+        held.confirm(&stamped(&key, 3, "2026-06-01T00:00:00Z")).unwrap();
+        assert_eq!(held.confirmed_at(), at("2026-06-01T00:00:00Z"));
+        // An old one again, as somebody sends it who has kept it.
+        held.confirm(&stamped(&key, 3, "2026-05-01T00:00:00Z")).unwrap();
+        assert_eq!(held.confirmed_at(), at("2026-06-01T00:00:00Z"));
+        let old = SignedBulletin {
+            stamp: Some(stamped(&key, 3, "2026-05-01T00:00:00Z")),
+            ..signed(&key, &bulletin(3))
+        };
+        assert!(held.accept(&old).unwrap().is_none());
+        assert_eq!(held.confirmed_at(), at("2026-06-01T00:00:00Z"));
+        // After a start, too, but for the last minutes: those are not written each time.
+        held.confirm(&stamped(&key, 3, "2026-06-01T00:05:00Z")).unwrap();
+        assert_eq!(held.confirmed_at(), at("2026-06-01T00:05:00Z"));
+        let again = Bulletins::load(key.verifying_key(), ORGANISATION, cache.clone()).unwrap();
+        assert_eq!(again.confirmed_at(), at("2026-06-01T00:00:00Z"));
+        held.confirm(&stamped(&key, 3, "2026-06-01T00:11:00Z")).unwrap();
+        let again = Bulletins::load(key.verifying_key(), ORGANISATION, cache.clone()).unwrap();
+        assert_eq!(again.confirmed_at(), at("2026-06-01T00:11:00Z"));
+
+        // That a later bulletin is in force confirms nothing of this one, until it is here.
+        held.confirm(&stamped(&key, 4, "2026-06-02T00:00:00Z")).unwrap();
+        assert_eq!(held.confirmed_at(), Timestamp::UNIX_EPOCH);
+        held.accept(&signed(&key, &bulletin(4))).unwrap().unwrap();
+        assert_eq!(held.confirmed_at(), at("2026-06-02T00:00:00Z"));
+        let again = Bulletins::load(key.verifying_key(), ORGANISATION, cache).unwrap();
+        assert_eq!(again.confirmed_at(), at("2026-06-02T00:00:00Z"));
+    }
+
+    #[test]
+    fn forged_confirmations_are_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let key = SigningKey::generate().unwrap();
+        let cache = cached(directory.path(), &signed(&key, &bulletin(3)));
+        let held = Bulletins::load(key.verifying_key(), ORGANISATION, cache).unwrap();
+        let later = "2026-06-01T00:00:00Z";
+        let other = stamped(&SigningKey::generate().unwrap(), 3, later);
+        let mut moved = stamped(&key, 3, later);
+        moved.payload = stamped(&key, 3, "2027-06-01T00:00:00Z").payload;
+        // The signature of the bulletin's own text is none of a stamp, nor the other way round.
+        let text = serde_json::to_vec(&serde_json::json!({
+            "version": 1, "organisation": ORGANISATION, "number": 3, "confirmed_at": later,
+        }));
+        let text = text.unwrap();
+        let crossed = SignedStamp { signature: Base64(key.sign(CONTEXT, &text)), payload: Base64(text) };
+        for bad in [other, moved, crossed] {
+            assert!(matches!(held.confirm(&bad), Err(BulletinError::BadSignature)));
+            let with = SignedBulletin { stamp: Some(bad), ..signed(&key, &bulletin(4)) };
+            assert!(held.accept(&with).is_err());
+        }
+        assert_eq!((held.confirmed_at(), held.current().number), (Timestamp::UNIX_EPOCH, 3));
     }
 }

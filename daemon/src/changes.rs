@@ -123,6 +123,9 @@ impl Service {
             .and_then(Reply::object)
             .map_err(|problem| self.heard_of_terminal(problem))?;
         self.standing().shut_out.store(false, Ordering::Relaxed);
+        if let Some(stamp) = &changes.stamp {
+            self.confirm(stamp);
+        }
         let fetched = if changes.bulletin > number { self.fetch_bulletin().map(drop) } else { Ok(()) };
         match &changes.decisions {
             Affected::Nobody => {}
@@ -279,7 +282,7 @@ mod tests {
 
     #[test]
     fn what_is_told_is_remembered_for_the_next_request() {
-        let nothing = Changes { version: 9, bulletin: 1, decisions: Affected::Nobody };
+        let nothing = Changes { version: 9, bulletin: 1, decisions: Affected::Nobody, stamp: None };
         let site = site(move || Said::json(200, &nothing));
         assert_eq!(site.service.follow_changes(7).unwrap(), 9);
         assert!(site.service.login_of(CALLER).is_ok());

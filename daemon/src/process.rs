@@ -12,6 +12,9 @@ use std::io;
 /// When core dumps cannot be turned off.
 pub fn harden() -> io::Result<()> {
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    // What is started from here sets a limit of its own, for which the upper one stays.
+    let upper = getrlimit(Resource::Core).maximum;
+    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: upper })?;
     if may_lock() {
         if let Err(error) = mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT)
         {

@@ -33,7 +33,7 @@ use tobari_core::proto::api::{
     LoginResponse, Session,
 };
 use tobari_core::proto::base64::Base64;
-use tobari_core::proto::bulletin::{Bulletin, SignedBulletin};
+use tobari_core::proto::bulletin::{Bulletin, SignedBulletin, SignedStamp};
 use tobari_core::proto::control::{Answer, Status, Unsealed};
 use tobari_core::proto::lease::LeaseSyncAnswer;
 use tobari_core::proto::problem::{Problem, ProblemCode};
@@ -295,7 +295,10 @@ impl Service {
         let signed: SignedBulletin = serde_json::from_slice(&bytes)
             .map_err(|error| refused(format!("this is not an exported bulletin: {error}")))?;
         match self.bulletins.accept(&signed) {
-            Ok(None) => Ok(()),
+            Ok(None) => {
+                self.leases.confirm(&self.bulletins.current(), self.bulletins.confirmed_at());
+                Ok(())
+            }
             Ok(Some(bulletin)) => {
                 tracing::info!(number = bulletin.number, "an imported bulletin is in force");
                 self.apply(&bulletin);
@@ -304,6 +307,14 @@ impl Service {
             }
             Err(BulletinError::Io(error)) => Err(Failure::io("the bulletin cannot be kept", &error)),
             Err(error) => Err(refused(error.to_string())),
+        }
+    }
+
+    /// Takes a confirmation that the bulletin is in force.
+    pub(crate) fn confirm(&self, stamp: &SignedStamp) {
+        match self.bulletins.confirm(stamp) {
+            Ok(()) => self.leases.confirm(&self.bulletins.current(), self.bulletins.confirmed_at()),
+            Err(error) => tracing::warn!(%error, "a confirmation of the bulletin was not taken"),
         }
     }
 
@@ -321,6 +332,7 @@ impl Service {
             self.views.forgotten();
         }
         self.leases.revoke(&bulletin.revocations);
+        self.leases.confirm(bulletin, self.bulletins.confirmed_at());
         let people = &bulletin.revocations.people;
         for session in self.sessions.revoke(people).into_iter().chain(self.asserted.revoke(people)) {
             tracing::info!(%session, "a revoked person is logged out");

@@ -5,6 +5,7 @@
     oracle.py keygen KIND BITS PRIVATE PUBLIC         makes a recipient; PUBLIC is JSON as in a bulletin
     oracle.py open PRIVATE ENVELOPE PLAINTEXT         opens and checks all of it; prints the policy as JSON; PRIVATE
                                                       may be the recovery key as `tobari-keyserver init` wrote it
+    oracle.py dek PRIVATE ENVELOPE                    prints the key of its contents in hexadecimal: for searches in logs
     oracle.py seal PLAINTEXT ENVELOPE CHUNK_LOG2 PUBLIC...
     oracle.py lease VECTOR                            opens a signed lease (lease.py); prints its payload and keys as JSON
     oracle.py vectors DIRECTORY                       writes the test vectors anew (see vectors.py)
@@ -17,7 +18,7 @@ import json
 import sys
 from pathlib import Path
 
-from envelope import Maker, Refused, open_envelope
+from envelope import Header, Maker, Refused, open_envelope
 from keys import Private, Public
 from lease import LeaseRefused, open_lease
 from policy import example_policy
@@ -39,6 +40,8 @@ def main(arguments):
             opened = open_envelope(Path(envelope).read_bytes(), Private(unarmoured(Path(private).read_bytes())))
             Path(plaintext).write_bytes(opened.plaintext)
             print(json.dumps({"policy": shown(opened.header.policy), "file": opened.header.file_id.hex(), "tail": opened.tail}))
+        case ["dek", private, envelope]:
+            print(Header(Path(envelope).read_bytes()).unwrap(Private(unarmoured(Path(private).read_bytes()))).hex())
         case ["seal", plaintext, envelope, chunk_log2, *recipients]:
             keys = [public_from_json(json.loads(Path(path).read_text())) for path in recipients]
             maker = Maker(keys, example_policy(), Path(plaintext).read_bytes(), int(chunk_log2))

@@ -222,6 +222,7 @@ error-not-administrator = your administrator roles do not include this
 hint-not-administrator = see your roles with "tobari whoami"; ask somebody who has the role
 error-second-person-needed = this widens access, so a second person has to approve it
 hint-second-person-needed = make a request with --request REASON; somebody else approves it with "tobari admin request approve"
+error-second-person-needed-unseal = as many files were unsealed within the hour as one person may: for more, a second person has to approve it
 error-step-up-needed = this needs a fresh code of your authenticator
 hint-step-up-needed = show one with "tobari admin step-up"; it counts for five minutes
 error-invariant-broken = the change breaks the invariant { $field }: { $detail }
@@ -236,6 +237,8 @@ error-right-refused-lease = not lent: a lease needs "offline" and each right tha
 hint-right-refused = see why with "tobari info"; ask the department that owns the file
 error-revoked = an administrator has revoked the file or its label: it is opened for nobody until that is lifted
 hint-revoked = ask the administrators; they see why with "tobari admin revoke list"
+error-key-retired = the key for which the file was sealed was retired: it is opened with the organisation's recovery key alone
+hint-key-retired = ask the administrators; they open it with "tobari-keyserver recovery open"
 error-not-found = not found ({ $field }): { $detail }
 hint-not-found = list what there is with "tobari admin ... list"
 error-conflict = the name is taken, or the object is in use: { $detail }
@@ -385,6 +388,8 @@ explain-refused = { $login } may not { $right } files of { $label }
 explain-disabled = the person is shut out
 explain-no-rule = no rule gives the right
 policy-restored = the policy is as in version { $version } again
+unseal-limit-set = one person may now unseal this many files within an hour: { $files }
+unlimited = any number
 second-person-on = what widens access needs a second person from now on
 second-person-off = what widens access needs nobody else from now on
 stepped-up = the code counts until { $time }
@@ -408,6 +413,9 @@ widens-label = lowers a label's protection
 widens-administrator = makes or changes an administrator
 widens-invariant = takes an invariant away or changes it
 widens-second-person = does away with the second person
+widens-revocation = lifts what was stopped
+widens-lease = lends files of the highest label
+widens-unsealing = lets somebody unseal many files
 case-own = files of the own group
 case-above = files of a group above
 case-group = files of group { $group }
@@ -417,8 +425,12 @@ case-without-factor = without second factor
 case-tags = tags { $tags }
 case-from = from { $time }
 column-version = VERSION
+column-retired = RETIRED KEYS
+column-bulletin-hours = CONFIRMED WITHIN (H)
 column-second-person = SECOND PERSON
 column-approvers = APPROVERS
+column-unseal-files = UNSEALED FILES
+column-unseal-windows = MORE FOR A WHILE
 column-time = TIME
 column-act = ACT
 column-object = OBJECT
@@ -432,7 +444,7 @@ column-group = GROUP
 column-post = POST
 column-rights = RIGHTS
 column-cases = ONLY FOR
-error-usage-no-policy-act = --dry-run, --request and --reason are for changes of labels, groups, posts, people, rules and invariants
+error-usage-no-policy-act = --dry-run, --request and --reason are for changes of labels, groups, posts, people, rules and invariants, and for what takes two people
 hint-usage-no-policy-act = run the command without them
 error-usage-label-scope = { $detail } selects no labels
 hint-usage-label-scope = write any, the name of a label, or level>=N with N from 0 to 1000
@@ -446,10 +458,11 @@ error-lease-refused = { $field ->
     [clock] the clock of this terminal cannot be believed: { $detail }
     [right] the lease does not include the right "{ $right }"
     [file] the lease is for this file under another label or owner
+    [bulletin] the organisation has not confirmed its revocations to this terminal for too long: { $detail }
     [state] the leases of this terminal cannot be believed: { $detail }
    *[other] the lease does not allow this: { $detail }
 }
-hint-lease-refused = see "tobari lease list"; with the key server, ask for another lease. After a wrong clock, connect to the key server; where the leases cannot be believed, the terminal must be enrolled again
+hint-lease-refused = see "tobari lease list"; with the key server, ask for another lease. After a wrong clock or too old a bulletin, connect to the key server or import a bulletin; where the leases cannot be believed, the terminal must be enrolled again
 error-usage-nothing-to-lend = none of these is a sealed file
 hint-usage-nothing-to-lend = name sealed files, or folders that have some
 kind-lease = lease

@@ -222,6 +222,7 @@ error-not-administrator = あなたの管理者の役割では、この操作は
 hint-not-administrator = 役割は「tobari whoami」で見られます。役割のある人に頼んでください
 error-second-person-needed = 権限を広げる操作なので、もう一人の承認が要ります
 hint-second-person-needed = --request 理由 を付けて申請し、別の管理者が「tobari admin request approve」で承認します
+error-second-person-needed-unseal = この 1 時間に一人で平文に戻せる数に達しています。さらに戻すには、もう一人の承認が要ります
 error-step-up-needed = 認証アプリの新しいコードが要ります
 hint-step-up-needed = 「tobari admin step-up」で示してください。5 分間有効です
 error-invariant-broken = この変更は不変条件 { $field } に反します: { $detail }
@@ -236,6 +237,8 @@ error-right-refused-lease = 持ち出せません。持ち出しには権利 off
 hint-right-refused = 理由は「tobari info」で見られます。ファイルを所有する部署に相談してください
 error-revoked = このファイル、またはその区分は管理者により失効しています。解除されるまで誰も開けません
 hint-revoked = 管理者に確かめてください。理由は「tobari admin revoke list」で見られます
+error-key-retired = このファイルを封緘した鍵は廃止されています。組織の回復用の鍵でだけ開けます
+hint-key-retired = 管理者に依頼してください。「tobari-keyserver recovery open」で開けます
 error-not-found = 見つかりません ({ $field }): { $detail }
 hint-not-found = あるものは「tobari admin ... list」で一覧できます
 error-conflict = 名前が使われているか、対象が使用中です: { $detail }
@@ -385,6 +388,8 @@ explain-refused = { $login } は { $label } のファイルを { $right } でき
 explain-disabled = この利用者は締め出されています
 explain-no-rule = この権利を与える規則がありません
 policy-restored = ポリシーを版 { $version } に戻しました
+unseal-limit-set = 一人が 1 時間に平文に戻せるファイルの数: { $files }
+unlimited = 無制限
 second-person-on = 今後、権限を広げる操作にはもう一人の承認が要ります
 second-person-off = 今後、権限を広げる操作に承認は要りません
 stepped-up = コードは { $time } まで有効です
@@ -408,6 +413,9 @@ widens-label = 区分の保護を弱める
 widens-administrator = 管理者を増やす、または変える
 widens-invariant = 不変条件を外す、または変える
 widens-second-person = 承認の定めをやめる
+widens-revocation = 止めたものを再び許す
+widens-lease = 最も高い区分のファイルを貸し出す
+widens-unsealing = 多くのファイルを平文に戻せるようにする
 case-own = 自部署のファイル
 case-above = 上位部署のファイル
 case-group = 部署 { $group } のファイル
@@ -417,8 +425,12 @@ case-without-factor = 二要素なし
 case-tags = タグ { $tags }
 case-from = { $time } から
 column-version = 版
+column-retired = 廃止した鍵
+column-bulletin-hours = 失効情報の期限 (時間)
 column-second-person = もう一人の承認
 column-approvers = 承認できる人
+column-unseal-files = 平文に戻せる数
+column-unseal-windows = 一時的に多く戻せる人
 column-time = 日時
 column-act = 操作
 column-object = 対象
@@ -432,7 +444,7 @@ column-group = 部署
 column-post = 職位
 column-rights = 権利
 column-cases = 限定
-error-usage-no-policy-act = --dry-run、--request、--reason は区分、部署、職位、利用者、規則、不変条件の変更に使います
+error-usage-no-policy-act = --dry-run、--request、--reason は区分、部署、職位、利用者、規則、不変条件の変更と、二人の要る操作に使います
 hint-usage-no-policy-act = これらを付けずに実行してください
 error-usage-label-scope = { $detail } は区分の選び方ではありません
 hint-usage-label-scope = any、区分の名前、level>=N (N は 0 から 1000) のいずれかで書いてください
@@ -446,10 +458,11 @@ error-lease-refused = { $field ->
     [clock] この端末の時計を信用できません: { $detail }
     [right] この持ち出しに権利「{ $right }」は含まれていません
     [file] この持ち出しは、このファイルの別の区分か別の所有部署でのものです
+    [bulletin] 失効情報が新しいことを、組織から長い間確かめられていません: { $detail }
     [state] この端末の持ち出しの記録を信用できません: { $detail }
    *[other] この持ち出しでは許されていません: { $detail }
 }
-hint-lease-refused = 「tobari lease list」で確かめ、鍵サーバーにつながるところで改めて申請してください。時計が違っていたときは鍵サーバーにつなぎ、記録が信用できないときは端末を登録し直してください
+hint-lease-refused = 「tobari lease list」で確かめ、鍵サーバーにつながるところで改めて申請してください。時計が違っていたとき、失効情報が古いときは鍵サーバーにつなぐか「tobari bulletin import」で取り込み、記録が信用できないときは端末を登録し直してください
 error-usage-nothing-to-lend = 封緘されたファイルがありません
 hint-usage-nothing-to-lend = 封緘されたファイルか、それを含むフォルダを指定してください
 kind-lease = 持ち出し

@@ -108,6 +108,8 @@ pub enum Label {
     Set(LabelSet),
     /// Make its next key; what is sealed from now on is for that
     Rotate(Named),
+    /// Take an earlier key away for good: what is still sealed for it opens with the recovery key alone
+    Retire(LabelRetire),
     /// Remove one
     Remove(Named),
 }
@@ -129,6 +131,23 @@ pub struct LabelAdd {
     /// Let people ask for a lease of all its files at once
     #[arg(long)]
     pub lease_by_label: bool,
+    /// Open its files without the key server only while revocations were confirmed within so many hours
+    #[arg(long, value_name = "HOURS", value_parser = clap::value_parser!(u32).range(1..=8784))]
+    pub max_bulletin_age_hours: Option<u32>,
+}
+
+/// `tobari admin label retire`.
+#[derive(Debug, Args)]
+pub struct LabelRetire {
+    /// Name or id
+    #[arg(value_name = "LABEL")]
+    pub target: String,
+    /// Generation of the key; never the current one
+    #[arg(value_name = "GENERATION", value_parser = clap::value_parser!(u32).range(1..))]
+    pub generation: u32,
+    /// Also while files are known to need it; takes a second person (--request)
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// `tobari admin label set`.
@@ -149,6 +168,9 @@ pub struct LabelSet {
     /// Whether people may ask for a lease of all its files at once
     #[arg(long, value_name = "BOOL")]
     pub lease_by_label: Option<bool>,
+    /// Open its files without the key server only while revocations were confirmed within so many hours; none: however long ago
+    #[arg(long, value_name = "HOURS")]
+    pub max_bulletin_age_hours: Option<policy::Most>,
 }
 
 /// How a label's key is made.

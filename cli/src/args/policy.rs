@@ -58,6 +58,10 @@ pub enum Policy {
     Restore(Restore),
     /// Say whether what widens access needs a second person
     SecondPerson(SecondPerson),
+    /// Set how many files one person may unseal within an hour without a second person
+    UnsealLimit(UnsealLimit),
+    /// Let one person unseal more for a while; ask for it with --request
+    UnsealWindow(UnsealWindow),
 }
 
 /// `tobari admin policy diff`.
@@ -93,6 +97,40 @@ pub struct SecondPerson {
     /// Whether it does
     #[arg(value_name = "BOOL", action = clap::ArgAction::Set)]
     pub needed: bool,
+}
+
+/// `tobari admin policy unseal-limit`.
+#[derive(Debug, Args)]
+pub struct UnsealLimit {
+    /// Number of files, or none for any number
+    #[arg(value_name = "FILES")]
+    pub files: Most,
+}
+
+/// A number, or none.
+#[derive(Debug, Clone, Copy)]
+pub struct Most(pub Option<u32>);
+
+impl std::str::FromStr for Most {
+    type Err = std::num::ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "none" { Ok(Self(None)) } else { text.parse().map(|most| Self(Some(most))) }
+    }
+}
+
+/// `tobari admin policy unseal-window`.
+#[derive(Debug, Args)]
+pub struct UnsealWindow {
+    /// Who
+    #[arg(value_name = "PERSON")]
+    pub person: String,
+    /// How many files
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub files: u32,
+    /// For how long after it is applied
+    #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=1440))]
+    pub minutes: u32,
 }
 
 /// `tobari admin invariant`.

@@ -112,6 +112,7 @@ impl Error {
             {
                 "-lease"
             }
+            (ProblemCode::SecondPersonNeeded, Some(_), _, _) => "-unseal",
             (ProblemCode::CorruptEnvelope, _, _, Some(0)) => "-whole",
             (ProblemCode::CorruptEnvelope, _, _, Some(_)) => "-tail",
             _ => "",

@@ -28,6 +28,7 @@ pub(super) fn problem_codes() -> Vec<ProblemCode> {
         P::InvariantBroken,
         P::RightRefused,
         P::Revoked,
+        P::KeyRetired,
         P::NotFound,
         P::Conflict,
         P::TooLarge,
@@ -58,6 +59,7 @@ pub(super) fn problem_codes() -> Vec<ProblemCode> {
         | P::InvariantBroken
         | P::RightRefused
         | P::Revoked
+        | P::KeyRetired
         | P::NotFound
         | P::Conflict
         | P::TooLarge

@@ -136,6 +136,13 @@ fn every_change_of_the_policy_can_be_asked_beforehand() {
         ("invariant remove 守り", "invariants", true),
         ("policy restore 3", "versions", true),
         ("policy second-person false", "second-person", false),
+        ("label retire 社外秘 1 --force", "retired-keys", true),
+        ("terminal unfreeze fs01", "unfreezings", true),
+        ("revoke lift label 社外秘 --reason 解除", "revocation-lifts", false),
+        ("lease approve 11111111111111111111111111111111", "leases", true),
+        ("policy unseal-limit 50", "unseal-limit", false),
+        ("policy unseal-limit none", "unseal-limit", false),
+        ("policy unseal-window bucho --files 300", "unseal-windows", true),
     ] {
         let (ran, sent) = run(&fake, "en", &format!("{line} --dry-run"));
         assert_eq!(ran.exit, Exit::Ok, "{line}: {ran:?}");
@@ -145,7 +152,8 @@ fn every_change_of_the_policy_can_be_asked_beforehand() {
             (&json!("/v1/admin/policy/diff"), &json!(collection))
         );
         assert_eq!(sent["body"]["id"].is_string(), named, "{line}: {sent}");
-        let empty = line.contains("remove") || matches!(collection, "presets" | "label-keys" | "versions");
+        let empty = line.contains("remove")
+            || matches!(collection, "presets" | "label-keys" | "versions" | "unfreezings" | "leases");
         assert_eq!(sent["body"]["input"].is_null(), empty, "{line}: {sent}");
     }
     for line in ["token --dry-run", "terminal set fs01 --zone x --request r"] {

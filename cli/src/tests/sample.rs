@@ -172,6 +172,7 @@ pub(super) fn bulletin(folders: Vec<Folder>) -> Bulletin {
             key: key.clone(),
             allow_legacy_zip: false,
             lease_by_label: false,
+            max_bulletin_age_hours: None,
         }],
         recovery: key,
         groups: vec![group(GROUP, "総務部", None), group(SECTION, "人事課", Some(GROUP))],

@@ -54,6 +54,10 @@ pub struct LabelInput {
     /// Whether a lease may be asked for all of its files at once.
     #[serde(default)]
     pub lease_by_label: bool,
+    /// Without the key server, its files open only on terminals to which the revocations in force were confirmed within so many hours,
+    /// 1 to 8784; absent means that it does not matter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_bulletin_age_hours: Option<u32>,
 }
 
 /// A label as the administration sees it.
@@ -69,6 +73,9 @@ pub struct LabelRecord {
     pub generation: u32,
     /// Key id of the current key.
     pub key_id: String,
+    /// Earlier generations whose keys were retired: what is still sealed for them opens with the recovery key alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub retired: Vec<u32>,
 }
 
 /// `POST` and `PUT /v1/admin/groups`.

@@ -1,7 +1,7 @@
 //! The key server's API for terminals: enrolment, sessions, bulletin, decisions and grants.
 
 use super::base64::Base64;
-use super::bulletin::SignedBulletin;
+use super::bulletin::{SignedBulletin, SignedStamp};
 use super::problem::ProblemCode;
 use crate::ids::{FileId, GroupId, LabelId, OrganisationId, PersonId, RuleId, SessionId, TerminalId};
 use crate::policy::{Effect, Membership, Right, Rights};
@@ -71,6 +71,9 @@ pub struct Changes {
     pub bulletin: u64,
     /// Whose decisions may be other ones than before on this terminal.
     pub decisions: Affected,
+    /// That the bulletin with this number, or a later one, is in force now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stamp: Option<SignedStamp>,
 }
 
 /// Whose decisions may have changed.

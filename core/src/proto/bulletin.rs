@@ -16,6 +16,38 @@ pub struct SignedBulletin {
     pub payload: Base64,
     /// Ed25519 over `"tobari/1 bulletin" ‖ 0 ‖ payload`, by the organisation's signing key.
     pub signature: Base64,
+    /// That it is in force, as of a time; where whoever sends it can say so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stamp: Option<SignedStamp>,
+}
+
+/// What is signed of a stamp: this, a zero byte and the payload.
+pub const STAMP_CONTEXT: &str = "tobari/1 bulletin stamp";
+
+/// A confirmation as it travels: the exact bytes that were signed, and the signature.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct SignedStamp {
+    /// JSON of a [`Stamp`], exactly as signed.
+    pub payload: Base64,
+    /// Ed25519 over `"tobari/1 bulletin stamp" ‖ 0 ‖ payload`, by the organisation's signing key.
+    pub signature: Base64,
+}
+
+/// The organisation says that a bulletin was in force at a time: nothing was revoked after it until then.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Stamp {
+    /// Format version: 1.
+    pub version: u32,
+    /// The organisation.
+    pub organisation: OrganisationId,
+    /// Number of the bulletin.
+    pub number: u64,
+    /// When, by the key server's clock.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = DateTime))]
+    pub confirmed_at: Timestamp,
 }
 
 /// What the organisation says to its terminals.
@@ -64,6 +96,9 @@ pub struct LabelKeys {
     /// Whether a lease may be asked for all files of this label.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub lease_by_label: bool,
+    /// Without the key server, files of this label open only while the bulletin was confirmed within so many hours.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_bulletin_age_hours: Option<u32>,
 }
 
 /// A recipient's public key.

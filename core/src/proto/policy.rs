@@ -84,6 +84,18 @@ pub enum Collection {
     Versions,
     /// Whether a second person is needed: `input` is [`SecondPersonInput`].
     SecondPerson,
+    /// Lifts a revocation, `/v1/admin/revocations/lift`: `input` is its body.
+    RevocationLifts,
+    /// Lets a frozen terminal in again: `id` alone.
+    Unfreezings,
+    /// Approves a lease that was asked for, `/v1/admin/leases/{id}/approve`, with `id` alone; or issues one, with `input` alone.
+    Leases,
+    /// Takes a generation of a label's key away, `/v1/admin/labels/{id}/retire`: `id` and `input`, a [`RetireInput`].
+    RetiredKeys,
+    /// How many files one person may unseal within an hour: `input` is [`UnsealLimitInput`].
+    UnsealLimit,
+    /// More than that for one person, for a while: `id` is the person, `input` an [`UnsealWindowInput`].
+    UnsealWindows,
 }
 
 /// A change as data: creates without `id`, replaces with both, deletes without `input`.
@@ -168,6 +180,12 @@ pub enum Widening {
     Invariant,
     /// It does away with the second person.
     SecondPerson,
+    /// It lifts a revocation or lets a frozen terminal in again.
+    Revocation,
+    /// It lends files of the highest label.
+    Lease,
+    /// It lets somebody unseal many files.
+    Unsealing,
 }
 
 /// What a change gives and takes.
@@ -284,6 +302,60 @@ pub struct PolicyStatus {
     pub set: bool,
     /// People who could approve: enabled, with the role `policy` and an authenticator.
     pub approvers: u64,
+    /// How many files one person may unseal within an hour without a second person; absent means any number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unseal_files: Option<u32>,
+    /// Who may unseal more at the moment.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unseal_windows: Vec<UnsealWindow>,
+}
+
+/// Somebody may unseal more files than others for a while.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct UnsealWindow {
+    /// Who.
+    pub person: PersonId,
+    /// Login name.
+    pub login: String,
+    /// How many files, from its beginning on.
+    pub files: u32,
+    /// Its end.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = DateTime))]
+    pub ends_at: Timestamp,
+}
+
+/// How many files one person may unseal within an hour without a second person.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct UnsealLimitInput {
+    /// So many, 1 to 100,000; absent or null means any number.
+    #[serde(default)]
+    pub files: Option<u32>,
+}
+
+/// More files for one person.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct UnsealWindowInput {
+    /// How many files, 1 to 100,000.
+    pub files: u32,
+    /// For how many minutes from the moment at which it is applied, 1 to 1440.
+    pub minutes: u32,
+}
+
+/// `POST /v1/admin/labels/{id}/retire`.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct RetireInput {
+    /// The generation; never the current one.
+    pub generation: u32,
+    /// Also while files are known to need it: takes a second person, whatever the rule says.
+    #[serde(default)]
+    pub force: bool,
 }
 
 /// Whether a second person is needed.

@@ -37,6 +37,8 @@ pub enum ProblemCode {
     RightRefused,
     /// 403: the file or its label is revoked until an administrator lifts that.
     Revoked,
+    /// 403: the key for which the file was sealed was retired; the recovery key opens it.
+    KeyRetired,
     /// 404: no such object; `field` names the kind.
     NotFound,
     /// 409: another object has this name, or the object is in use.

@@ -6,6 +6,7 @@
 //! `clocks`: a wall clock that was set back opens nothing. Keys leave through [`crate::grants::Granted::key_for`] alone.
 
 mod clocks;
+mod confirmed;
 mod login;
 mod store;
 mod sync;
@@ -16,6 +17,7 @@ use crate::failure::Failure;
 use crate::grants::Wanted;
 use crate::sessions::Login;
 use clocks::Time;
+use confirmed::Confirmed;
 use jiff::{SignedDuration, Timestamp};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,7 +30,7 @@ use tobari_core::ids::{GroupId, LabelId, LeaseId, OrganisationId, PersonId, Term
 use tobari_core::lease::{ClockFault, Lent, Reading, Refused, ValidLease, Wish, chain};
 use tobari_core::policy::{Right, Rights};
 use tobari_core::proto::base64::Base64;
-use tobari_core::proto::bulletin::Revocations;
+use tobari_core::proto::bulletin::{Bulletin, Revocations};
 use tobari_core::proto::control::{HeldFile, HeldLease};
 use tobari_core::proto::lease::{MAX_FILES, Narrowing, OfflineAct, OfflineRecord, SignedLease};
 use tobari_core::proto::problem::{Problem, ProblemCode};
@@ -77,6 +79,7 @@ pub struct Limit {
     ends_at: Timestamp,
     course: Arc<Course>,
     time: Arc<Time>,
+    confirmed: Arc<Confirmed>,
 }
 
 /// What has become of a lease in hand, for the keys that are in use under it.
@@ -112,10 +115,11 @@ impl Limit {
                 }
             }
         }
-        if self.time.now()?.0 >= ends_at {
+        let (now, _) = self.time.now()?;
+        if now >= ends_at {
             return Err(refused("ended", format!("the lease ended at {ends_at}")));
         }
-        Ok(())
+        self.confirmed.check(self.label, now)
     }
 
     /// Whether another opening of the file by the same person, now, is part of this one.
@@ -134,6 +138,7 @@ impl Limit {
 pub struct Leases {
     identity: Identity,
     time: Arc<Time>,
+    confirmed: Arc<Confirmed>,
     inner: Mutex<Inner>,
     logins: login::OfflineLogins,
 }
@@ -290,6 +295,7 @@ impl Leases {
         Ok(Self {
             identity,
             time,
+            confirmed: Arc::default(),
             inner: Mutex::new(Inner { store, held, stopped: Revocations::default() }),
             logins: login::OfflineLogins::default(),
         })
@@ -353,6 +359,7 @@ impl Leases {
         let held = inner.held.iter().find(|held| held.covers(&wish).is_ok())?;
         Some(inner.store.sound().and_then(|()| {
             let (now, _) = self.time.now()?;
+            self.confirmed.check(wish.label, now)?;
             let used = inner.store.state().used_of(held.lease.lease().id);
             // Whichever right: what is asked for is all of them.
             let mut refusal = Refused::RightNotLent(Right::View);
@@ -495,6 +502,11 @@ impl Leases {
         }
     }
 
+    /// Which bulletin is in force, and when the organisation confirmed that last.
+    pub fn confirm(&self, bulletin: &Bulletin, at: Timestamp) {
+        self.confirmed.set(bulletin, at);
+    }
+
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -563,6 +575,7 @@ impl Inner {
             return Err(refused("ended", "the file, its label or this terminal is revoked for now"));
         }
         let (now, Reading { wall, .. }) = leases.time.now()?;
+        leases.confirmed.check(wish.label, now)?;
         let id = held.lease.lease().id;
         let count =
             used.get(&id).copied().ok_or_else(|| broken("the lease is not in the terminal's state"))?;
@@ -592,6 +605,7 @@ impl Inner {
             ends_at: lent.ends_at(),
             course: Arc::clone(&held.course),
             time: Arc::clone(&leases.time),
+            confirmed: Arc::clone(&leases.confirmed),
         };
         Ok((LeaseKey { rights: lent.rights(), ends_at: lent.ends_at(), dek, limit }, record))
     }

@@ -79,8 +79,22 @@ pub(crate) fn bulletin(number: u64, allow_legacy_zip: bool) -> Bulletin {
     let lower = Label { id: LOWER, name: String::from("公開"), level: 10 };
     Bulletin {
         labels: vec![
-            LabelKeys { label, generation: 1, key: key.clone(), allow_legacy_zip, lease_by_label: false },
-            LabelKeys { label: lower, generation: 3, key, allow_legacy_zip, lease_by_label: false },
+            LabelKeys {
+                label,
+                generation: 1,
+                key: key.clone(),
+                allow_legacy_zip,
+                lease_by_label: false,
+                max_bulletin_age_hours: None,
+            },
+            LabelKeys {
+                label: lower,
+                generation: 3,
+                key,
+                allow_legacy_zip,
+                lease_by_label: false,
+                max_bulletin_age_hours: None,
+            },
         ],
         recovery: RECOVERY.public().to_proto(),
         ..bulletins::bulletin(number)

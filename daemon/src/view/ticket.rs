@@ -174,7 +174,12 @@ impl View {
                     let problem = &failure.problem;
                     // Not what this request lacks beyond what the file was opened for.
                     let of_file = failure.rights.is_none_or(|rights| !rights.contains(ticket.right));
-                    if of_file && matches!(problem.code, ProblemCode::RightRefused | ProblemCode::Revoked) {
+                    if of_file
+                        && matches!(
+                            problem.code,
+                            ProblemCode::RightRefused | ProblemCode::Revoked | ProblemCode::KeyRetired
+                        )
+                    {
                         let until = now.checked_add(REFUSED).unwrap_or(now);
                         proof.refused =
                             Some(Box::new(Refused { epoch, labels, until, problem: problem.clone() }));

@@ -126,16 +126,17 @@ impl AuditLog {
         Ok(audited)
     }
 
-    /// As [`AuditLog::commit_on`] without changes, with the receipt for the records; none where there are none.
+    /// As [`AuditLog::commit_on`], with the receipt for the records; none where there are none.
     ///
     /// # Errors
     /// As [`AuditLog::commit_on`].
     pub async fn commit_with_receipt(
         &self,
         basis: Basis,
+        changes: Vec<Change>,
         records: &[Record],
     ) -> Result<(Vec<Audited>, Option<AuditReceipt>), AuditError> {
-        let (audited, (recorded, payloads)) = self.record(basis, Vec::new(), records).await?;
+        let (audited, (recorded, payloads)) = self.record(basis, changes, records).await?;
         if payloads.is_empty() {
             return Ok((audited, None));
         }

@@ -44,9 +44,7 @@ pub(super) fn shares_of(
 ) -> Result<Vec<Zeroizing<String>>, CommandError> {
     let texts = recovery::split(key, owner, needed, count).ok_or(CommandError::ShareNumbers)?;
     let few = usize::from(needed);
-    let opens = |texts: &[Zeroizing<String>]| {
-        matches!(recovery::join(texts), Ok(Joined::Key(joined, _)) if joined.export() == key.export())
-    };
+    let opens = |texts: &[Zeroizing<String>]| matches!(recovery::join(texts), Ok(Joined::Key(joined, _)) if joined.export() == key.export());
     let last = texts.get(texts.len().saturating_sub(few)..).unwrap_or_default();
     if !opens(texts.get(..few).unwrap_or_default()) || !opens(last) {
         return Err(CommandError::SharesNotTheKey);
@@ -139,7 +137,8 @@ fn asked(say: Say) -> Result<RecipientPrivateKey, CommandError> {
     loop {
         let place = u32::from(given) + 1;
         let prompt = Message::new("prompt-share").with("number", place);
-        let prompt = if texts.is_empty() { prompt.with("needed", "?") } else { prompt.with("needed", needed) };
+        let prompt =
+            if texts.is_empty() { prompt.with("needed", "?") } else { prompt.with("needed", needed) };
         write!(std::io::stderr(), "{} ", message::text(say.0, &prompt))?;
         let typed = lines.next().transpose()?.unwrap_or_default();
         if typed.trim().is_empty() {

@@ -18,7 +18,7 @@ use tobari_core::proto::admin::{
 use tobari_core::proto::bulletin::Folder;
 use tobari_core::proto::policy::{
     ChangeInput, ChangeRequest, ExplainRequest, Explanation, InvariantInput, PolicyAt, PolicyDiff,
-    PolicyStatus, PolicyVersion, ReasonInput, StepUpRequest, SteppedUp,
+    PolicyStatus, PolicyVersion, ReasonInput, RetireInput, StepUpRequest, SteppedUp,
 };
 use tobari_core::proto::problem::Problem;
 
@@ -206,6 +206,19 @@ pub(super) async fn rotate_label(
     Id(id): Id<tobari_core::ids::LabelId>,
 ) -> Result<Output<LabelRecord>, ServiceError> {
     Ok(Output(service.rotate_label(&call, id).await?))
+}
+
+/// Takes the private half of an earlier key of a label away, for good.
+#[utoipa::path(post, path = "/v1/admin/labels/{id}/retire", tag = "administration",
+    params(("id" = String, Path)), request_body = RetireInput,
+    responses((status = 200, body = LabelRecord), (status = "default", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn retire_label_key(
+    State(service): App,
+    call: Call,
+    Id(id): Id<tobari_core::ids::LabelId>,
+    Input(input): Input<RetireInput>,
+) -> Result<Output<LabelRecord>, ServiceError> {
+    Ok(Output(service.retire_label_key(&call, id, input).await?))
 }
 
 creation!(create_group, "/v1/admin/groups", GroupInput, Group);

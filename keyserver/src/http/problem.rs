@@ -24,6 +24,7 @@ fn kind(code: ProblemCode) -> (StatusCode, &'static str, &'static str) {
         }
         ProblemCode::TerminalFrozen => (StatusCode::FORBIDDEN, "terminal-frozen", "Terminal frozen"),
         ProblemCode::Revoked => (StatusCode::FORBIDDEN, "revoked", "Revoked"),
+        ProblemCode::KeyRetired => (StatusCode::FORBIDDEN, "key-retired", "Key retired"),
         ProblemCode::BadEnrolmentToken => {
             (StatusCode::UNAUTHORIZED, "bad-enrolment-token", "Bad enrolment token")
         }
@@ -184,6 +185,7 @@ mod tests {
             ProblemCode::TerminalNotAccepted,
             ProblemCode::TerminalFrozen,
             ProblemCode::Revoked,
+            ProblemCode::KeyRetired,
             ProblemCode::CertificateExpired,
             ProblemCode::BadEnrolmentToken,
             ProblemCode::NotAdministrator,

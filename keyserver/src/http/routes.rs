@@ -47,6 +47,7 @@ fn routes() -> OpenApiRouter<Arc<Service>> {
         .routes(routes!(admin::labels::list, admin::create_label))
         .routes(routes!(admin::labels::find, admin::labels::replace, admin::labels::delete))
         .routes(routes!(admin::rotate_label))
+        .routes(routes!(admin::retire_label_key))
         .routes(routes!(admin::groups::list, admin::create_group))
         .routes(routes!(admin::groups::find, admin::groups::replace, admin::groups::delete))
         .routes(routes!(admin::posts::list, admin::create_post))

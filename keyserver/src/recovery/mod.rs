@@ -1,4 +1,4 @@
-//! The recovery key as text that survives printing: whole, or in [`shares`] of which some open it. The armour is that of both.
+//! The recovery key as text that survives printing: whole, or in shares of which some open it. The armour is that of both.
 
 mod shares;
 #[cfg(test)]

@@ -59,8 +59,7 @@ pub fn split(
     let set = HEXLOWER.encode(&random_bytes::<8>());
     let shares = shares::split(&key.export(), needed, count).ok()?;
     let text = |(bytes, number): (Zeroizing<Vec<u8>>, u8)| {
-        let share =
-            Share { key: id.clone(), set: set.clone(), owner: owner.clone(), number, needed, bytes };
+        let share = Share { key: id.clone(), set: set.clone(), owner: owner.clone(), number, needed, bytes };
         share.text(count)
     };
     Some(shares.into_iter().zip(1..=count).map(text).collect())
@@ -176,8 +175,10 @@ Share {number} of {count} of the recovery key — {owner}
                 ShareFault::Malformed
             }
         })?;
-        if opened.header("Version").is_some_and(|version| version != VERSION) {
-            return Err(ShareFault::Version);
+        match opened.header("Version") {
+            Some(VERSION) => {}
+            Some(_) => return Err(ShareFault::Version),
+            None => return Err(ShareFault::Damaged),
         }
         let named = |name: &str| opened.header(name).unwrap_or_default().to_owned();
         let number = |name: &str| named(name).parse().unwrap_or(0);

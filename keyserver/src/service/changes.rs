@@ -142,8 +142,8 @@ impl Step {
         let Tables {
             settings,
             labels,
-            // New keys change no decision.
-            label_keys: _,
+            // New keys change no decision; a key that is no more does.
+            label_keys,
             groups,
             posts,
             rules,
@@ -160,14 +160,20 @@ impl Step {
             invariants: _,
             change_requests: _,
             policy_version: _,
+            // What is unsealed is asked for each time.
+            unseal_windows: _,
         } = before;
+        let retired = label_keys
+            .iter()
+            .any(|(id, old)| after.label_keys.get(id).is_none_or(|new| new.retired_at != old.retired_at));
         let everybody = version != from + 1
             || !same_settings(settings, &after.settings)
             || *labels != after.labels
             || *groups != after.groups
             || *posts != after.posts
             || *rules != after.rules
-            || *revocations != after.revocations;
+            || *revocations != after.revocations
+            || retired;
         let mut concerned = changed(people, &after.people, |one, other| {
             one.memberships == other.memberships
                 && one.roles == other.roles
@@ -246,7 +252,8 @@ impl Service {
             let decisions = self.pushes.affected(terminal, known.after, directory.version);
             let bulletin = directory.bulletin.number;
             if last || bulletin > known.bulletin || decisions != Affected::Nobody {
-                return Ok(Changes { version: directory.version, bulletin, decisions });
+                let (version, stamp) = (directory.version, self.stamp().await);
+                return Ok(Changes { version, bulletin, decisions, stamp });
             }
             tokio::select! {
                 _ = published.changed() => {}

@@ -38,6 +38,12 @@ pub(super) struct Asked {
     pub(super) rules: Vec<RuleId>,
 }
 
+/// A time in whole microseconds, as everywhere in the store.
+pub(super) fn whole(time: Timestamp) -> Result<Timestamp, ServiceError> {
+    Timestamp::from_microsecond(time.as_microsecond())
+        .map_err(|error| ServiceError::Internal(error.to_string()))
+}
+
 /// The one refusal for every header that cannot be read, whatever its fault.
 pub(super) fn unreadable() -> Refusal {
     Refusal {
@@ -127,21 +133,28 @@ impl<'a> Question<'a> {
         self.directory.policy.decide(&self.requester, &subject, &self.context)
     }
 
-    /// The refusal of a file that is revoked, itself or by its label: whatever the policy says of it.
+    /// The refusal of a file that is revoked, itself or by its label, or whose key is no more: whatever the policy says of it.
     fn revoked(&self, header: &Header) -> Option<Refusal> {
         let revocations = &self.directory.tables.revocations;
         let label = header.policy().label;
+        let mut code = ProblemCode::Revoked;
         let name = self.directory.tables.labels.get(&label).map(|row| row.label.name.clone());
         let detail = if revocations.contains_key(&Revoked::File { id: header.file_id() }) {
             String::from("the file is revoked until an administrator lifts it")
         } else if revocations.contains_key(&Revoked::Label { id: label }) {
             let name = name.as_deref().unwrap_or_default();
             format!("the label {name} is revoked until an administrator lifts it")
+        } else if let Some(generation) = self.directory.retired_key(header) {
+            code = ProblemCode::KeyRetired;
+            let name = name.as_deref().unwrap_or_default();
+            format!(
+                "key {generation} of {name}, for which the file was sealed, was retired: the organisation's recovery key opens it"
+            )
         } else {
             return None;
         };
         Some(Refusal {
-            code: ProblemCode::Revoked,
+            code,
             detail,
             right: None,
             label_name: name,

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::sync::Arc;
 use tobari_core::crypto::KeyId;
+use tobari_core::envelope::Header;
 use tobari_core::ids::{GroupId, LabelId, PersonId, TerminalId};
 use tobari_core::policy::{Membership, PolicySet};
 use tobari_core::proto::admin::Revoked;
@@ -83,7 +84,8 @@ impl Directory {
         let payload =
             serde_json::to_vec(&bulletin).map_err(|error| ServiceError::Internal(error.to_string()))?;
         let signature = identity.signing_key.sign(BULLETIN_CONTEXT, &payload);
-        let signed_bulletin = SignedBulletin { payload: Base64(payload), signature: Base64(signature) };
+        let signed_bulletin =
+            SignedBulletin { payload: Base64(payload), signature: Base64(signature), stamp: None };
         let directory = Self {
             // A change makes the next one; whoever loads says which it is.
             version: before.map_or(0, |before| before.version + 1),
@@ -116,9 +118,30 @@ impl Directory {
         self.tables.people.get(self.by_login.get(login_key)?)
     }
 
-    /// The label to which a key belongs.
-    pub(crate) fn key_owner(&self, key: &KeyId) -> Option<LabelId> {
-        self.by_key.get(key).map(|(label, _)| *label)
+    /// The label to which a key belongs, and which generation it is; none for a key that was retired.
+    pub(crate) fn key_owner(&self, key: &KeyId) -> Option<(LabelId, u32)> {
+        let found = self.by_key.get(key).copied()?;
+        self.tables.label_keys.get(&found).filter(|row| row.retired_at.is_none()).map(|_| found)
+    }
+
+    /// The generation of the label's key that a header needs, where that was retired and no other is there.
+    pub(crate) fn retired_key(&self, header: &Header) -> Option<u32> {
+        let label = header.policy().label;
+        let of_label = |key: &KeyId| self.by_key.get(key).filter(|(owner, _)| *owner == label);
+        let mut retired = None;
+        for stanza in header.stanzas() {
+            match (of_label(&stanza.key_id), self.key_owner(&stanza.key_id)) {
+                (Some(_), Some(_)) => return None,
+                (Some((_, generation)), None) => retired = Some(*generation),
+                (None, _) => {}
+            }
+        }
+        retired
+    }
+
+    /// The generation for which the label's files are sealed now.
+    pub(crate) fn current_generation(&self, label: LabelId) -> u32 {
+        current_key(&self.tables, label).map_or(1, |row| row.generation)
     }
 
     /// The next time after `now` at which a rule of the label begins or ends to hold: no grant may outlive it.
@@ -177,6 +200,7 @@ fn bulletin(tables: &Tables, identity: &Identity, mark: &BulletinMark) -> Result
             key: key.public_key.clone(),
             allow_legacy_zip: row.allow_legacy_zip,
             lease_by_label: row.lease_by_label,
+            max_bulletin_age_hours: row.max_bulletin_age_hours,
         });
     }
     let mut people: Vec<PersonId> = tables.departed.iter().copied().collect();

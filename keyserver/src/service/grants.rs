@@ -7,16 +7,16 @@ use super::directory::Directory;
 use super::follow::ATTEMPTS;
 use super::release::{Occasion, release};
 use super::unwrap::{SecretName, Unwrapped, secret_name, stanza, unwrap};
-use super::{Call, Service, ServiceError};
-use crate::audit::{Act, Audited, Record};
-use crate::store::Basis;
+use super::{Call, Service, ServiceError, judge, unseal};
+use crate::audit::{Act, AuditError, Audited, Record};
+use crate::store::{Basis, Change, StoreError};
 use jiff::Timestamp;
 use std::collections::HashMap;
 use std::sync::Arc;
 use tobari_core::crypto::{GrantSealer, SharedSecret};
 use tobari_core::envelope::Header;
-use tobari_core::ids::LabelId;
-use tobari_core::policy::Right;
+use tobari_core::ids::{FileId, LabelId};
+use tobari_core::policy::{Right, Rights};
 use tobari_core::proto::api::{
     AuditReceipt, GrantItem, GrantOutcome, GrantRequest, GrantResponse, Refusal, grant_info,
 };
@@ -104,6 +104,7 @@ impl Service {
                 (Arc::clone(self), Arc::clone(&caller), Arc::clone(&directory));
             compute_for(count, move || service.decide_all(&caller, &directory, &items, now, latest)).await?
         };
+        let (items, unseals) = self.within_bounds(&caller, &directory, items, now).await?;
         let secrets = self.secrets(wanted).await?;
         let (items, records) = {
             let caller = Arc::clone(&caller);
@@ -115,7 +116,12 @@ impl Service {
             })
             .await?
         };
-        let (audited, receipt) = self.audit.commit_with_receipt(basis, &records).await?;
+        let recorded = self.audit.commit_with_receipt(basis, unseals, &records).await;
+        let (audited, receipt) = recorded.map_err(|error| match error {
+            // Another request of this person was counted between: once more, with that.
+            AuditError::Refused(StoreError::Stale) => ServiceError::Moved,
+            error => error.into(),
+        })?;
         let service = Arc::clone(self);
         let response = compute_for(count, move || service.answer(&caller, items, audited, receipt)).await??;
         for outcome in &response.outcomes {
@@ -128,6 +134,33 @@ impl Service {
             }
         }
         Ok(response)
+    }
+
+    /// Refuses what one person may not unseal without a second one. What is left is counted by the change, with its records.
+    async fn within_bounds(
+        &self,
+        caller: &Caller,
+        directory: &Directory,
+        mut items: Vec<Item>,
+        now: Timestamp,
+    ) -> Result<(Vec<Item>, Vec<Change>), ServiceError> {
+        let unseals: Vec<(usize, FileId)> = items
+            .iter()
+            .enumerate()
+            .filter_map(|(place, item)| match &item.state {
+                State::Allowed(allowed, _) if item.right == Right::Decrypt => Some((place, allowed.file)),
+                _ => None,
+            })
+            .collect();
+        let bound = self.bound_unsealing(directory, caller.person.id, &unseals, now).await?;
+        let most = judge::unseal_limit(&directory.tables);
+        for place in bound.refused {
+            if let Some(item) = items.get_mut(place) {
+                let rights = item.asked.rights.unwrap_or(Rights::NONE);
+                item.state = State::Refused(unseal::refusal(rights, most));
+            }
+        }
+        Ok((items, bound.count.into_iter().collect()))
     }
 
     fn decide_all(
@@ -149,6 +182,7 @@ impl Service {
                         (asked, Err(refusal)) => (asked, State::Refused(refusal)),
                         (asked, Ok(allowed)) => {
                             if let Some(stanza) = stanza(&header, directory) {
+                                self.key_uses.note(directory, &stanza.key_id, allowed.file, now);
                                 wanted
                                     .entry(secret_name(stanza))
                                     .or_insert_with(|| stanza.encapsulation.clone());

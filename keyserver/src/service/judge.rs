@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use std::collections::{BTreeMap, HashMap};
 use tobari_core::crypto::sha256;
-use tobari_core::ids::{ChangeRequestId, GroupId, PersonId};
+use tobari_core::ids::{ChangeRequestId, GroupId, LabelId, PersonId};
 use tobari_core::policy::{
     Case, DiffError, Difference, Holder, Invariant, Membership, Policy, Rights, Violation, differences,
     violations,
@@ -20,6 +20,21 @@ use tobari_core::proto::policy::{BrokenInvariant, DiffRow, MAX_DIFFERENCES, Poli
 /// The setting that says whether a second person is needed: `on` or `off`. While it is missing, the rule begins with the second
 /// administrator who could approve; from then on it is `on`, whoever goes.
 pub(crate) const SECOND_PERSON: &str = "second-person";
+
+/// The setting that says how many files one person may unseal within an hour: a number, or `none`.
+pub(crate) const UNSEAL_LIMIT: &str = "unseal-limit";
+/// What holds while that setting is missing.
+const UNSEAL_FILES: u32 = 20;
+
+/// How many files one person may unseal within an hour; any number, where there is none.
+pub(crate) fn unseal_limit(tables: &Tables) -> Option<u32> {
+    match tables.settings.get(UNSEAL_LIMIT) {
+        None => Some(UNSEAL_FILES),
+        Some(value) if value.as_slice() == b"none" => None,
+        // What cannot be read is no leave.
+        Some(value) => Some(std::str::from_utf8(value).ok().and_then(|text| text.parse().ok()).unwrap_or(0)),
+    }
+}
 
 /// Why a change is made, and who agreed.
 #[derive(Debug, Clone, Default)]
@@ -64,6 +79,20 @@ pub(crate) fn second_person(tables: &Tables) -> bool {
 pub(crate) struct Judged {
     pub(crate) diff: PolicyDiff,
     pub(crate) digest: String,
+}
+
+impl Judged {
+    /// With what the tables do not show: why it needs a second person besides, and what was looked at.
+    pub(crate) fn with(mut self, before: &Tables, widens: &[Widening], seen: &str) -> Self {
+        self.diff.widens.extend(widens);
+        self.diff.widens.sort_unstable();
+        self.diff.widens.dedup();
+        self.diff.needs_second_person = second_person(before) && !self.diff.widens.is_empty();
+        if !seen.is_empty() {
+            self.digest = HEXLOWER.encode(&sha256(&[self.digest.as_bytes(), &[0], seen.as_bytes()]));
+        }
+        self
+    }
 }
 
 /// Judges a change. Slow for a large organisation: not on a thread that serves.
@@ -177,20 +206,44 @@ fn holders(before: &Tables, after: &Tables, policy_changes: bool) -> Vec<Holder>
         .collect()
 }
 
+/// Whether something that was stopped goes on again: a revocation that is lifted, a terminal that was frozen.
+pub(crate) fn lifts(before: &Tables, after: &Tables) -> bool {
+    before.revocations.keys().any(|subject| !after.revocations.contains_key(subject))
+        || before
+            .terminals
+            .iter()
+            .any(|(id, old)| old.frozen && after.terminals.get(id).is_none_or(|new| !new.frozen))
+}
+
 /// What widens access besides rights.
 fn widenings(before: &Tables, after: &Tables, by: Option<PersonId>) -> Vec<Widening> {
     let mut widens = Vec::new();
-    if after.label_keys.keys().any(|(label, generation)| {
-        *generation > 1
-            && before.labels.contains_key(label)
-            && !before.label_keys.contains_key(&(*label, *generation))
-    }) {
+    let other_key = |(label, generation): &(LabelId, u32), row: &crate::store::LabelKeyRow| match before
+        .label_keys
+        .get(&(*label, *generation))
+    {
+        None => *generation > 1 && before.labels.contains_key(label),
+        Some(old) => old.retired_at != row.retired_at,
+    };
+    if after.label_keys.iter().any(|(key, row)| other_key(key, row)) {
         widens.push(Widening::Keys);
     }
+    if lifts(before, after) {
+        widens.push(Widening::Revocation);
+    }
+    let most = |limit: Option<u32>| limit.unwrap_or(u32::MAX);
+    let more_files = after.unseal_windows.iter().any(|(person, new)| {
+        before.unseal_windows.get(person).is_none_or(|old| new.files > old.files || new.ends_at > old.ends_at)
+    });
+    if more_files || most(unseal_limit(after)) > most(unseal_limit(before)) {
+        widens.push(Widening::Unsealing);
+    }
     let weaker = |old: &crate::store::LabelRow, new: &crate::store::LabelRow| {
+        let hours = |row: &crate::store::LabelRow| row.max_bulletin_age_hours.unwrap_or(u32::MAX);
         new.label.level < old.label.level
             || (new.allow_legacy_zip && !old.allow_legacy_zip)
             || (new.lease_by_label && !old.lease_by_label)
+            || hours(new) > hours(old)
     };
     if before.labels.iter().any(|(id, old)| after.labels.get(id).is_some_and(|new| weaker(old, new))) {
         widens.push(Widening::Label);
@@ -234,7 +287,8 @@ pub(crate) fn versions(
         || old != new
         || people
         || before.invariants != after.invariants
-        || before.settings.get(SECOND_PERSON) != after.settings.get(SECOND_PERSON);
+        || before.settings.get(SECOND_PERSON) != after.settings.get(SECOND_PERSON)
+        || before.settings.get(UNSEAL_LIMIT) != after.settings.get(UNSEAL_LIMIT);
     if !kept {
         return Vec::new();
     }

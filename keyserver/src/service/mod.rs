@@ -28,6 +28,7 @@ mod sessions;
 mod setup;
 mod terminals;
 mod totp;
+mod unseal;
 mod unwrap;
 
 pub use caller::{Bearer, Call, Caller, Peer};
@@ -65,6 +66,7 @@ pub struct Service {
     /// Held while the directory is changed, so that changes see each other.
     changing: Mutex<()>,
     keys: KeyRing,
+    key_uses: keys::KeyUses,
     sessions: sessions::Sessions,
     contacts: terminals::Contacts,
     refusals: terminals::Refusals,
@@ -110,6 +112,7 @@ impl Service {
             directory: ArcSwap::from_pointee(directory),
             changing: Mutex::new(()),
             keys,
+            key_uses: keys::KeyUses::default(),
             sessions,
             contacts,
             refusals: terminals::Refusals::new(),
@@ -251,7 +254,9 @@ impl Service {
         let now = self.clock.now();
         // What is no policy at all is the frequent case.
         let changed = before.tables.settings != after.settings
-            || before.tables.label_keys.len() != after.label_keys.len()
+            || before.tables.label_keys != after.label_keys
+            || before.tables.unseal_windows != after.unseal_windows
+            || judge::lifts(&before.tables, after)
             || before.tables.labels != after.labels
             || before.tables.groups != after.groups
             || before.tables.posts != after.posts
@@ -304,6 +309,9 @@ impl Service {
         }
         if let Err(error) = self.audit.commit(changes, &[]).await {
             tracing::warn!(%error, "last contacts were not written");
+        }
+        if let Err(error) = self.write_key_uses().await {
+            tracing::warn!(%error, "for which keys files are sealed was not written");
         }
     }
 

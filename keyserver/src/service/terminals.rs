@@ -12,7 +12,7 @@ use tobari_core::crypto::{GrantSealer, sha256};
 use tobari_core::ids::TerminalId;
 use tobari_core::proto::api::{EnrolRequest, EnrolResponse, RenewRequest, RenewResponse};
 use tobari_core::proto::base64::Base64;
-use tobari_core::proto::bulletin::SignedBulletin;
+use tobari_core::proto::bulletin::{STAMP_CONTEXT, SignedBulletin, SignedStamp, Stamp};
 use tobari_core::proto::problem::ProblemCode;
 
 /// A contact is noted again only after this.
@@ -231,7 +231,25 @@ impl Service {
     /// The terminal is not accepted.
     pub async fn bulletin(&self, call: &Call) -> Result<(u64, SignedBulletin), ServiceError> {
         self.terminal(call).await?;
+        // First, so that the bulletin is not older than what is confirmed.
+        let stamp = self.stamp().await;
         let directory = self.directory.load();
-        Ok((directory.bulletin.number, directory.signed_bulletin.clone()))
+        Ok((directory.bulletin.number, SignedBulletin { stamp, ..directory.signed_bulletin.clone() }))
+    }
+
+    /// Confirms which bulletin is in force now; nothing where the store does not say what other servers have changed.
+    pub(super) async fn stamp(&self) -> Option<SignedStamp> {
+        // Read before the store is asked: what is changed after this time is not denied by the stamp.
+        let confirmed_at = self.clock.now();
+        self.refresh().await.ok()?;
+        let stamp = Stamp {
+            version: 1,
+            organisation: self.identity.organisation,
+            number: self.directory.load().bulletin.number,
+            confirmed_at,
+        };
+        let payload = serde_json::to_vec(&stamp).ok()?;
+        let signature = self.identity.signing_key.sign(STAMP_CONTEXT, &payload);
+        Some(SignedStamp { payload: Base64(payload), signature: Base64(signature) })
     }
 }

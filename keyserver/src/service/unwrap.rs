@@ -43,7 +43,10 @@ pub(super) struct Unwrapped {
 /// key would let a file be opened under a label that its key does not have.
 pub(super) fn stanza<'a>(header: &'a Header, directory: &Directory) -> Option<&'a Stanza> {
     let label = header.policy().label;
-    header.stanzas().iter().find(|stanza| directory.key_owner(&stanza.key_id) == Some(label))
+    header
+        .stanzas()
+        .iter()
+        .find(|stanza| directory.key_owner(&stanza.key_id).is_some_and(|(owner, _)| owner == label))
 }
 
 /// Which secret the stanza needs.

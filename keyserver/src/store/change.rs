@@ -3,13 +3,14 @@
 
 use super::policy::{ChangeRequestRow, PolicyVersionRow};
 use super::rows::{
-    Digest, LabelKeyRow, LabelRow, LeaseCaseRow, LeaseRecordRow, LeaseRow, LeaseTerminalRow,
-    LoginFailuresRow, PersonRow, SessionRow, Tables, TerminalRow, TokenRow,
+    Digest, FileKeyRow, LabelKeyRow, LabelRow, LeaseCaseRow, LeaseRecordRow, LeaseRow, LeaseTerminalRow,
+    LoginFailuresRow, PersonRow, SessionRow, Tables, TerminalRow, TokenRow, UnsealWindowRow,
 };
 use jiff::Timestamp;
 use std::sync::Arc;
 use tobari_core::ids::{
-    ChangeRequestId, FolderId, GroupId, InvariantId, LeaseId, PersonId, PostId, RuleId, SessionId, TerminalId,
+    ChangeRequestId, FileId, FolderId, GroupId, InvariantId, LabelId, LeaseId, PersonId, PostId, RuleId,
+    SessionId, TerminalId,
 };
 use tobari_core::policy::{Group, Invariant, Post, Rule};
 use tobari_core::proto::admin::{RevocationRecord, Revoked};
@@ -25,6 +26,28 @@ pub enum Change {
     PutLabel(LabelRow),
     /// A label's key; generations are never replaced.
     AddLabelKey(LabelKeyRow),
+    /// Takes the private half of a label's key away, for good. Stale if that was done before.
+    RetireLabelKey(LabelId, u32, Timestamp),
+    /// For which keys files are sealed: those that need an earlier generation, and those that do not any more.
+    SawFileKeys {
+        /// Files that need an earlier generation.
+        earlier: Vec<FileKeyRow>,
+        /// Files that were seen under the current one.
+        current: Vec<FileId>,
+    },
+    /// Somebody may unseal more files for a while.
+    PutUnsealWindow(UnsealWindowRow),
+    /// Somebody unseals files. Stale where they were more than every one of the bounds allows: another request came between.
+    CountUnseals {
+        /// Who.
+        person: PersonId,
+        /// Which.
+        files: Vec<FileId>,
+        /// When.
+        at: Timestamp,
+        /// From when on how many may be counted, each bound by itself.
+        bounds: Vec<(Timestamp, u64)>,
+    },
     /// A group.
     PutGroup(Group),
     /// Removes a group.
@@ -132,6 +155,8 @@ impl Change {
             Self::PutSetting(..)
             | Self::PutLabel(_)
             | Self::AddLabelKey(_)
+            | Self::RetireLabelKey(..)
+            | Self::PutUnsealWindow(_)
             | Self::PutGroup(_)
             | Self::DeleteGroup(_)
             | Self::PutPost(_)
@@ -154,6 +179,8 @@ impl Change {
             | Self::RevokeLease(..)
             | Self::ForgetLeaseRevocations(_) => true,
             Self::AdvanceTotpStep(..)
+            | Self::SawFileKeys { .. }
+            | Self::CountUnseals { .. }
             | Self::ForgetTotpStep(_)
             | Self::TouchTerminals(_)
             | Self::PutToken(_)
@@ -194,6 +221,19 @@ impl Tables {
             }
             Change::AddLabelKey(row) => {
                 self.label_keys.insert((row.label, row.generation), Arc::new(row.clone()));
+            }
+            Change::RetireLabelKey(label, generation, at) => {
+                if let Some(row) = self.label_keys.get_mut(&(*label, *generation)) {
+                    let retired = LabelKeyRow {
+                        sealed_private: Vec::new(),
+                        retired_at: Some(*at),
+                        ..row.as_ref().clone()
+                    };
+                    *row = Arc::new(retired);
+                }
+            }
+            Change::PutUnsealWindow(row) => {
+                self.unseal_windows.insert(row.person, Arc::new(*row));
             }
             Change::PutGroup(group) => {
                 self.groups.insert(group.id, Arc::new(group.clone()));
@@ -264,6 +304,8 @@ impl Tables {
                 self.narrowed_leases.retain(|_, (_, ends_at)| *ends_at >= *before);
             }
             Change::AdvanceTotpStep(..)
+            | Change::SawFileKeys { .. }
+            | Change::CountUnseals { .. }
             | Change::ForgetTotpStep(_)
             | Change::TouchTerminals(_)
             | Change::PutToken(_)

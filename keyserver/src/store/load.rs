@@ -90,10 +90,12 @@ pub(super) async fn tables(connection: &mut impl Sql) -> Result<Tables, StoreErr
         let left = row.left;
         tables.narrowed_leases.insert((left.lease, left.label, left.owner_group), (left, row.lease_ends_at));
     }
+    tables.unseal_windows = super::files::windows(connection).await?;
     Ok(tables)
 }
 
 fn label(row: &impl Columns) -> Result<LabelRow, StoreError> {
+    let hours: Option<i64> = column("labels", row.try_get("max_bulletin_age_hours"))?;
     Ok(LabelRow {
         label: Label {
             id: id("labels", row.try_get("id"))?,
@@ -103,11 +105,13 @@ fn label(row: &impl Columns) -> Result<LabelRow, StoreError> {
         key_kind: json("labels", row.try_get("key_kind"))?,
         allow_legacy_zip: flag("labels", row.try_get("allow_legacy_zip"))?,
         lease_by_label: flag("labels", row.try_get("lease_by_label"))?,
+        max_bulletin_age_hours: hours.map(|hours| number("labels", Ok(hours))).transpose()?,
     })
 }
 
 fn label_key(row: &impl Columns) -> Result<LabelKeyRow, StoreError> {
     let table = "label_keys";
+    let retired_at: Option<i64> = column(table, row.try_get("retired_at"))?;
     Ok(LabelKeyRow {
         label: id(table, row.try_get("label"))?,
         generation: number(table, row.try_get("generation"))?,
@@ -115,6 +119,7 @@ fn label_key(row: &impl Columns) -> Result<LabelKeyRow, StoreError> {
         public_key: json(table, row.try_get("public_key"))?,
         sealed_private: column(table, row.try_get("sealed_private"))?,
         created_at: micros(table, row.try_get("created_at"))?,
+        retired_at: retired_at.map(|time| micros(table, Ok(time))).transpose()?,
     })
 }
 

@@ -12,6 +12,7 @@
 mod change;
 mod commit;
 mod decode;
+mod files;
 mod lease_cases;
 mod leases;
 mod load;
@@ -29,16 +30,16 @@ mod write;
 pub use change::Change;
 pub use policy::{ChangeRequestRow, PolicyVersionRow, RequestState};
 pub use rows::{
-    Digest, LabelKeyRow, LabelRow, LeaseBody, LeaseCaseRow, LeaseCases, LeaseFileRow, LeaseFilter, LeaseKind,
-    LeaseRecordRow, LeaseRow, LeaseTerminalRow, LoginFailuresRow, NextCertificate, PersonRow, SessionRow,
-    Tables, TerminalRow, TokenRow,
+    Digest, FileKeyRow, LabelKeyRow, LabelRow, LeaseBody, LeaseCaseRow, LeaseCases, LeaseFileRow,
+    LeaseFilter, LeaseKind, LeaseRecordRow, LeaseRow, LeaseTerminalRow, LoginFailuresRow, NextCertificate,
+    PersonRow, SessionRow, Tables, TerminalRow, TokenRow, UnsealWindowRow,
 };
 
 use jiff::Timestamp;
 use std::collections::HashMap;
 use std::pin::Pin;
 use tobari_core::audit::{Frontier, Growth};
-use tobari_core::ids::{LeaseId, PersonId, SessionId, TerminalId};
+use tobari_core::ids::{FileId, LabelId, LeaseId, PersonId, SessionId, TerminalId};
 use tobari_core::policy::Policy;
 use tokio::sync::watch;
 
@@ -189,6 +190,12 @@ pub trait Store: Send + Sync + std::fmt::Debug {
 
     /// The policy as of a version.
     fn policy_of(&self, version: u64) -> StoreFuture<'_, Option<Policy>>;
+
+    /// How many files needed a generation of a label's key when they were last seen.
+    fn files_under(&self, label: LabelId, generation: u32) -> StoreFuture<'_, u64>;
+
+    /// Which files somebody unsealed from a time on, each with when it was last; for a day at least.
+    fn unseals(&self, person: PersonId, since: Timestamp) -> StoreFuture<'_, Vec<(FileId, Timestamp)>>;
 
     /// A lease with its files and its document.
     fn lease(&self, id: LeaseId) -> StoreFuture<'_, Option<LeaseRow>>;

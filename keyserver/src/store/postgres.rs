@@ -24,7 +24,7 @@ use std::collections::HashMap;
 use std::str::FromStr;
 use std::time::Duration;
 use tobari_core::audit::Frontier;
-use tobari_core::ids::{LeaseId, PersonId, SessionId, TerminalId};
+use tobari_core::ids::{FileId, LabelId, LeaseId, PersonId, SessionId, TerminalId};
 use tobari_core::policy::Policy;
 use tokio::sync::{Mutex, watch};
 

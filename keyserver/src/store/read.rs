@@ -1,6 +1,7 @@
 //! Looking up what is not held in memory, and the end of the audit log.
 
 use super::decode::{column, digest, hex, id, json, micros, number};
+pub(super) use super::files::{files_under, unseals};
 pub(super) use super::lease_cases::{lease_cases, lease_kinds, leases_without_cases};
 pub(super) use super::leases::{lease, lease_records, lease_records_of, lease_terminal, leases};
 use super::load;
@@ -185,6 +186,8 @@ macro_rules! reads {
             step_up(session: SessionId) -> Option<Timestamp>;
             policy_versions(before: u64, limit: u32) -> Vec<PolicyVersionRow>;
             policy_of(version: u64) -> Option<Policy>;
+            files_under(label: LabelId, generation: u32) -> u64;
+            unseals(person: PersonId, since: Timestamp) -> Vec<(FileId, Timestamp)>;
             lease(id: LeaseId) -> Option<LeaseRow>;
             leases(filter: LeaseFilter) -> Vec<LeaseRow>;
             lease_kinds(which: LeaseCases, now: Timestamp) -> (u64, Vec<LeaseKind>);

@@ -31,6 +31,8 @@ pub struct LabelRow {
     pub allow_legacy_zip: bool,
     /// Whether a lease may be asked for all of its files.
     pub lease_by_label: bool,
+    /// Within how many hours the bulletin has to be confirmed for its files to open without the key server.
+    pub max_bulletin_age_hours: Option<u32>,
 }
 
 /// One generation of a label's key pair.
@@ -48,6 +50,34 @@ pub struct LabelKeyRow {
     pub sealed_private: Vec<u8>,
     /// When it was made.
     pub created_at: Timestamp,
+    /// When the private half was taken away; `sealed_private` is empty from then on.
+    pub retired_at: Option<Timestamp>,
+}
+
+/// Which key a file was sealed for when it was last seen. Kept of files that need an earlier generation than the current one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileKeyRow {
+    /// The file.
+    pub file: FileId,
+    /// Its label.
+    pub label: LabelId,
+    /// Generation of the label's key.
+    pub generation: u32,
+    /// When it was seen.
+    pub seen_at: Timestamp,
+}
+
+/// Somebody may unseal more files than others for a while.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UnsealWindowRow {
+    /// Who.
+    pub person: PersonId,
+    /// How many from the beginning on.
+    pub files: u32,
+    /// Its beginning.
+    pub opened_at: Timestamp,
+    /// Its end.
+    pub ends_at: Timestamp,
 }
 
 /// A person.
@@ -370,4 +400,6 @@ pub struct Tables {
     pub revoked_leases: BTreeMap<LeaseId, Timestamp>,
     /// Leases that a stricter policy has narrowed, each with its own end: until then the bulletin names them.
     pub narrowed_leases: BTreeMap<(LeaseId, LabelId, Option<GroupId>), (Narrowing, Timestamp)>,
+    /// People who may unseal more files for a while, or could.
+    pub unseal_windows: BTreeMap<PersonId, Arc<UnsealWindowRow>>,
 }

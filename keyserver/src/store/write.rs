@@ -2,9 +2,9 @@
 
 use super::decode::{damaged, hex};
 use super::lease_cases;
-use super::leases;
 use super::sql::{Query, Sql, built, query};
 use super::{Change, StoreError};
+use super::{files, leases};
 use jiff::Timestamp;
 use serde::Serialize;
 use tobari_core::proto::admin::Revoked;
@@ -23,28 +23,46 @@ pub(super) async fn change(connection: &mut impl Sql, change: &Change) -> Result
         .bind(name)
         .bind(value),
         Change::PutLabel(row) => query(
-            "INSERT INTO labels (id, name, level, key_kind, allow_legacy_zip, lease_by_label) \
-             VALUES ($1, $2, $3, $4, $5, $6) \
+            "INSERT INTO labels (id, name, level, key_kind, allow_legacy_zip, lease_by_label, max_bulletin_age_hours) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7) \
              ON CONFLICT (id) DO UPDATE SET name = excluded.name, level = excluded.level, \
              key_kind = excluded.key_kind, allow_legacy_zip = excluded.allow_legacy_zip, \
-             lease_by_label = excluded.lease_by_label",
+             lease_by_label = excluded.lease_by_label, max_bulletin_age_hours = excluded.max_bulletin_age_hours",
         )
         .bind(row.label.id.to_string())
         .bind(&row.label.name)
         .bind(i64::from(row.label.level))
         .bind(text(&row.key_kind)?)
         .bind(i64::from(row.allow_legacy_zip))
-        .bind(i64::from(row.lease_by_label)),
+        .bind(i64::from(row.lease_by_label))
+        .bind(row.max_bulletin_age_hours.map(i64::from)),
         Change::AddLabelKey(row) => query(
-            "INSERT INTO label_keys (label, generation, key_id, public_key, sealed_private, created_at) \
-             VALUES ($1, $2, $3, $4, $5, $6)",
+            "INSERT INTO label_keys (label, generation, key_id, public_key, sealed_private, created_at, retired_at) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7)",
         )
         .bind(row.label.to_string())
         .bind(i64::from(row.generation))
         .bind(hex(row.key_id.as_bytes()))
         .bind(text(&row.public_key)?)
         .bind(&row.sealed_private)
-        .bind(row.created_at.as_microsecond()),
+        .bind(row.created_at.as_microsecond())
+        .bind(row.retired_at.map(Timestamp::as_microsecond)),
+        Change::RetireLabelKey(label, generation, at) => {
+            let retire = query(
+                "UPDATE label_keys SET sealed_private = $3, retired_at = $4 \
+                 WHERE label = $1 AND generation = $2 AND retired_at IS NULL",
+            )
+            .bind(label.to_string())
+            .bind(i64::from(*generation))
+            .bind(Vec::<u8>::new())
+            .bind(at.as_microsecond());
+            return one(connection.execute(retire).await?);
+        }
+        Change::SawFileKeys { earlier, current } => return files::saw(connection, earlier, current).await,
+        Change::PutUnsealWindow(row) => files::window(row),
+        Change::CountUnseals { person, files, at, bounds } => {
+            return files::count(connection, *person, files, *at, bounds).await;
+        }
         Change::PutGroup(group) => query(
             "INSERT INTO groups (id, name, parent) VALUES ($1, $2, $3) \
              ON CONFLICT (id) DO UPDATE SET name = excluded.name, parent = excluded.parent",
@@ -259,6 +277,7 @@ pub(super) async fn change(connection: &mut impl Sql, change: &Change) -> Result
             let before = before.as_microsecond();
             for sql in [
                 "DELETE FROM step_ups WHERE made_at < $1",
+                "DELETE FROM unseals WHERE made_at < $1",
                 "DELETE FROM enrolment_tokens WHERE expires_at < $1",
                 "DELETE FROM sessions WHERE expires_at < $1",
                 // Narrowed ones are in the tables of servers, and go with the other revocations.

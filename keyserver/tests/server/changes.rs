@@ -6,6 +6,7 @@ use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
 use tobari_core::proto::api::{Affected, Changes};
+use tobari_core::proto::bulletin::{STAMP_CONTEXT, SignedStamp, Stamp};
 use tobari_core::proto::problem::ProblemCode;
 use tobari_keyserver::store::postgres::PostgresStore;
 
@@ -32,7 +33,10 @@ async fn a_terminal_hears_of_what_concerns_it_and_of_nothing_else() {
     let known = terminal.all_changes().await;
     assert_eq!(known.decisions, Affected::Everybody);
     let told: Changes = terminal.changes(&known, 0).await.ok().to();
-    assert_eq!(told, Changes { decisions: Affected::Nobody, ..known.clone() });
+    assert_eq!(
+        Changes { stamp: None, ..told },
+        Changes { decisions: Affected::Nobody, stamp: None, ..known.clone() }
+    );
 
     // Another terminal and a login change nothing here.
     let other = site.another(terminal, admin, None).await;
@@ -151,4 +155,51 @@ async fn who_waits_at_one_server_hears_of_what_another_acknowledged() {
         let told: Changes = answer.ok().to();
         assert_ne!(told.decisions, Affected::Nobody);
     }
+}
+
+/// The bulletin's number at which time, as a terminal reads it.
+fn confirmed(terminal: &Terminal, stamp: Option<&SignedStamp>) -> Stamp {
+    let signed = stamp.unwrap();
+    let key = &terminal.enrolment.as_ref().unwrap().signing_key.0;
+    let key = tobari_core::crypto::VerifyingKey::from_bytes(key).unwrap();
+    key.verify(STAMP_CONTEXT, &signed.payload.0, &signed.signature.0).unwrap();
+    serde_json::from_slice(&signed.payload.0).unwrap()
+}
+
+#[tokio::test]
+async fn what_is_in_force_is_confirmed_with_its_time() {
+    let site = Site::start().await;
+    let case = site.reference().await;
+    let (terminal, admin) = (&case.terminal, case.admin.as_str());
+    let known = terminal.all_changes().await;
+    let first = confirmed(terminal, known.stamp.as_ref());
+    assert_eq!((first.number, first.confirmed_at), (known.bulletin, site.clock_now()));
+    assert_eq!(first.organisation, terminal.organisation);
+    let (signed, bulletin) = terminal.bulletin().await;
+    assert_eq!(confirmed(terminal, signed.stamp.as_ref()), first);
+
+    // Time goes on and nothing changes: the bulletin's own time stays, the stamp's does not.
+    site.advance(jiff::SignedDuration::from_hours(1));
+    let told: Changes = terminal.changes(&known, 0).await.ok().to();
+    let later = confirmed(terminal, told.stamp.as_ref());
+    assert_eq!((later.number, later.confirmed_at), (first.number, site.clock_now()));
+    assert_eq!(terminal.bulletin().await.1, bulletin);
+
+    // A change that the bulletin tells of: the number that is confirmed goes with it.
+    let label = case.label("社外秘");
+    let input = json!({ "name": "社外秘", "level": label.label.level, "max_bulletin_age_hours": 24 });
+    let path = format!("/v1/admin/labels/{}", label.id);
+    let bad = json!({ "name": "社外秘", "level": label.label.level, "max_bulletin_age_hours": 0 });
+    terminal.put(&path, Some(admin), &bad).await.refused(ProblemCode::InvalidRequest);
+    terminal.put(&path, Some(admin), &input).await.ok();
+    let (signed, bulletin) = terminal.bulletin().await;
+    assert_eq!(confirmed(terminal, signed.stamp.as_ref()).number, bulletin.number);
+    assert!(bulletin.number > first.number);
+    let found = bulletin.labels.iter().find(|one| one.label.id == label.id).unwrap();
+    assert_eq!(found.max_bulletin_age_hours, Some(24));
+    // Where the store does not answer, nothing is confirmed.
+    site.store.reads_fail.store(true, std::sync::atomic::Ordering::SeqCst);
+    let silent = terminal.get("/v1/bulletin", None).await;
+    assert!(silent.body.get("stamp").is_none(), "{silent:?}");
+    site.store.reads_fail.store(false, std::sync::atomic::Ordering::SeqCst);
 }

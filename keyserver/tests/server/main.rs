@@ -20,6 +20,7 @@ mod overload;
 mod policy;
 mod processes;
 mod revocations;
+mod second_person;
 mod servers;
 mod sessions;
 mod store;

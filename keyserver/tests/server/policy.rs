@@ -12,14 +12,14 @@ use tobari_core::proto::problem::ProblemCode;
 
 const ALL: [&str; 5] = ["key-custodian", "policy", "terminals", "leases", "auditor"];
 
-fn rule(case: &Reference, label: &str, rank: u16, rights: &[&str]) -> Value {
+pub(crate) fn rule(case: &Reference, label: &str, rank: u16, rights: &[&str]) -> Value {
     json!({
         "label": case.label(label).id, "groups": { "kind": "any" },
         "posts": { "kind": "rank-at-least", "rank": rank }, "effect": "allow", "rights": rights,
     })
 }
 
-fn change(collection: &str, input: &Value) -> Value {
+pub(crate) fn change(collection: &str, input: &Value) -> Value {
     json!({ "collection": collection, "input": input, "reason": "年度替わり" })
 }
 
@@ -219,13 +219,13 @@ async fn versions_say_who_when_what_and_why_and_lead_back() {
 }
 
 /// An administrator with an authenticator, logged in.
-struct Officer {
-    bearer: String,
+pub(crate) struct Officer {
+    pub(crate) bearer: String,
     totp: totp_rs::Totp,
 }
 
 impl Officer {
-    async fn new(site: &Site, terminal: &Terminal, login: &str, otpauth: &Value) -> Self {
+    pub(crate) async fn new(site: &Site, terminal: &Terminal, login: &str, otpauth: &Value) -> Self {
         let totp = totp_rs::Totp::from_url(otpauth.as_str().unwrap()).unwrap();
         let code = totp.generate(u64::try_from(site.clock_now().as_second()).unwrap()).to_string();
         let answer = terminal.try_login(login, &password(login), Some(&code)).await.created();
@@ -234,7 +234,7 @@ impl Officer {
     }
 
     /// A fresh code, of the next time step.
-    async fn step_up(&self, site: &Site, terminal: &Terminal) -> String {
+    pub(crate) async fn step_up(&self, site: &Site, terminal: &Terminal) -> String {
         site.advance(SignedDuration::from_secs(31));
         let code = self.totp.generate(u64::try_from(site.clock_now().as_second()).unwrap()).to_string();
         let answer = terminal.post("/v1/admin/step-up", Some(&self.bearer), &json!({ "totp": code })).await;
@@ -244,7 +244,7 @@ impl Officer {
 }
 
 /// The reference case with two who could approve.
-async fn two_officers(site: &Site) -> (Reference, Officer, Officer) {
+pub(crate) async fn two_officers(site: &Site) -> (Reference, Officer, Officer) {
     let case = site.reference().await;
     let (terminal, admin) = (&case.terminal, Some(case.admin.as_str()));
     assert!(!status(terminal, &case.admin).await.second_person, "one administrator can begin");
@@ -264,7 +264,7 @@ async fn two_officers(site: &Site) -> (Reference, Officer, Officer) {
     (case, one, two)
 }
 
-fn path(request: &ChangeRequest, what: &str) -> String {
+pub(crate) fn path(request: &ChangeRequest, what: &str) -> String {
     format!("/v1/admin/requests/{}/{what}", request.id)
 }
 
@@ -388,7 +388,7 @@ async fn an_approval_is_for_what_was_seen_and_for_a_while() {
     post(&two, &path(&refused, "approve"), &why).await.refused(ProblemCode::Conflict);
 }
 
-async fn relogin(site: &Site, terminal: &Terminal, login: &str, officer: &Officer) -> Officer {
+pub(crate) async fn relogin(site: &Site, terminal: &Terminal, login: &str, officer: &Officer) -> Officer {
     let code = officer.totp.generate(u64::try_from(site.clock_now().as_second()).unwrap()).to_string();
     let response: LoginResponse =
         terminal.try_login(login, &password(login), Some(&code)).await.created().to();

@@ -341,7 +341,10 @@ async fn shares_of_the_recovery_key_open_files_offline() {
         assert!(!output.status.success() && error.contains(word), "{word}: {error}");
     };
     refused(run(place, &[&split[..], &["--shares", "3", "--needed", "2"]].concat()), "exists");
-    refused(run(place, &[&split[..], &["--shares", "2", "--needed", "3"]].concat()), "not more than there are");
+    refused(
+        run(place, &[&split[..], &["--shares", "2", "--needed", "3"]].concat()),
+        "not more than there are",
+    );
     let whole = std::fs::read(place.join("recovery.key")).unwrap();
     std::fs::remove_file(place.join("recovery.key")).unwrap();
     let share = std::fs::read_to_string(place.join("part.share2")).unwrap();
@@ -360,7 +363,9 @@ async fn shares_of_the_recovery_key_open_files_offline() {
         let shares: Vec<&str> = shares.iter().flat_map(|share| ["--share", share]).collect();
         run(place, &[&["recovery", "drill", "sealed.txt"], shares.as_slice()].concat())
     };
-    for pair in [["part.share1", "part.share2"], ["part.share3", "part.share1"], ["part.share2", "part.share3"]] {
+    for pair in
+        [["part.share1", "part.share2"], ["part.share3", "part.share1"], ["part.share2", "part.share3"]]
+    {
         assert!(done(&drill(&pair)).contains("18 bytes; nothing was written"));
     }
     done(&drill(&["part.share1", "part.share2", "part.share3"]));

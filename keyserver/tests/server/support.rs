@@ -17,7 +17,7 @@ use tobari_core::audit::{Frontier, LogKey, Occasion, Released, check_receipt};
 use tobari_core::clock::{Clock as _, FixedClock, SystemClock};
 use tobari_core::crypto::{GrantKeyPair, GrantOpener, RecipientPublicKey, RootKey, VerifyingKey};
 use tobari_core::envelope::{Epoch, FilePolicy, MemoryStorage, SealOptions, Sealed, seal};
-use tobari_core::ids::{GroupId, LabelId, LeaseId, OrganisationId, PersonId, SessionId, TerminalId};
+use tobari_core::ids::{FileId, GroupId, LabelId, LeaseId, OrganisationId, PersonId, SessionId, TerminalId};
 use tobari_core::policy::{Membership, Policy, Right};
 use tobari_core::proto::admin::{LabelRecord, PersonRecord, PresetApplied};
 use tobari_core::proto::api::{
@@ -110,6 +110,8 @@ impl Store for Faulty {
     }
     reads! {
         login_failures(key: &'a str) -> Option<LoginFailuresRow>;
+        files_under(label: LabelId, generation: u32) -> u64;
+        unseals(person: PersonId, since: Timestamp) -> Vec<(FileId, Timestamp)>;
         lease(id: LeaseId) -> Option<LeaseRow>;
         leases(filter: LeaseFilter) -> Vec<LeaseRow>;
         lease_kinds(which: LeaseCases, now: Timestamp) -> (u64, Vec<LeaseKind>);

@@ -90,6 +90,7 @@ fn rows(case: &Reference) -> Vec<Row> {
         row("PUT", "/v1/admin/terminals/{id}", terminal, Roles(TERMINALS, 404)),
         row("DELETE", "/v1/admin/terminals/{id}", none(), Roles(TERMINALS, 404)),
         row("POST", "/v1/admin/labels/{id}/rotate", none(), Roles(KEYS, 404)),
+        row("POST", "/v1/admin/labels/{id}/retire", json!({ "generation": 1 }), Roles(KEYS, 404)),
         row("POST", "/v1/admin/enrolment-tokens", json!({}), Roles(TERMINALS, 201)),
         row("POST", "/v1/admin/presets/{name}", none(), Roles(&["key-custodian", "policy"], 400)),
         row(

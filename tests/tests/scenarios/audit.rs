@@ -1,6 +1,7 @@
 //! The audit log in an auditor's hands: searched, exported, checked without anybody's help. And what is not in any log.
 
 use anyhow::{Context as _, Result, ensure};
+use std::collections::HashSet;
 use std::path::Path;
 use std::process::Command;
 use tobari_tests::{PEOPLE, Site, password, skipped_without_root};
@@ -100,6 +101,60 @@ fn an_export_is_checked_without_the_key_server_and_every_change_is_found() -> Re
     Ok(())
 }
 
+/// The key of a sealed file's contents, by the independent decoder, which is not in need of anything of ours.
+#[expect(clippy::print_stderr, reason = "what is skipped is said")]
+fn dek_of(recovery: &Path, file: &Path) -> Result<Option<Vec<u8>>> {
+    let Some(python) = std::env::var_os("TOBARI_ORACLE_PYTHON") else {
+        eprintln!("!! SKIPPED: the search for data keys: TOBARI_ORACLE_PYTHON is not set");
+        return Ok(None);
+    };
+    let oracle = Path::new(env!("CARGO_MANIFEST_DIR")).join("oracle/oracle.py");
+    let output = Command::new(python).arg(oracle).arg("dek").args([recovery, file]).output()?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let hex = String::from_utf8(output.stdout)?;
+    let digits = |at: usize| hex.get(at..at + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok());
+    let bytes: Option<Vec<u8>> = (0..64).step_by(2).map(digits).collect();
+    Ok(Some(bytes.context("32 bytes in hexadecimal")?))
+}
+
+/// How 32 bytes are written where somebody logs them by mistake. Of base64 what does not depend on where it begins.
+fn spellings(bytes: &[u8]) -> Vec<String> {
+    let hex = |upper: bool| -> String {
+        bytes.iter().map(|byte| if upper { format!("{byte:02X}") } else { format!("{byte:02x}") }).collect()
+    };
+    let list: Vec<String> = bytes.iter().map(u8::to_string).collect();
+    let mut all = vec![hex(false), hex(true), list.join(", "), list.join(",")];
+    for skipped in 0..3 {
+        let whole = bytes.get(skipped..).unwrap_or_default();
+        let whole = whole.get(..whole.len() / 3 * 3).unwrap_or_default();
+        let text = serde_json::to_value(tobari_core::proto::base64::Base64(whole.to_vec()));
+        let text = text.ok().and_then(|text| text.as_str().map(str::to_owned)).unwrap_or_default();
+        all.push(text.replace('+', "-").replace('/', "_"));
+        all.push(text);
+    }
+    all.retain(|text| text.len() >= 32);
+    all
+}
+
+/// All stretches of at least so many bytes of a kind.
+fn runs(bytes: &[u8], length: usize, of_kind: impl Fn(&u8) -> bool) -> Vec<String> {
+    let stretches = bytes.split(|byte| !of_kind(byte)).filter(|stretch| stretch.len() >= length);
+    stretches
+        .flat_map(|stretch| stretch.windows(length))
+        .map(|window| String::from_utf8_lossy(window).into_owned())
+        .collect()
+}
+
+fn hash_of(token: &str) -> String {
+    tobari_core::crypto::sha256(&[token.as_bytes()]).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Whether something in there is a token of which one of these is the hash. A token is base64url of 32 bytes.
+fn names_a_token(bytes: &[u8], hashes: &HashSet<String>) -> bool {
+    let base64url = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    runs(bytes, 43, base64url).iter().any(|window| hashes.contains(&hash_of(window)))
+}
+
 /// Passwords, tokens, codes, keys and contents: none of them is in what the programs log, in the audit log or, as it is, in
 /// the database.
 #[test]
@@ -148,12 +203,47 @@ fn no_secret_reaches_a_log() -> Result<()> {
     let line = recovery.lines().find(|line| line.len() == 64).context("a line of the recovery key")?;
     secrets.push((String::from("the recovery key"), line.to_owned()));
 
+    // What fails says things, too.
+    let damaged = site.path("damaged.txt");
+    let mut bytes = std::fs::read(&file)?;
+    if let Some(last) = bytes.last_mut() {
+        *last ^= 1;
+    }
+    std::fs::write(&damaged, bytes)?;
+    std::os::unix::fs::chown(&damaged, Some(PEOPLE[0].2), Some(PEOPLE[0].2))?;
+    let mut said = String::new();
+    for (login, args) in [
+        ("bucho", &["cat", "--json", text(&damaged)][..]),
+        ("bucho", &["verify", text(&damaged)]),
+        ("ippan", &["unseal", "--json", text(&file), "-o", text(&out.join("no"))]),
+        ("ippan", &["admin", "label", "list"]),
+    ] {
+        let answer = site.tobari(login, args)?;
+        ensure!(answer.code != 0, "{args:?} is refused");
+        said.push_str(&answer.stderr);
+        said.push_str(&answer.text());
+    }
+    ensure!(said.len() > 100, "{said}");
+    std::fs::write(site.path("said"), said)?;
+    for process in [site.daemon()?.id(), site.key_server()?.id()] {
+        let limits = std::fs::read_to_string(format!("/proc/{process}/limits"))?;
+        let core = limits.lines().find(|line| line.starts_with("Max core file size"));
+        let words: Vec<&str> = core.context("a limit of core dumps")?.split_whitespace().collect();
+        ensure!(words.get(4) == Some(&"0"), "a core dump of {process} may be written: {words:?}");
+    }
+    let dek = dek_of(&site.path("recovery.key"), &file)?;
+    if let Some(dek) = &dek {
+        secrets.extend(spellings(dek).into_iter().map(|text| (String::from("the file's key"), text)));
+    }
+
     let export = site.path("all.audit");
     site.tobari("admin", &["audit", "export", "-o", text(&export)])?.ok()?;
     site.daemon()?.terminate()?;
     site.key_server()?.terminate()?;
+    let hashes = runs(&std::fs::read(site.path("keyserver/tobari.db"))?, 64, |byte| byte.is_ascii_hexdigit());
+    let hashes: HashSet<String> = hashes.into_iter().collect();
     let mut looked_at = 0;
-    for name in ["keyserver.log", "tobarid.log", "all.audit", "keyserver/tobari.db"] {
+    for name in ["keyserver.log", "tobarid.log", "all.audit", "said", "keyserver/tobari.db"] {
         let bytes = std::fs::read(site.path(name))?;
         ensure!(!bytes.is_empty(), "{name} is empty");
         looked_at += bytes.len();
@@ -161,7 +251,15 @@ fn no_secret_reaches_a_log() -> Result<()> {
             let found = bytes.windows(secret.len()).any(|window| window == secret.as_bytes());
             ensure!(!found, "{what} is in {name}");
         }
+        if let Some(dek) = &dek {
+            ensure!(!bytes.windows(dek.len()).any(|window| window == dek), "the file's key is in {name}");
+        }
+        ensure!(!names_a_token(&bytes, &hashes), "the token of a session is in {name}");
     }
+    // The search for tokens finds one: the hash of this is among those that are known.
+    let token = "A".repeat(43);
+    let known = HashSet::from([hash_of(&token)]);
+    ensure!(names_a_token(format!("token={token};").as_bytes(), &known) && !hashes.is_empty());
     // The search finds what is there.
     ensure!(looked_at > 10_000 && std::fs::read_to_string(&export)?.contains("鍵.txt"));
     Ok(())

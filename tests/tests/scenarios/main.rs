@@ -11,6 +11,7 @@ mod main_path;
 mod outage;
 mod revocation;
 mod rewrite;
+mod second_person;
 mod session;
 mod session_desktop;
 mod session_life;

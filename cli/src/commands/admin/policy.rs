@@ -14,7 +14,7 @@ use tobari_core::policy::{Case, OwnerCase};
 use tobari_core::proto::control::{Answer, Request};
 use tobari_core::proto::policy::{
     ChangeInput, Collection, DiffRow, ExplainRequest, Explanation, PolicyDiff, PolicyStatus, PolicyVersion,
-    SecondPersonInput, StepUpRequest, SteppedUp, Widening,
+    SecondPersonInput, StepUpRequest, SteppedUp, UnsealLimitInput, UnsealWindowInput, Widening,
 };
 
 /// `tobari admin explain`.
@@ -75,10 +75,18 @@ pub(super) fn run(args: Policy, server: &mut Server, app: &mut App) -> Result<()
     match args {
         Policy::Show | Policy::Diff(_) => {
             let status: PolicyStatus = server.get("/v1/admin/policy")?;
-            let columns = ["version", "second-person", "approvers"];
+            let columns = ["version", "second-person", "approvers", "unseal-files", "unseal-windows"];
             show(app, &status, &columns, |app, status| {
                 let needed = yes_no(app, status.second_person);
-                vec![status.version.to_string(), needed, status.approvers.to_string()]
+                let files =
+                    status.unseal_files.map_or_else(|| app.word("unlimited"), |files| files.to_string());
+                let windows: Vec<String> = status
+                    .unseal_windows
+                    .iter()
+                    .map(|one| format!("{} {} {}", one.login, one.files, text::time(app, one.ends_at)))
+                    .collect();
+                let approvers = status.approvers.to_string();
+                vec![status.version.to_string(), needed, approvers, files, windows.join("; ")]
             })
         }
         Policy::History(args) => history(&args, server, app),
@@ -95,6 +103,21 @@ pub(super) fn run(args: Policy, server: &mut Server, app: &mut App) -> Result<()
             server.make(Collection::SecondPerson, None, Some(input))?;
             app.note(if args.needed { "second-person-on" } else { "second-person-off" }, &arguments! {});
             Ok(())
+        }
+        Policy::UnsealLimit(args) => {
+            let input = serde_json::to_value(UnsealLimitInput { files: args.files.0 })
+                .map_err(|_| Error::DaemonAnswer)?;
+            server.make(Collection::UnsealLimit, None, Some(input))?;
+            let files = args.files.0.map_or_else(|| app.word("unlimited"), |files| files.to_string());
+            app.note("unseal-limit-set", &arguments! { files: files });
+            Ok(())
+        }
+        Policy::UnsealWindow(args) => {
+            let person = server.person(&args.person)?;
+            let input = UnsealWindowInput { files: args.files, minutes: args.minutes };
+            let input = serde_json::to_value(input).map_err(|_| Error::DaemonAnswer)?;
+            // Without --request the key server says that it takes one.
+            server.make(Collection::UnsealWindows, Some(person.to_string()), Some(input)).map(|_| ())
         }
     }
 }
@@ -221,7 +244,13 @@ pub(super) fn as_change(method: &str, path: &str) -> Option<ChangeInput> {
     let (collection, rest) = path.split_once('/').map_or((path, None), |(first, rest)| (first, Some(rest)));
     let id = |id: &str| Some(id.to_owned());
     let (collection, id) = match (collection, rest, method) {
-        ("labels", Some(rest), "POST") => (Collection::LabelKeys, id(rest.strip_suffix("/rotate")?)),
+        ("labels", Some(rest), "POST") => match rest.strip_suffix("/retire") {
+            Some(label) => (Collection::RetiredKeys, id(label)),
+            None => (Collection::LabelKeys, id(rest.strip_suffix("/rotate")?)),
+        },
+        ("revocations", Some("lift"), "POST") => (Collection::RevocationLifts, None),
+        ("leases", None, "POST") => (Collection::Leases, None),
+        ("leases", Some(rest), "POST") => (Collection::Leases, id(rest.strip_suffix("/approve")?)),
         ("presets", Some(name), "POST") => (Collection::Presets, id(name)),
         ("labels", rest, _) => (Collection::Labels, rest.and_then(id)),
         ("groups", rest, _) => (Collection::Groups, rest.and_then(id)),

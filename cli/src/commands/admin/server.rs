@@ -43,16 +43,26 @@ impl Server {
         self.instead.take()
     }
 
+    /// Whether a change is to be looked at, asked for or given a reason rather than just made.
+    pub(super) fn is_asked_first(&self) -> bool {
+        self.how.dry_run || self.how.request.is_some() || self.how.reason.is_some()
+    }
+
     /// Changes something: through its own route, or as it was asked for.
     fn send(&mut self, method: &str, path: &str, input: Option<Value>) -> Result<Value, Error> {
-        if !self.how.dry_run && self.how.request.is_none() && self.how.reason.is_none() {
+        if !self.is_asked_first() {
             return self.client.forward(method, &format!("/v1/admin/{path}"), input);
         }
         let change = super::policy::as_change(method, path)
             .ok_or_else(|| Error::Usage { what: "no-policy-act", detail: String::new() })?;
         // Presets and rotations have an empty body.
-        let input =
-            input.filter(|_| !matches!(change.collection, Collection::Presets | Collection::LabelKeys));
+        let bare = match change.collection {
+            Collection::Presets | Collection::LabelKeys | Collection::Unfreezings => true,
+            // An approval takes what was asked for as it is.
+            Collection::Leases => change.id.is_some(),
+            _ => false,
+        };
+        let input = input.filter(|_| !bare);
         self.make(change.collection, change.id, input)
     }
 

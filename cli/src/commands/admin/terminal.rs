@@ -6,6 +6,7 @@ use crate::args::admin::Terminal;
 use crate::commands::text;
 use crate::error::Error;
 use tobari_core::proto::admin::{TerminalInput, TerminalRecord};
+use tobari_core::proto::policy::Collection;
 
 const COLUMNS: [&str; 9] =
     ["name", "zone", "tags", "gateway", "frozen", "revoked", "certificate", "seen", "id"];
@@ -54,6 +55,11 @@ pub(super) fn run(args: Terminal, server: &mut Server, app: &mut App) -> Result<
 
 fn freeze(name: &str, frozen: bool, server: &mut Server, app: &mut App) -> Result<TerminalRecord, Error> {
     let id = server.terminal(name)?;
+    if !frozen && server.is_asked_first() {
+        let made = server.make(Collection::Unfreezings, Some(id.to_string()), None)?;
+        server.changed(app);
+        return serde_json::from_value(made).map_err(|_| Error::DaemonAnswer);
+    }
     let old: TerminalRecord = server.get(&format!("/v1/admin/terminals/{id}"))?;
     let record = server.put("terminals", id, &TerminalInput { frozen, ..old.terminal })?;
     server.changed(app);

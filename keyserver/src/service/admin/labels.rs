@@ -5,11 +5,15 @@ use crate::audit::Act;
 use crate::service::directory::Directory;
 use crate::service::error::ServiceError;
 use crate::service::judge::Warrant;
-use crate::service::{Call, Service};
+use crate::service::{Call, Service, decide};
 use crate::store::{Change, LabelRow, Tables};
 use tobari_core::ids::LabelId;
 use tobari_core::policy::Label;
 use tobari_core::proto::admin::{LabelInput, LabelRecord, Role};
+use tobari_core::proto::policy::RetireInput;
+
+/// A year and a day.
+const MOST_HOURS: u32 = 24 * 366;
 
 pub(super) const ROLES: &[Role] = &[Role::KeyCustodian];
 
@@ -23,9 +27,16 @@ pub(super) fn record(tables: &Tables, row: &LabelRow) -> LabelRecord {
             key_kind: row.key_kind,
             allow_legacy_zip: row.allow_legacy_zip,
             lease_by_label: row.lease_by_label,
+            max_bulletin_age_hours: row.max_bulletin_age_hours,
         },
         generation: key.map_or(0, |(_, key)| key.generation),
         key_id: key.map(|(_, key)| key.key_id.to_string()).unwrap_or_default(),
+        retired: tables
+            .label_keys
+            .range((row.label.id, 0)..=(row.label.id, u32::MAX))
+            .filter(|(_, key)| key.retired_at.is_some())
+            .map(|((_, generation), _)| *generation)
+            .collect(),
     }
 }
 
@@ -77,16 +88,27 @@ impl Service {
         input: LabelInput,
     ) -> Result<Plan<LabelRecord>, ServiceError> {
         let before = directory.tables.labels.get(&id);
+        if input.max_bulletin_age_hours.is_some_and(|hours| !(1..=MOST_HOURS).contains(&hours)) {
+            return Err(ServiceError::invalid(
+                "max_bulletin_age_hours",
+                format!("must be 1 to {MOST_HOURS}"),
+            ));
+        }
         let row = LabelRow {
             label: Label { id, name: input.name.trim().to_owned(), level: input.level },
             key_kind: before.map_or(input.key_kind, |before| before.key_kind),
             allow_legacy_zip: input.allow_legacy_zip,
             lease_by_label: input.lease_by_label,
+            max_bulletin_age_hours: input.max_bulletin_age_hours,
         };
         if before.is_some() {
             let record = self.acted(Act::Update, acting, "label", id).detail(format!(
-                "name {}, level {}, allow_legacy_zip {}, lease_by_label {}",
-                row.label.name, row.label.level, row.allow_legacy_zip, row.lease_by_label
+                "name {}, level {}, allow_legacy_zip {}, lease_by_label {}, max_bulletin_age_hours {}",
+                row.label.name,
+                row.label.level,
+                row.allow_legacy_zip,
+                row.lease_by_label,
+                row.max_bulletin_age_hours.map_or_else(|| String::from("-"), |hours| hours.to_string())
             ));
             let output = self::record(&directory.tables, &row);
             return Ok(Plan::new(vec![Change::PutLabel(row)], record, output));
@@ -156,6 +178,66 @@ impl Service {
             Plan::new(vec![Change::AddLabelKey(key_row)], record, self::record(&directory.tables, row));
         plan.output = self::record(&plan.after(&directory.tables), row);
         plan.keys.push(key);
+        Ok(plan)
+    }
+
+    /// `POST /v1/admin/labels/{id}/retire`: takes the private half of an earlier generation away, for good.
+    ///
+    /// # Errors
+    /// No key custodian, no such key, the current one, one that files are known to need, or a second person is needed.
+    pub async fn retire_label_key(
+        &self,
+        call: &Call,
+        id: LabelId,
+        input: RetireInput,
+    ) -> Result<LabelRecord, ServiceError> {
+        let caller = self.administrator(call, ROLES).await?;
+        let changing = self.begin_change().await;
+        let directory = self.directory.load_full();
+        let plan = self.plan_retirement(&Acting::from(&caller), &directory, id, input).await?;
+        self.settle(&changing, plan, &Warrant::default()).await
+    }
+
+    pub(super) async fn plan_retirement(
+        &self,
+        acting: &Acting,
+        directory: &Directory,
+        id: LabelId,
+        input: RetireInput,
+    ) -> Result<Plan<LabelRecord>, ServiceError> {
+        let row = directory.tables.labels.get(&id).ok_or(ServiceError::NotFound("label"))?;
+        let RetireInput { generation, force } = input;
+        let key = directory.tables.label_keys.get(&(id, generation)).ok_or(ServiceError::NotFound("key"))?;
+        if generation == directory.current_generation(id) {
+            return Err(ServiceError::conflict(
+                "generation",
+                "files are sealed for the current key: rotate it first",
+            ));
+        }
+        if key.retired_at.is_some() {
+            return Err(ServiceError::conflict("generation", "it was retired already"));
+        }
+        self.write_key_uses().await?;
+        let files = self.store.files_under(id, generation).await?;
+        if files > 0 && !force {
+            return Err(ServiceError::conflict(
+                "generation",
+                format!(
+                    "{files} files were sealed for it when they were last asked for: rewrap them, or have a second person agree to retire it by force"
+                ),
+            ));
+        }
+        let now = decide::whole(self.clock.now())?;
+        let record = self.acted(Act::Update, acting, "label", id).detail(format!(
+            "name {}, generation {generation} retired, key {}, {files} files known to need it",
+            row.label.name, key.key_id
+        ));
+        let output = self::record(&directory.tables, row);
+        let mut plan = Plan::new(vec![Change::RetireLabelKey(id, generation, now)], record, output);
+        plan.output = self::record(&plan.after(&directory.tables), row);
+        plan.forgets.push(key.key_id);
+        plan.needs_approval = force;
+        plan.seen = format!("label {id}, generation {generation}, force {force}");
         Ok(plan)
     }
 

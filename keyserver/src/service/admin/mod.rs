@@ -18,6 +18,7 @@ mod terminals;
 
 pub use audit::{AuditFilter, AuditVerification};
 pub(crate) use people::{check_login, new_person};
+pub(crate) use plan::{Acting, Deed, Plan};
 pub(crate) use terminals::new_token;
 
 use super::error::ServiceError;

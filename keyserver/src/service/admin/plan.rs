@@ -2,20 +2,26 @@
 //! and turned into changes of the tables. A plan is then looked at (what would it give and take?), kept as a request
 //! for a second person, or made.
 
-use super::{groups, labels, people, posts, rules};
+use super::{groups, labels, people, posts, rules, terminals};
 use crate::audit::{Act, Record, Who};
 use crate::service::directory::Directory;
 use crate::service::error::ServiceError;
 use crate::service::judge::{self, Judged, Warrant};
-use crate::service::{Caller, Changing, Service, grants};
+use crate::service::{Caller, Changing, Service, grants, leases};
 use crate::store::{Change, Tables};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use tobari_core::crypto::RecipientPrivateKey;
-use tobari_core::ids::{GroupId, InvariantId, LabelId, PersonId, PostId, RuleId};
+use tobari_core::crypto::{KeyId, RecipientPrivateKey};
+use tobari_core::ids::{GroupId, InvariantId, LabelId, LeaseId, PersonId, PostId, RuleId, TerminalId};
 use tobari_core::policy::Policy;
-use tobari_core::proto::admin::{GroupInput, LabelInput, PersonInput, PostInput, Role, RuleInput};
-use tobari_core::proto::policy::{ChangeInput, Collection, InvariantInput, SecondPersonInput};
+use tobari_core::proto::admin::{
+    GroupInput, LabelInput, PersonInput, PostInput, RevocationInput, Role, RuleInput,
+};
+use tobari_core::proto::lease::LeaseIssue;
+use tobari_core::proto::policy::{
+    ChangeInput, Collection, InvariantInput, RetireInput, SecondPersonInput, UnsealLimitInput,
+    UnsealWindowInput, Widening,
+};
 use zeroize::Zeroizing;
 
 /// Who makes a plan, with the roles that count.
@@ -40,11 +46,30 @@ pub(crate) struct Plan<T> {
     pub(crate) keys: Vec<RecipientPrivateKey>,
     /// Whose sessions end.
     pub(crate) ends: Option<PersonId>,
+    /// Why it needs a second person, besides what the tables show.
+    pub(crate) widens: Vec<Widening>,
+    /// What is looked at when it is approved, besides what it gives and takes: when that is another when it is applied, the approval
+    /// is void.
+    pub(crate) seen: String,
+    /// It takes a second person even where that rule is off.
+    pub(crate) needs_approval: bool,
+    /// Keys that are no more, once it is done.
+    pub(crate) forgets: Vec<KeyId>,
 }
 
 impl<T> Plan<T> {
     pub(crate) fn new(changes: Vec<Change>, record: Record, output: T) -> Self {
-        Self { changes, record, output, keys: Vec::new(), ends: None }
+        Self {
+            changes,
+            record,
+            output,
+            keys: Vec::new(),
+            ends: None,
+            widens: Vec::new(),
+            seen: String::new(),
+            needs_approval: false,
+            forgets: Vec::new(),
+        }
     }
 
     /// The tables after it.
@@ -57,9 +82,10 @@ impl<T> Plan<T> {
 
 impl<T: Serialize> Plan<T> {
     fn json(self) -> Result<Plan<serde_json::Value>, ServiceError> {
+        let Self { changes, record, output, keys, ends, widens, seen, needs_approval, forgets } = self;
         let output =
-            serde_json::to_value(&self.output).map_err(|error| ServiceError::Internal(error.to_string()))?;
-        Ok(Plan { output, changes: self.changes, record: self.record, keys: self.keys, ends: self.ends })
+            serde_json::to_value(&output).map_err(|error| ServiceError::Internal(error.to_string()))?;
+        Ok(Plan { changes, record, output, keys, ends, widens, seen, needs_approval, forgets })
     }
 }
 
@@ -83,13 +109,23 @@ pub(crate) enum Deed {
     Preset(String),
     Restore(u64),
     SecondPerson(SecondPersonInput),
+    LiftRevocation(RevocationInput),
+    Unfreeze(TerminalId),
+    ApproveLease(LeaseId),
+    /// A lease that nobody asked for, with the id that it will have.
+    IssueLease(LeaseId, Box<LeaseIssue>),
+    RetireKey(LabelId, RetireInput),
+    UnsealLimit(UnsealLimitInput),
+    UnsealWindow(PersonId, UnsealWindowInput),
 }
 
 impl Deed {
     /// The roles that it needs, all of them.
     pub(crate) fn roles(&self) -> &'static [Role] {
         match self {
-            Self::PutLabel(..) | Self::RotateLabel(_) => labels::ROLES,
+            Self::PutLabel(..) | Self::RotateLabel(_) | Self::RetireKey(..) => labels::ROLES,
+            Self::Unfreeze(_) => terminals::ROLES,
+            Self::ApproveLease(_) | Self::IssueLease(..) => leases::LEASES,
             Self::Preset(_) | Self::Restore(_) => &[Role::KeyCustodian, Role::Policy],
             Self::PutGroup(..)
             | Self::DeleteGroup(_)
@@ -101,13 +137,29 @@ impl Deed {
             | Self::DeletePerson(_)
             | Self::PutInvariant(..)
             | Self::DeleteInvariant(_)
-            | Self::SecondPerson(_) => super::POLICY,
+            | Self::SecondPerson(_)
+            | Self::LiftRevocation(_)
+            | Self::UnsealLimit(_)
+            | Self::UnsealWindow(..) => super::POLICY,
         }
+    }
+
+    /// Whether it is made by the service of leases, since keys are released for it.
+    pub(crate) fn is_of_leases(&self) -> bool {
+        matches!(self, Self::ApproveLease(_) | Self::IssueLease(..))
     }
 }
 
 fn input<T: DeserializeOwned>(value: serde_json::Value) -> Result<T, ServiceError> {
     serde_json::from_value(value).map_err(|error| ServiceError::invalid("input", error.to_string()))
+}
+
+fn given<T: DeserializeOwned>(value: Option<serde_json::Value>) -> Result<T, ServiceError> {
+    input(value.ok_or_else(|| ServiceError::invalid("input", "missing"))?)
+}
+
+fn this(named: Option<String>) -> Result<String, ServiceError> {
+    named.ok_or_else(|| ServiceError::invalid("id", "missing"))
 }
 
 fn id<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str) -> Result<T, ServiceError> {
@@ -203,9 +255,19 @@ impl Service {
                 let named = named.ok_or_else(|| ServiceError::invalid("id", "missing"))?;
                 Deed::Restore(named.parse().map_err(|_| ServiceError::invalid("id", "must be a number"))?)
             }
-            Collection::SecondPerson => {
-                Deed::SecondPerson(input(value.ok_or_else(|| ServiceError::invalid("input", "missing"))?)?)
-            }
+            Collection::SecondPerson => Deed::SecondPerson(given(value)?),
+            Collection::RevocationLifts => Deed::LiftRevocation(given(value)?),
+            Collection::Unfreezings => Deed::Unfreeze(id(&this(named)?)?),
+            Collection::Leases => match (named, value) {
+                (Some(lease), None) => Deed::ApproveLease(id(&lease)?),
+                (None, value) => Deed::IssueLease(LeaseId::generate(), Box::new(given(value)?)),
+                (Some(_), Some(_)) => {
+                    return Err(ServiceError::invalid("input", "a lease that was asked for stays as it is"));
+                }
+            },
+            Collection::RetiredKeys => Deed::RetireKey(id(&this(named)?)?, given(value)?),
+            Collection::UnsealLimit => Deed::UnsealLimit(given(value)?),
+            Collection::UnsealWindows => Deed::UnsealWindow(id(&this(named)?)?, given(value)?),
         })
     }
 
@@ -232,6 +294,15 @@ impl Service {
             Deed::Preset(name) => self.plan_preset(acting, directory, &name).await?.json(),
             Deed::Restore(version) => self.plan_restore(acting, directory, version).await?.json(),
             Deed::SecondPerson(input) => self.plan_second_person(acting, directory, input)?.json(),
+            Deed::LiftRevocation(input) => self.plan_lift(acting, directory, &input)?.json(),
+            Deed::Unfreeze(id) => self.plan_unfreezing(acting, directory, id)?.json(),
+            Deed::ApproveLease(id) => self.plan_lease_approval(acting, directory, id).await?.json(),
+            Deed::IssueLease(id, issue) => self.plan_lease_issue(acting, directory, id, &issue).await?.json(),
+            Deed::RetireKey(id, input) => self.plan_retirement(acting, directory, id, input).await?.json(),
+            Deed::UnsealLimit(input) => self.plan_unseal_limit(acting, input)?.json(),
+            Deed::UnsealWindow(person, input) => {
+                self.plan_unseal_window(acting, directory, person, input)?.json()
+            }
         }
     }
 
@@ -248,7 +319,8 @@ impl Service {
     ) -> Result<Judged, ServiceError> {
         let (before, after) = (directory.tables.clone(), plan.after(&directory.tables));
         let (by, now) = (plan.record.person, self.clock.now());
-        grants::compute(move || judge::judge(&before, &after, by, now)).await?
+        let judged = grants::compute(move || judge::judge(&before, &after, by, now)).await??;
+        Ok(judged.with(&directory.tables, &plan.widens, &plan.seen))
     }
 
     /// Makes it.
@@ -258,10 +330,14 @@ impl Service {
         plan: Plan<T>,
         warrant: &Warrant,
     ) -> Result<T, ServiceError> {
-        let Plan { changes, record, output, keys, ends } = plan;
+        let Plan { changes, record, output, keys, ends, forgets, needs_approval, .. } = plan;
+        if needs_approval && warrant.approval.is_none() {
+            return Err(ServiceError::SecondPersonNeeded);
+        }
         // In the ring first: as soon as the bulletin names a key, files are sealed for it.
         keys.into_iter().for_each(|key| self.keys.add(key));
         self.change_on(changing, changes, record, warrant).await?;
+        forgets.iter().for_each(|key| self.keys.forget(key));
         if let Some(person) = ends {
             self.sessions.end_of_person(person);
         }

@@ -94,6 +94,8 @@ impl Service {
             second_person: judge::second_person(&tables),
             set: judge::second_person_set(&tables).is_some(),
             approvers: judge::approvers(&tables) as u64,
+            unseal_files: judge::unseal_limit(&tables),
+            unseal_windows: self.unseal_windows(&tables),
         })
     }
 
@@ -125,6 +127,13 @@ impl Service {
         let warrant = Warrant { reason: change.reason.clone(), approval: None };
         let deed = self.deed(change).await?;
         self.holds(&caller, deed.roles()).await?;
+        if deed.is_of_leases() {
+            // A lease has its own routes; here it can be looked at and asked for.
+            return Err(ServiceError::invalid(
+                "collection",
+                "a lease is approved or issued by its own route",
+            ));
+        }
         let changing = self.begin_change().await;
         let directory = self.directory.load_full();
         let plan = self.plan(&Acting::from(&caller), &directory, &deed).await?;

@@ -66,6 +66,7 @@ impl Service {
                 key_kind: KeyKind::default(),
                 allow_legacy_zip: false,
                 lease_by_label: false,
+                max_bulletin_age_hours: None,
             };
             changes.extend([Change::PutLabel(row.clone()), Change::AddLabelKey(key_row)]);
             rows.push(row);
@@ -85,11 +86,9 @@ impl Service {
             posts: instance.posts,
             rules: instance.rules.iter().map(|rule| rule.id).collect(),
         };
-        let mut plan = Plan::new(changes, record, ());
-        let after = plan.after(&directory.tables);
+        let after = Plan::new(changes.clone(), record.clone(), ()).after(&directory.tables);
         output.labels = rows.iter().map(|row| labels::record(&after, row)).collect();
-        plan.keys = keys;
-        let Plan { changes, record, keys, ends, .. } = plan;
-        Ok(Plan { changes, record, output, keys, ends })
+        let plan = Plan::new(changes, record, output);
+        Ok(Plan { keys, ..plan })
     }
 }

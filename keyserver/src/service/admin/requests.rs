@@ -214,6 +214,9 @@ impl Service {
         if !caller.roles().contains(&tobari_core::proto::admin::Role::Policy) {
             self.holds(&caller, deed.roles()).await?;
         }
+        if self.beneficiary(&deed).await? == Some(caller.person.id) {
+            return Err(ServiceError::conflict("request", "whom it is for does not approve"));
+        }
         self.stepped_up(&caller).await?;
         if matches!(row.state, RequestState::Approved { .. }) {
             return Err(ServiceError::conflict("request", "it is approved already"));
@@ -244,7 +247,19 @@ impl Service {
     ) -> Result<Judged, ServiceError> {
         let (before, after) = (directory.tables.clone(), plan.after(&directory.tables));
         let now = self.clock.now();
-        crate::service::grants::compute(move || judge::judge(&before, &after, Some(by), now)).await?
+        let judged =
+            crate::service::grants::compute(move || judge::judge(&before, &after, Some(by), now)).await??;
+        Ok(judged.with(&directory.tables, &plan.widens, &plan.seen))
+    }
+
+    /// For whom a deed is done, where that is somebody: they do not agree to it themselves.
+    async fn beneficiary(&self, deed: &Deed) -> Result<Option<PersonId>, ServiceError> {
+        Ok(match deed {
+            Deed::UnsealWindow(person, _) => Some(*person),
+            Deed::IssueLease(_, issue) => Some(issue.person),
+            Deed::ApproveLease(id) => self.store.lease(*id).await?.map(|row| row.person),
+            _ => None,
+        })
     }
 
     /// `POST /v1/admin/requests/{id}/refuse`: a second person does not agree, or the requester takes it back.
@@ -315,6 +330,12 @@ impl Service {
         let judged = self.judge_as(&directory, &plan, caller.person.id).await?;
         self.compare_again(&changing, &caller, &row, judged).await?;
         let warrant = Warrant { reason: row.reason.clone(), approval: Some((id, by)) };
+        if deed.is_of_leases() {
+            let state = RequestState::Applied { by, at: self.clock.now() };
+            let done = Change::PutChangeRequest(ChangeRequestRow { state, ..row });
+            let lease = self.make_lease_on_request(&changing, &caller, &deed, done, &warrant).await?;
+            return serde_json::to_value(&lease).map_err(|error| ServiceError::Internal(error.to_string()));
+        }
         let detail = plan.record.detail.take().unwrap_or_default();
         plan.record.detail = Some(format!("{detail}; request {id}, approved by {by}"));
         let state = RequestState::Applied { by, at: self.clock.now() };

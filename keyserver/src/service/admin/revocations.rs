@@ -1,9 +1,12 @@
 //! Revocation of labels and single files: nothing of them is granted until it is lifted. People and terminals are revoked in
 //! their own objects.
 
+use super::plan::{Acting, Plan};
 use super::{POLICY, check_name};
 use crate::audit::Act;
+use crate::service::directory::Directory;
 use crate::service::error::ServiceError;
+use crate::service::judge::Warrant;
 use crate::service::{Call, Service};
 use crate::store::Change;
 use tobari_core::proto::admin::{RevocationInput, RevocationRecord, Revoked};
@@ -69,9 +72,20 @@ impl Service {
         input: RevocationInput,
     ) -> Result<RevocationRecord, ServiceError> {
         let caller = self.administrator(call, POLICY).await?;
-        check_name("reason", &input.reason)?;
         let changing = self.begin_change().await;
         let directory = self.directory.load_full();
+        let plan = self.plan_lift(&Acting::from(&caller), &directory, &input)?;
+        self.settle(&changing, plan, &Warrant::default()).await
+    }
+
+    /// What was revoked before somebody lifts it: another revocation of the same subject is another thing to agree to.
+    pub(super) fn plan_lift(
+        &self,
+        acting: &Acting,
+        directory: &Directory,
+        input: &RevocationInput,
+    ) -> Result<Plan<RevocationRecord>, ServiceError> {
+        check_name("reason", &input.reason)?;
         let revocation = directory
             .tables
             .revocations
@@ -80,9 +94,13 @@ impl Service {
             .as_ref()
             .clone();
         let record = self
-            .admin_record(Act::Delete, &caller, "revocation", input.subject)
+            .acted(Act::Delete, acting, "revocation", input.subject)
             .detail(input.reason.trim().to_owned());
-        self.change(&changing, vec![Change::LiftRevocation(input.subject)], record).await?;
-        Ok(revocation)
+        let seen = format!(
+            "revocation {} at {} by {}: {}",
+            revocation.subject, revocation.revoked_at, revocation.revoked_by, revocation.reason
+        );
+        let plan = Plan::new(vec![Change::LiftRevocation(input.subject)], record, revocation);
+        Ok(Plan { seen, ..plan })
     }
 }

@@ -1,7 +1,9 @@
 //! Terminals and enrolment tokens.
 
+use super::plan::{Acting, Plan};
 use super::{check_name, check_names};
 use crate::audit::{Act, Record};
+use crate::service::directory::Directory;
 use crate::service::error::ServiceError;
 use crate::service::{Call, Service};
 use crate::store::{Change, TerminalRow, TokenRow};
@@ -12,7 +14,7 @@ use tobari_core::ids::TerminalId;
 use tobari_core::proto::admin::{EnrolmentToken, EnrolmentTokenInput, Role, TerminalInput, TerminalRecord};
 use zeroize::Zeroizing;
 
-const ROLES: &[Role] = &[Role::Terminals];
+pub(super) const ROLES: &[Role] = &[Role::Terminals];
 /// Longest life of an enrolment token.
 const MAX_TOKEN_SECONDS: u32 = 7 * 24 * 3600;
 
@@ -149,6 +151,27 @@ impl Service {
             self.sessions.end_asserted_on(id);
         }
         Ok(self.terminal_record(&row))
+    }
+
+    /// Lets a frozen terminal in again.
+    pub(super) fn plan_unfreezing(
+        &self,
+        acting: &Acting,
+        directory: &Directory,
+        id: TerminalId,
+    ) -> Result<Plan<TerminalRecord>, ServiceError> {
+        let before = directory.tables.terminals.get(&id).ok_or(ServiceError::NotFound("terminal"))?;
+        if !before.frozen {
+            return Err(ServiceError::conflict("frozen", "the terminal is not frozen"));
+        }
+        let row = TerminalRow { frozen: false, ..before.as_ref().clone() };
+        let record = self
+            .acted(Act::Update, acting, "terminal", id)
+            .detail(format!("name {}, frozen false", row.name));
+        let output = self.terminal_record(&row);
+        let mut plan = Plan::new(vec![Change::PutTerminal(row)], record, output);
+        plan.seen = format!("terminal {id}");
+        Ok(plan)
     }
 
     /// `DELETE /v1/admin/terminals/{id}`: always refused, because the revocation must stay known.

@@ -2,15 +2,17 @@
 //! signed and stored. Without the record no key is in the lease; without the stored lease no terminal gets it.
 
 use super::request::record;
+use super::second_person::{Approved, weighty};
 use super::stricter::cases_of;
-use super::{LEASES, asked, by_label, check, check_term};
+use super::{LEASES, by_label, check_term};
 use crate::audit::{Act, Audited, Record, Who};
 use crate::service::decide::{Allowed, Asked, Question, read_header, unreadable};
 use crate::service::directory::Directory;
 use crate::service::follow::ATTEMPTS;
+use crate::service::judge;
 use crate::service::release::{Occasion, release};
 use crate::service::unwrap::{Unwrapped, secret_name, stanza, unwrap};
-use crate::service::{Call, Caller, Service, ServiceError};
+use crate::service::{Call, Caller, Changing, Service, ServiceError};
 use crate::store::{Basis, Change, LeaseFileRow, LeaseRow};
 use jiff::Timestamp;
 use std::collections::HashMap;
@@ -199,15 +201,33 @@ impl Service {
     /// decided on is still so on every server.
     async fn make_on(
         &self,
-        mut row: LeaseRow,
+        row: LeaseRow,
         before: Option<LeaseState>,
         caller: &Caller,
     ) -> Result<LeaseRecord, ServiceError> {
         // No policy changes here between the decision and the end of this.
         let changing = self.begin_change().await;
+        let made = self.make_within(&changing, row, before, caller, None).await;
+        drop(changing);
+        made
+    }
+
+    /// The same, while nothing else is changed, and with a second person's approval or without.
+    pub(super) async fn make_within(
+        &self,
+        changing: &Changing<'_>,
+        mut row: LeaseRow,
+        before: Option<LeaseState>,
+        caller: &Caller,
+        approved: Option<Approved<'_>>,
+    ) -> Result<LeaseRecord, ServiceError> {
         let (now, who) = (self.clock.now(), caller.who());
         let directory = self.directory.load_full();
         check_term("", row.body.term, now)?;
+        let alone = approved.is_none() && judge::second_person(&directory.tables);
+        if alone && !weighty(&directory, &row).is_empty() {
+            return Err(ServiceError::SecondPersonNeeded);
+        }
         let ready = self.keys_of_lease(&directory, &row, now, who).await?;
 
         let records: Vec<Record> = ready
@@ -224,7 +244,7 @@ impl Service {
             })
             .collect();
         let basis = Basis::new(directory.version, Some(caller.session.row.id));
-        let (audited, receipt) = self.audit.commit_with_receipt(basis.clone(), &records).await?;
+        let (audited, receipt) = self.audit.commit_with_receipt(basis.clone(), Vec::new(), &records).await?;
         let lease = self.document(&directory, &row, ready, audited, now)?;
         let mut signed = sign(&lease, &self.identity.signing_key)
             .map_err(|error| ServiceError::Internal(error.to_string()))?;
@@ -253,8 +273,19 @@ impl Service {
             Some(before) => Change::MoveLease(before, Box::new(row.clone())),
         };
         let cases = Change::PutLeaseCases(cases_of(&row)?);
-        self.audit.commit_on(basis, vec![change, cases], &[entry]).await?;
-        drop(changing);
+        match approved {
+            None => {
+                self.audit.commit_on(basis, vec![change, cases], &[entry]).await?;
+            }
+            Some(Approved { done, warrant }) => {
+                let (request, by) = warrant
+                    .approval
+                    .ok_or_else(|| ServiceError::Internal(String::from("nobody approved it")))?;
+                let words = format!("{}; request {request}, approved by {by}", in_words(&row));
+                let entry = entry.detail(words);
+                self.change_on(changing, vec![change, cases, done], entry, warrant).await?;
+            }
+        }
         metrics::counter!("tobari_leases_issued_total").increment(1);
         Ok(record(&directory, row))
     }
@@ -327,18 +358,9 @@ impl Service {
         issue: LeaseIssue,
     ) -> Result<LeaseRecord, ServiceError> {
         let caller = self.administrator(call, LEASES).await?;
-        let now = self.clock.now();
         let directory = self.directory.load_full();
-        let LeaseIssue { person, terminal, lease } = issue;
-        if !directory.tables.people.contains_key(&person) {
-            return Err(ServiceError::invalid("person", "no such person"));
-        }
-        if !directory.tables.terminals.contains_key(&terminal) {
-            return Err(ServiceError::invalid("terminal", "no such terminal"));
-        }
-        second_person(&caller, person)?;
-        let checked = check("lease.", &lease, self.identity.organisation, &directory, now)?;
-        let row = asked(LeaseId::generate(), person, terminal, &caller, checked, &lease, now);
+        second_person(&caller, issue.person)?;
+        let row = self.row_to_issue(&directory, LeaseId::generate(), &issue, (caller.person.id, false))?;
         let service = Arc::clone(self);
         service.make(row, None, call, caller).await
     }
@@ -408,7 +430,7 @@ impl Service {
         Ok(record(&self.directory.load(), row))
     }
 
-    async fn waiting_lease(&self, id: LeaseId) -> Result<LeaseRow, ServiceError> {
+    pub(super) async fn waiting_lease(&self, id: LeaseId) -> Result<LeaseRow, ServiceError> {
         let row = self.store.lease(id).await?.ok_or(ServiceError::NotFound("lease"))?;
         if row.state != LeaseState::Requested {
             return Err(ServiceError::conflict("lease", "it has been decided on already"));
@@ -434,12 +456,13 @@ pub(super) fn ended(mut row: LeaseRow, state: LeaseState, by: Option<PersonId>, 
 
 fn second_person(caller: &Caller, person: tobari_core::ids::PersonId) -> Result<(), ServiceError> {
     if caller.person.id == person {
-        return Err(ServiceError::conflict(
-            "person",
-            "nobody lends to themselves: another administrator decides",
-        ));
+        return Err(lends_to_themselves());
     }
     Ok(())
+}
+
+pub(super) fn lends_to_themselves() -> ServiceError {
+    ServiceError::conflict("person", "nobody lends to themselves: another administrator decides")
 }
 
 fn refused(index: usize, file: &LeaseFileRow, refusal: Refusal) -> ServiceError {

@@ -7,10 +7,11 @@
 mod issue;
 mod ledger;
 mod request;
+mod second_person;
 mod stricter;
 mod sync;
 
-use super::decide::read_header;
+use super::decide::{read_header, whole};
 use super::directory::Directory;
 use super::{Call, Caller, Service, ServiceError};
 use crate::store::{LeaseBody, LeaseFileRow, LeaseRow};
@@ -21,7 +22,7 @@ use tobari_core::policy::{Right, Rights};
 use tobari_core::proto::admin::Role;
 use tobari_core::proto::lease::{LeaseRequest, MAX_FILES, Term};
 
-const LEASES: &[Role] = &[Role::Leases];
+pub(super) const LEASES: &[Role] = &[Role::Leases];
 /// Longest lease.
 const LONGEST: SignedDuration = SignedDuration::from_hours(24 * 366);
 /// Longest reason, in bytes.
@@ -32,12 +33,6 @@ const MAX_FILE_NAME: usize = 4096;
 /// What can be lent. `relabel` is not: a header changes under the eyes of the key server alone.
 fn lendable() -> Rights {
     [Right::View, Right::Edit, Right::Print, Right::Copy, Right::Send, Right::Decrypt].into_iter().collect()
-}
-
-/// Times in a lease have whole microseconds, as everywhere in the store.
-fn whole(time: Timestamp) -> Result<Timestamp, ServiceError> {
-    Timestamp::from_microsecond(time.as_microsecond())
-        .map_err(|error| ServiceError::Internal(error.to_string()))
 }
 
 fn check_term(field: &str, term: Term, now: Timestamp) -> Result<Term, ServiceError> {
@@ -134,7 +129,7 @@ fn asked(
     id: tobari_core::ids::LeaseId,
     person: tobari_core::ids::PersonId,
     terminal: tobari_core::ids::TerminalId,
-    by: &Caller,
+    (by, second_factor): (tobari_core::ids::PersonId, bool),
     (input, files): (LeaseBodyInput, Vec<LeaseFileRow>),
     request: &LeaseRequest,
     now: Timestamp,
@@ -149,8 +144,8 @@ fn asked(
             opens: request.opens,
             rights: request.rights,
             reason: input.reason,
-            second_factor: by.person.id == person && by.session.row.second_factor,
-            requested_by: by.person.id,
+            second_factor: by == person && second_factor,
+            requested_by: by,
             requested_at: now,
             decided_by: None,
             decided_at: None,

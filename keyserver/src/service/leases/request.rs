@@ -89,8 +89,9 @@ impl Service {
                 "too many requests of this person wait for a decision",
             ));
         }
+        let by = (caller.person.id, caller.session.row.second_factor);
         let row =
-            asked(LeaseId::generate(), caller.person.id, caller.terminal.id, &caller, checked, &request, now);
+            asked(LeaseId::generate(), caller.person.id, caller.terminal.id, by, checked, &request, now);
         // Asked now, so that nobody waits for an approval that cannot come. It is asked again when it counts.
         self.decide_lease(&directory, &row, now, caller.who()).await?;
         // It gives nothing away, so of what it was decided on only the session has to be there still.

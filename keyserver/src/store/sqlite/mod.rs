@@ -23,7 +23,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
 use tobari_core::audit::Frontier;
-use tobari_core::ids::{LeaseId, PersonId, SessionId, TerminalId};
+use tobari_core::ids::{FileId, LabelId, LeaseId, PersonId, SessionId, TerminalId};
 use tobari_core::policy::Policy;
 use tokio::sync::Mutex;
 
@@ -70,6 +70,8 @@ impl SqliteStore {
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
+            // What is removed, such as a retired key, is overwritten.
+            .pragma("secure_delete", "ON")
             .busy_timeout(Duration::from_secs(10));
         let mut connection = SqliteConnection::connect_with(&options).await.map_err(unavailable)?;
         migrated(migrator(Dialect::Sqlite).run(&mut connection).await)?;
