@@ -109,6 +109,12 @@ def rows():
 
 with store:
     store.executemany(f"INSERT INTO leases ({', '.join(columns)}) VALUES ({marks})", rows())
+    store.execute(
+        "INSERT INTO lease_cases SELECT l.id, c.label, c.owner_group, l.person, l.terminal, c.second_factor, c.by_label, c.rights, "
+        "c.starts_at, l.ends_at, l.ends_at, 0 FROM leases l, lease_cases c WHERE c.lease = ? "
+        "AND NOT EXISTS (SELECT 1 FROM lease_cases o WHERE o.lease = l.id)",
+        (pattern,),
+    )
 store.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 END
 

@@ -244,7 +244,7 @@ impl Service {
     /// Notes what leases lend that were issued before this was noted.
     ///
     /// # Errors
-    /// The store, or a lease in it that cannot be read.
+    /// The store.
     pub(in crate::service) async fn note_older_leases(&self) -> Result<(), ServiceError> {
         for ids in self.store.leases_without_cases(self.clock.now()).await?.chunks(NOTED_AT_ONCE) {
             let mut cases = Vec::new();
@@ -252,7 +252,11 @@ impl Service {
                 if let Some(row) = self.store.lease(*id).await?
                     && row.document.is_some()
                 {
-                    cases.extend(cases_of(&row)?);
+                    match cases_of(&row) {
+                        Ok(more) => cases.extend(more),
+                        // It is not sent to its terminal either.
+                        Err(error) => tracing::error!(lease = %id, %error, "a stored lease is left out"),
+                    }
                 }
             }
             self.audit.commit(vec![Change::PutLeaseCases(cases)], &[]).await?;
