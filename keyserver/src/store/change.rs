@@ -15,6 +15,7 @@ use tobari_core::policy::{Group, Invariant, Post, Rule};
 use tobari_core::proto::admin::{RevocationRecord, Revoked};
 use tobari_core::proto::bulletin::Folder;
 use tobari_core::proto::lease::LeaseState;
+use tobari_core::proto::terminal::Reported;
 
 /// One change. `Put` creates or replaces.
 #[derive(Debug, Clone)]
@@ -49,6 +50,8 @@ pub enum Change {
     PutTerminal(TerminalRow),
     /// The last contacts of terminals.
     TouchTerminals(Vec<(TerminalId, Timestamp)>),
+    /// What terminals told last of themselves.
+    NoteReports(Vec<(TerminalId, Reported)>),
     /// A folder.
     PutFolder(Folder),
     /// Removes a folder.
@@ -156,6 +159,7 @@ impl Change {
             Self::AdvanceTotpStep(..)
             | Self::ForgetTotpStep(_)
             | Self::TouchTerminals(_)
+            | Self::NoteReports(_)
             | Self::PutToken(_)
             | Self::UseToken(_)
             | Self::PutSession(_)
@@ -266,6 +270,7 @@ impl Tables {
             Change::AdvanceTotpStep(..)
             | Change::ForgetTotpStep(_)
             | Change::TouchTerminals(_)
+            | Change::NoteReports(_)
             | Change::PutToken(_)
             | Change::UseToken(_)
             | Change::PutSession(_)
