@@ -153,7 +153,6 @@ impl Protection {
     }
 
     /// Whether it is the weakest, which every terminal has.
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde asks it")]
     pub const fn is_none(&self) -> bool {
         matches!(self, Self::None)
     }
