@@ -16,8 +16,8 @@
 use super::{broken, login::Verifier};
 use crate::failure::Failure;
 use crate::files;
-use jiff::Timestamp;
 use crate::protect::Anchor;
+use jiff::Timestamp;
 use rustix::fs::{AtFlags, StatxFlags, statx};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

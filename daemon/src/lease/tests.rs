@@ -914,6 +914,7 @@ fn anchored(case: &Case, counter: &Arc<TestCounter>) -> Leases {
         terminal: TERMINAL,
         signing_key: case.signing.verifying_key(),
         grant_key: case.key(),
+        log: log_key(),
     };
     let anchor = Anchor { counter: Arc::clone(counter) as _, first: 100 };
     Leases::load_anchored(&case.folder(), identity, Arc::clone(&case.clocks) as _, Some(anchor)).unwrap()

@@ -234,29 +234,3 @@ fn a_second_factor_is_asked_for_and_a_code_serves_once() -> Result<()> {
     ensure!(login(code.trim())?.code != 0, "a code serves once");
     Ok(())
 }
-
-#[test]
-fn an_administrator_sees_how_terminals_stand() -> Result<()> {
-    let site = Site::reference_case()?;
-    site.drop_file("memo.txt", TEXT)?;
-    let terminal = || -> Result<serde_json::Value> {
-        let list = site.admin(&["terminal", "list", "--json"])?.ok()?.json()?;
-        Ok(list["terminals"][0].clone())
-    };
-    wait_until("the terminal to tell of its folder", || {
-        terminal().is_ok_and(|terminal| terminal["reported"]["coverage"]["plain"] == 0)
-    })?;
-    let shown = terminal()?;
-    ensure!(shown["reported"]["version"] == env!("CARGO_PKG_VERSION"), "{shown}");
-    ensure!(["none", "machine", "tpm"].iter().any(|one| shown["protection"] == *one), "{shown}");
-    ensure!(shown["leases"] == 0 && shown["frozen"] == false && shown["last_seen_at"].is_string(), "{shown}");
-    let id = shown["id"].as_str().unwrap_or_default().to_owned();
-    for (language, words) in
-        [("en", ["LAST CONTACT", "LEASES OUT", "100.0 %"]), ("ja", ["最終接続", "貸出中", "100.0 %"])]
-    {
-        let text =
-            site.tobari("admin", &["--lang", language, "admin", "terminal", "show", &id])?.ok()?.text();
-        ensure!(words.iter().all(|word| text.contains(word)), "{text}");
-    }
-    Ok(())
-}
