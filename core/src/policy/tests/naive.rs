@@ -59,11 +59,7 @@ fn applies(case: &Case, rule: &Rule, membership: Membership) -> bool {
         && not_before.is_none_or(|start| context.now >= start)
         && not_after.is_none_or(|end| context.now < end)
         && (!second_factor || context.second_factor)
-        && match protection {
-            Protection::None => true,
-            Protection::Machine => context.protection != Protection::None,
-            Protection::Tpm => context.protection == Protection::Tpm,
-        };
+        && context.protection >= *protection;
     rule.label == case.subject.label && group && post && conditions
 }
 
@@ -119,11 +115,17 @@ fn conditions() -> impl Strategy<Value = Conditions> {
         option::weighted(0.2, timestamp()),
         option::weighted(0.2, timestamp()),
         prop::bool::weighted(0.2),
-        prop_oneof![4 => Just(Protection::None), 1 => select(&Protection::ALL[..])],
     );
-    conditions.prop_map(|(zones, terminal_tags, not_before, not_after, second_factor, protection)| {
+    conditions.prop_map(|(zones, terminal_tags, not_before, not_after, second_factor)| {
         let not_after = not_after.filter(|end| not_before.is_none_or(|start| start < *end));
-        Conditions { zones, terminal_tags, not_before, not_after, second_factor, protection }
+        Conditions {
+            zones,
+            terminal_tags,
+            not_before,
+            not_after,
+            second_factor,
+            protection: Protection::None,
+        }
     })
 }
 
@@ -146,9 +148,6 @@ fn rule(groups: usize, posts: usize) -> impl Strategy<Value = Rule> {
         .prop_map(|(label, groups, posts, mut conditions, denies, rights)| {
             let effect = if denies { Effect::Deny } else { Effect::Allow };
             conditions.second_factor &= !denies;
-            if denies {
-                conditions.protection = Protection::None;
-            }
             Rule {
                 id: RuleId::from_bytes([0; 16]),
                 label,
@@ -173,15 +172,15 @@ pub(super) fn case() -> impl Strategy<Value = Case> {
         let (group_count, post_count) = (groups.len(), posts.len());
         let membership = (0..=group_count, 0..=post_count)
             .prop_map(|(group, post)| Membership { group: group_id(group), post: post_id(post) });
-        let protection = select(&Protection::ALL[..]);
-        let context = (timestamp(), option::of(select(&ZONES[..])), names(&TAGS), any::<bool>(), protection)
-            .prop_map(|(now, zone, terminal_tags, second_factor, protection)| Context {
+        let context = (timestamp(), option::of(select(&ZONES[..])), names(&TAGS), any::<bool>()).prop_map(
+            |(now, zone, terminal_tags, second_factor)| Context {
                 now,
                 zone: zone.map(str::to_owned),
                 terminal_tags,
                 second_factor,
-                protection,
-            });
+                protection: Protection::None,
+            },
+        );
         (
             Just((groups, posts)),
             vec(rule(group_count, post_count), 0..12),
