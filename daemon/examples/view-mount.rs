@@ -86,6 +86,7 @@ fn serve(keys: &Path, folder: &str, place: &Path) -> Result<()> {
         roles: BTreeSet::from([Role::View]),
         terminal: TERMINAL,
         renewal: None,
+        protection: tobari_core::policy::Protection::None,
         server: Arc::new(nobody(expires_at, &runtime)?),
         bulletins: bulletins(&bulletin)?,
         grants: {

@@ -112,6 +112,7 @@ pub fn enrol(
         name: settings.name.clone(),
         csr_pem: request.serialize_request(&tls_key)?.pem()?,
         grant_key: Base64(grant_key.public()),
+        protection: state.protection(),
     };
 
     let verifier = PinnedCa::new(pinned, crypto_provider());

@@ -109,6 +109,9 @@ impl From<&StateError> for Message {
             StateError::Damaged { path, why } => {
                 Self::new("state-damaged").with("path", path.display()).detail(why)
             }
+            StateError::OtherMachine { path, why } => {
+                Self::new("other-machine").with("path", path.display()).detail(why)
+            }
             StateError::Io { path, source } => {
                 Self::new("state-io").with("path", path.display()).detail(source)
             }

@@ -3,6 +3,7 @@
 //! A crash at any point leaves a pair that is good: the old one, or the new one that was not used yet.
 
 use crate::files;
+use crate::protect::Guard;
 use crate::server::{Call, Credentials, Reply, crypto_provider};
 use crate::service::Service;
 use crate::state;
@@ -24,6 +25,7 @@ const PAUSE: Duration = Duration::from_secs(600);
 pub struct Renewal {
     place: (PathBuf, &'static str),
     ca: CertificateDer<'static>,
+    guard: Guard,
     state: Mutex<State>,
 }
 
@@ -34,14 +36,15 @@ struct State {
 }
 
 impl Renewal {
-    /// For a terminal with this certificate, whose renewed key and certificate go to a file of a directory.
+    /// For a terminal with this certificate, whose renewed key and certificate go to a file of a directory, sealed by `guard`.
     pub fn new(
         place: (PathBuf, &'static str),
         ca: CertificateDer<'static>,
         certificate: &CertificateDer<'_>,
+        guard: Guard,
     ) -> Self {
         let state = Mutex::new(State { due: due(certificate), failed: None });
-        Self { place, ca, state }
+        Self { place, ca, guard, state }
     }
 
     /// Whether it is time: by the clock as it is now, so that a clock that jumps makes it earlier or later and nothing else.
@@ -85,9 +88,10 @@ impl Service {
         let mut request = CertificateParams::new(Vec::new()).map_err(internal)?;
         request.distinguished_name.push(DnType::CommonName, self.terminal().to_string());
         let csr_pem = request.serialize_request(&key).and_then(|request| request.pem()).map_err(internal)?;
-        let answer = Call::post("/v1/terminals/renew", &RenewRequest { csr_pem })
-            .and_then(|call| self.server().call(call))
-            .and_then(Reply::object::<RenewResponse>)?;
+        let answer =
+            Call::post("/v1/terminals/renew", &RenewRequest { csr_pem, protection: self.protection() })
+                .and_then(|call| self.server().call(call))
+                .and_then(Reply::object::<RenewResponse>)?;
 
         let certificate =
             CertificateDer::from_pem_slice(answer.certificate_pem.as_bytes()).map_err(internal)?;
@@ -105,7 +109,8 @@ impl Service {
         // A pair that cannot be used must not take the place of one that can.
         crypto_provider().key_provider.load_private_key(private.clone_key()).map_err(internal)?;
         let (directory, name) = &renewal.place;
-        files::replace(directory, name, pem.as_bytes()).map_err(|error| {
+        let sealed = renewal.guard.seal(name, pem.as_bytes()).map_err(internal)?;
+        files::replace(directory, name, &sealed).map_err(|error| {
             Problem::local(ProblemCode::LocalIo, format!("the new key is not kept: {error}"))
         })?;
         let due = due(&certificate);
@@ -137,7 +142,7 @@ mod tests {
         let ca = Authority::new();
         let (certificate, _) = ca.terminal();
         let place = (site.directory.path().to_owned(), "renewed.pem");
-        Renewal::new(place, ca.certificate.clone(), &certificate)
+        Renewal::new(place, ca.certificate.clone(), &certificate, Guard::default())
     }
 
     #[test]

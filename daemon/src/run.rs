@@ -131,12 +131,22 @@ fn assemble(
     runtime: &tokio::runtime::Handle,
     clock: Arc<dyn Clock>,
 ) -> Result<Service, RunError> {
-    let Enrolment { terminal, certificate, certificate_expires_at, tls_key, ca, grant_key, signing_key } =
-        enrolment;
+    let Enrolment {
+        terminal,
+        certificate,
+        certificate_expires_at,
+        tls_key,
+        ca,
+        grant_key,
+        signing_key,
+        guard,
+    } = enrolment;
+    let (protection, anchor) = (guard.protection(), guard.anchor());
+    tracing::info!(%protection, "how this terminal's private keys are kept");
     if certificate_expires_at <= clock.now() {
         tracing::error!(%certificate_expires_at, "this terminal's certificate has expired; enrol it again");
     }
-    let renewal = Renewal::new(state.renewed(), ca.clone(), &certificate);
+    let renewal = Renewal::new(state.renewed(), ca.clone(), &certificate, guard);
     let credentials = Credentials { certificate, certificate_expires_at, key: tls_key, ca };
     let url = terminal.server.parse()?;
     let server = Arc::new(KeyServer::new(url, credentials, runtime.clone(), Arc::clone(&clock))?);
@@ -167,7 +177,7 @@ fn assemble(
         log: LogKey::of(organisation, signing_key),
     };
     let clocks = Arc::new(SystemClocks::new(Arc::clone(&clock)));
-    let leases = Arc::new(Leases::load(&state.leases(), identity, clocks)?);
+    let leases = Arc::new(Leases::load_anchored(&state.leases(), identity, clocks, anchor)?);
     let source: Arc<dyn GrantSource> = Arc::clone(&server) as _;
     let log = LogKey::of(organisation, signing_key);
     let grants = Grants::new(source, grant_key, organisation, terminal.terminal, Arc::clone(&clock), log)
@@ -176,6 +186,7 @@ fn assemble(
         roles: config.roles.clone(),
         terminal: terminal.terminal,
         renewal: Some(renewal),
+        protection,
         server,
         bulletins,
         grants,
@@ -218,6 +229,9 @@ impl Poller {
                         );
                     }
                     Err(problem) => tracing::debug!(why = problem.detail, "the bulletin cannot be fetched"),
+                }
+                if let Err(problem) = service.report_if_due() {
+                    tracing::debug!(why = problem.detail, "the key server was not told of this terminal");
                 }
                 service.renew_if_due();
                 if let Some(gateway) = &gateway {

@@ -10,6 +10,7 @@ use crate::gateway::Asserted;
 use crate::grants::{GrantSource, Grants};
 use crate::lease::Leases;
 use crate::renew::Renewal;
+use crate::report::Told;
 use crate::seal::FolderRule;
 use crate::server::{Call, KeyServer, Reply};
 use crate::session::{Running, SessionSettings};
@@ -27,14 +28,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tobari_core::clock::Clock;
 use tobari_core::envelope::Header;
 use tobari_core::ids::{LeaseId, SessionId, TerminalId};
-use tobari_core::policy::Right;
+use tobari_core::policy::{Protection, Right};
 use tobari_core::proto::api::{
     AssertRequest, DecisionOutcome, DecisionResponse, GrantItem, GrantRequest, GrantResponse, LoginRequest,
     LoginResponse, Session,
 };
 use tobari_core::proto::base64::Base64;
 use tobari_core::proto::bulletin::{Bulletin, SignedBulletin, SignedStamp};
-use tobari_core::proto::control::{Answer, Status, Unsealed};
+use tobari_core::proto::control::{Answer, FolderStatus, Status, Unsealed};
 use tobari_core::proto::lease::LeaseSyncAnswer;
 use tobari_core::proto::problem::{Problem, ProblemCode};
 
@@ -59,6 +60,8 @@ pub struct Parts {
     pub terminal: TerminalId,
     /// How its certificate is renewed.
     pub renewal: Option<Renewal>,
+    /// How its private keys are kept.
+    pub protection: Protection,
     /// The key server.
     pub server: Arc<KeyServer>,
     /// The bulletin in force.
@@ -80,6 +83,8 @@ pub struct Service {
     roles: BTreeSet<Role>,
     terminal: TerminalId,
     renewal: Option<Renewal>,
+    protection: Protection,
+    told: Told,
     server: Arc<KeyServer>,
     bulletins: Bulletins,
     sessions: Sessions,
@@ -121,12 +126,25 @@ impl GrantSource for KeyServer {
 impl Service {
     /// Puts the parts together and gives the engine the folders of the bulletin in force.
     pub fn new(parts: Parts) -> Self {
-        let Parts { roles, terminal, renewal, server, bulletins, grants, leases, engine, session, clock } =
-            parts;
+        let Parts {
+            roles,
+            terminal,
+            renewal,
+            protection,
+            server,
+            bulletins,
+            grants,
+            leases,
+            engine,
+            session,
+            clock,
+        } = parts;
         let service = Self {
             roles,
             terminal,
             renewal,
+            protection,
+            told: Told::default(),
             server,
             bulletins,
             sessions: Sessions::default(),
@@ -192,6 +210,21 @@ impl Service {
     /// How the certificate is renewed.
     pub(crate) fn renewal(&self) -> Option<&Renewal> {
         self.renewal.as_ref()
+    }
+
+    /// How this terminal's private keys are kept.
+    pub(crate) fn protection(&self) -> Protection {
+        self.protection
+    }
+
+    /// What the key server was told of this terminal.
+    pub(crate) fn told(&self) -> &Told {
+        &self.told
+    }
+
+    /// The designated folders; none without the role `seal`.
+    pub(crate) fn folders(&self) -> Vec<FolderStatus> {
+        self.engine().as_ref().map_or_else(Vec::new, |engine| engine.status().0)
     }
 
     /// The key server.
@@ -673,8 +706,7 @@ impl Service {
     /// # Errors
     /// What the file system says.
     pub fn write_metrics(&self, path: &std::path::Path) -> std::io::Result<()> {
-        let folders = self.engine().as_ref().map_or_else(Vec::new, |engine| engine.status().0);
-        crate::metrics::write(path, &folders, self.clock.now())
+        crate::metrics::write(path, &self.folders(), self.clock.now())
     }
 
     fn engine(&self) -> MutexGuard<'_, Option<Engine>> {

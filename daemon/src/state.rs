@@ -9,10 +9,13 @@
 //!   grant.key          private key to which DEKs are sealed
 //!   bulletin.json      the latest bulletin with its signature
 //!   renewed.pem        key and certificate of the last renewal, which take the place of terminal.key and terminal.pem
+//!   protection.json    what seals terminal.key, grant.key and renewed.pem to this machine (crate::protect)
 //!   leases/            what may be opened without the key server (crate::lease)
 //! ```
 
 use crate::files;
+use crate::protect::machine::Machine;
+use crate::protect::{self, Guard, ProtectError};
 use jiff::Timestamp;
 use rustix::fs::{FlockOperation, Mode, RenameFlags};
 use rustls_pki_types::pem::PemObject as _;
@@ -23,6 +26,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use tobari_core::crypto::{GrantKeyPair, VerifyingKey};
 use tobari_core::ids::{OrganisationId, TerminalId};
+use tobari_core::policy::Protection;
 use tobari_core::proto::base64::Base64;
 use zeroize::Zeroizing;
 
@@ -56,6 +60,14 @@ pub enum StateError {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
+        why: String,
+    },
+    /// The keys are sealed to another machine.
+    #[error("the keys in {path} are sealed to the machine on which this terminal was enrolled: {why}")]
+    OtherMachine {
+        /// Where they lie.
+        path: PathBuf,
+        /// What is not as it was there.
         why: String,
     },
     /// The file system failed.
@@ -120,6 +132,8 @@ pub struct Enrolment {
     pub grant_key: GrantKeyPair,
     /// Key that signs bulletins.
     pub signing_key: VerifyingKey,
+    /// What seals its private keys.
+    pub guard: Guard,
 }
 
 impl std::fmt::Debug for Enrolment {
@@ -132,6 +146,7 @@ impl std::fmt::Debug for Enrolment {
 #[derive(Debug)]
 pub struct StateDir {
     path: PathBuf,
+    machine: Machine,
     _lock: File,
 }
 
@@ -152,10 +167,16 @@ impl StateDir {
             .open(&lock_path)
             .map_err(|source| StateError::Io { path: lock_path, source })?;
         match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
+            Ok(()) => Ok(Self { path: path.to_owned(), machine: Machine::here(path), _lock: lock }),
             Err(rustix::io::Errno::WOULDBLOCK) => Err(StateError::InUse(path.to_owned())),
             Err(error) => Err(at(error.into())),
         }
+    }
+
+    /// The same on another machine.
+    #[cfg(test)]
+    pub(crate) fn on(self, machine: Machine) -> Self {
+        Self { machine, ..self }
     }
 
     /// Where it is.
@@ -193,26 +214,34 @@ impl StateDir {
         }
         let incoming = self.path.join(INCOMING);
         self.write_incoming(&incoming, new)
-            .and_then(|()| self.exchange(&incoming))
-            .map_err(|source| StateError::Io { path: incoming, source })
+            .and_then(|()| Ok(self.exchange(&incoming)?))
+            .map_err(|error| protect_error(&incoming, error))
     }
 
-    fn write_incoming(&self, incoming: &Path, new: &NewEnrolment<'_>) -> io::Result<()> {
+    /// How an enrolment that is made now keeps its private keys.
+    pub fn protection(&self) -> Protection {
+        Guard::offered(&self.machine)
+    }
+
+    fn write_incoming(&self, incoming: &Path, new: &NewEnrolment<'_>) -> Result<(), ProtectError> {
         remove_tree(incoming)?;
         std::fs::create_dir(incoming)?;
-        rustix::fs::chmod(incoming, Mode::RWXU)?;
+        rustix::fs::chmod(incoming, Mode::RWXU).map_err(io::Error::from)?;
+        let guard = Guard::create(incoming, &self.machine)?;
+        let tls_key = guard.seal(TLS_KEY, new.tls_key_pem.as_bytes())?;
+        let grant_key = guard.seal(GRANT_KEY, &new.grant_key.export())?;
         let terminal = serde_json::to_vec_pretty(new.terminal).map_err(io::Error::other)?;
         for (name, content) in [
             (TERMINAL, terminal.as_slice()),
             (CERTIFICATE, new.certificate_pem.as_bytes()),
-            (TLS_KEY, new.tls_key_pem.as_bytes()),
+            (TLS_KEY, tls_key.as_slice()),
             (CA, new.ca_pem.as_bytes()),
-            (GRANT_KEY, new.grant_key.export().as_slice()),
+            (GRANT_KEY, grant_key.as_slice()),
             (BULLETIN, new.bulletin),
         ] {
             files::create(&incoming.join(name), content)?;
         }
-        files::sync_directory(incoming)
+        Ok(files::sync_directory(incoming)?)
     }
 
     fn exchange(&self, incoming: &Path) -> io::Result<()> {
@@ -232,38 +261,59 @@ impl StateDir {
         remove_tree(incoming)
     }
 
-    /// Loads the enrolment.
+    /// Seals the key files that are plain, all of which were read, where this machine offers that.
+    fn take_over(&self, guard: Guard) -> Result<Guard, ProtectError> {
+        let directory = self.path.join(ENROLMENT);
+        let guard = if guard.seals() { guard } else { Guard::create(&directory, &self.machine)? };
+        for name in [TLS_KEY, GRANT_KEY, RENEWED] {
+            if guard.take_over(&directory, name)? {
+                tracing::info!(name, "a key file is sealed to this machine from now on");
+            }
+        }
+        Ok(guard)
+    }
+
+    /// Loads the enrolment. Key files that are plain are sealed then, where this machine offers that.
     ///
     /// # Errors
-    /// When there is none, or a file of it is missing or damaged.
+    /// When there is none, a file of it is missing or damaged, or its keys are sealed to another machine.
     pub fn load(&self) -> Result<Enrolment, StateError> {
         if !self.is_enrolled() {
             return Err(StateError::NotEnrolled(self.path.clone()));
         }
-        let terminal: Terminal = self.read(TERMINAL, |bytes| serde_json::from_slice(bytes))?;
+        let place = self.path.join(ENROLMENT).join(protect::FILE);
+        let failed = |error| protect_error(&place, error);
+        let guard = Guard::open(&self.path.join(ENROLMENT), &self.machine).map_err(failed)?;
+        let terminal: Terminal = self.read(&guard, TERMINAL, |bytes| serde_json::from_slice(bytes))?;
         if terminal.version != VERSION {
             return Err(self.damaged(TERMINAL, format!("its version is {}, not {VERSION}", terminal.version)));
         }
         // What was renewed is never older: another enrolment takes the whole directory's place.
         let renewed = self.path.join(ENROLMENT).join(RENEWED).exists();
         let (of_certificate, of_key) = if renewed { (RENEWED, RENEWED) } else { (CERTIFICATE, TLS_KEY) };
-        let certificate = self.read(of_certificate, CertificateDer::from_pem_slice)?;
+        let certificate = self.read(&guard, of_certificate, CertificateDer::from_pem_slice)?;
         let certificate_expires_at = expiry(&certificate).map_err(|why| self.damaged(of_certificate, why))?;
         let signing_key = VerifyingKey::from_bytes(terminal.signing_key.as_ref())
             .map_err(|error| self.damaged(TERMINAL, format!("signing_key: {error}")))?;
+        let tls_key = self.read(&guard, of_key, PrivateKeyDer::from_pem_slice)?;
+        let ca = self.read(&guard, CA, CertificateDer::from_pem_slice)?;
+        let grant_key = self.read(&guard, GRANT_KEY, GrantKeyPair::import)?;
+        let guard = self.take_over(guard).map_err(failed)?;
         Ok(Enrolment {
             terminal,
             certificate,
             certificate_expires_at,
-            tls_key: self.read(of_key, PrivateKeyDer::from_pem_slice)?,
-            ca: self.read(CA, CertificateDer::from_pem_slice)?,
-            grant_key: self.read(GRANT_KEY, GrantKeyPair::import)?,
+            tls_key,
+            ca,
+            grant_key,
             signing_key,
+            guard,
         })
     }
 
     fn read<T, E: std::fmt::Display>(
         &self,
+        guard: &Guard,
         name: &str,
         parse: impl FnOnce(&[u8]) -> Result<T, E>,
     ) -> Result<T, StateError> {
@@ -271,11 +321,24 @@ impl StateDir {
         let bytes = std::fs::read(&path)
             .map(Zeroizing::new)
             .map_err(|source| StateError::Io { path: path.clone(), source })?;
-        parse(&bytes).map_err(|error| StateError::Damaged { path, why: error.to_string() })
+        guard
+            .unseal(name, bytes)
+            .and_then(|bytes| parse(&bytes).map_err(|error| error.to_string()))
+            .map_err(|why| StateError::Damaged { path, why })
     }
 
     fn damaged(&self, name: &str, why: impl Into<String>) -> StateError {
         StateError::Damaged { path: self.path.join(ENROLMENT).join(name), why: why.into() }
+    }
+}
+
+fn protect_error(path: &Path, error: ProtectError) -> StateError {
+    let path = path.to_owned();
+    match error {
+        ProtectError::OtherMachine(why) | ProtectError::Tpm(why) => StateError::OtherMachine { path, why },
+        ProtectError::Io(source) => StateError::Io { path, source },
+        ProtectError::Damaged(why) => StateError::Damaged { path, why },
+        ProtectError::Crypto(error) => StateError::Damaged { path, why: error.to_string() },
     }
 }
 

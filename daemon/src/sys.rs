@@ -52,6 +52,27 @@ pub(crate) fn syncfs(file: impl AsFd) -> io::Result<()> {
     check(unsafe { libc::syncfs(file.as_fd().as_raw_fd()) }).map(drop)
 }
 
+/// The UUID of the file system on which `path` lies; none where it has none. Linux 6.9 and newer tell it.
+///
+/// # Errors
+/// What `open` and `ioctl` say; `ENOTTY` where the kernel or the file system does not tell.
+pub(crate) fn file_system_uuid(path: &std::path::Path) -> io::Result<Option<[u8; 16]>> {
+    /// `struct fsuuid2` of `linux/fs.h`.
+    #[repr(C)]
+    #[derive(Default)]
+    struct Told {
+        length: u8,
+        uuid: [u8; 16],
+    }
+    /// `_IOR(0x15, 0, struct fsuuid2)`.
+    const FS_IOC_GETFSUUID: u32 = 0x8011_1500;
+    let folder = std::fs::File::open(path)?;
+    let mut told = Told::default();
+    // SAFETY: the descriptor is open as long as `folder` is, and the kernel writes one `struct fsuuid2` to `told`.
+    check(unsafe { libc::ioctl(folder.as_raw_fd(), FS_IOC_GETFSUUID as _, &raw mut told) })?;
+    Ok((told.length == 16).then_some(told.uuid))
+}
+
 /// Takes, changes or (with [`Lease::None`]) gives up the lease of `file`.
 ///
 /// # Errors

@@ -4,7 +4,7 @@ use super::policy;
 use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 use jiff::Timestamp;
 use std::path::PathBuf;
-use tobari_core::policy::{Right, Rights};
+use tobari_core::policy::{Protection, Right, Rights};
 use tobari_core::proto::admin;
 
 /// What to administer. Objects are named by their name or their id; groups by their path, as 総務部/人事課.
@@ -425,6 +425,9 @@ pub struct RuleConditions {
     /// Only in sessions with a second factor
     #[arg(long)]
     pub second_factor: bool,
+    /// Only on terminals that claim to keep their keys at least so: machine or tpm; none takes the condition away
+    #[arg(long, value_name = "PROTECTION")]
+    pub protection: Option<Protection>,
     /// Not before this time, as 2026-11-21T09:00:00+09:00
     #[arg(long, value_name = "TIME")]
     pub not_before: Option<Timestamp>,

@@ -3,7 +3,7 @@
 use super::admin::{Named, parse_rights};
 use clap::{Args, Subcommand};
 use std::ffi::OsString;
-use tobari_core::policy::{Right, Rights};
+use tobari_core::policy::{Protection, Right, Rights};
 
 /// How a change is made. Holds for every command that changes labels, groups, posts, people, rules or invariants.
 #[derive(Debug, Clone, Default, Args)]
@@ -43,6 +43,9 @@ pub struct Explain {
     /// As in a session with a second factor
     #[arg(long)]
     pub second_factor: bool,
+    /// As on a terminal that keeps its keys so: none, machine or tpm
+    #[arg(long, value_name = "PROTECTION", default_value = "none", hide_default_value = true)]
+    pub protection: Protection,
 }
 
 /// `tobari admin policy`.

@@ -260,7 +260,10 @@ pub(super) fn key_server(method: &str, path: &str, body: Option<Value>) -> (u16,
     let folder = json!({ "id": id(4), "terminal": id(0x7e), "path": "/srv/共有", "label": id(0x1a), "owner_group": id(0x96),
         "exclude": ["*.tmp"] });
     let terminal = json!({ "id": id(0x7e), "name": "fs01", "zone": "庁内", "tags": ["据置"], "revoked": false,
-        "certificate_expires_at": "2027-11-21T00:00:00Z", "last_seen_at": null });
+        "frozen": true, "protection": "machine", "leases": 2,
+        "certificate_expires_at": "2027-11-21T00:00:00Z", "last_seen_at": null,
+        "reported": { "at": "2026-11-21T09:00:00Z", "version": "0.1.0",
+            "coverage": { "files": 4000, "plain": 3, "plain_since": "2026-11-21T07:30:00Z" } } });
     let revocation = json!({ "kind": "label", "id": id(0x1a), "reason": "調査中", "revoked_by": id(3),
         "revoked_at": "2026-11-20T00:00:00Z" });
     let lease = json!({ "id": id(0x1e), "state": "revoked", "person": id(3), "login": "bucho", "terminal": id(0x7e),
@@ -352,12 +355,13 @@ fn changes_of_the_administration() {
         "person set bucho --disabled true",
         "person set bucho --no-memberships --no-roles --password-stdin",
         "person remove bucho",
-        "rule add --label 社外秘 --group owner-subtree --post 部長 --allow view,print --tag 持ち出し端末 --note 備考",
+        "rule add --label 社外秘 --group owner-subtree --post 部長 --allow view,print --tag 持ち出し端末 --protection machine --note 備考",
         "rule add --label 社外秘 --group 総務部 --post rank>=60 --deny all",
         "folder add /srv/共有/人事 --label 社外秘 --owner-group 人事課 --exclude *.tmp",
         "folder set /srv/共有 --no-owner-group --no-exclude",
         "terminal set fs01 --no-zone --tag 新 --revoke",
         "terminal freeze fs01",
+        "terminal unfreeze fs01",
         "revoke label 社外秘 --reason 調査中",
         "revoke lift file 05050505050505050505050505050505 --reason 誤り",
         "lease revoke 1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e1e --reason 紛失",

@@ -27,6 +27,15 @@ impl RootKey {
         secret::boxed(bytes).map(Self)
     }
 
+    /// The key that follows from `secret` and `salt`, for `purpose`. It is as hard to guess as `secret` is.
+    ///
+    /// # Errors
+    /// [`CryptoError::Library`] if the library fails.
+    pub fn derive(secret: &[u8], salt: &[u8], purpose: &str) -> Result<Self, CryptoError> {
+        let kdf = bulk().kdf(secret, salt);
+        Self::from_slice(kdf.expand(&[purpose.as_bytes()])?.as_slice())
+    }
+
     /// The key's bytes, for storing it where the operator says.
     pub fn to_bytes(&self) -> Zeroizing<[u8; 32]> {
         Zeroizing::new(**self.0)

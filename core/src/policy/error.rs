@@ -88,4 +88,9 @@ pub enum PolicyFault {
     /// A deny rule that applies only to sessions with a second factor would reward leaving it out.
     #[error("a deny rule cannot require a second factor: it would spare the sessions without one")]
     SecondFactorOnDeny,
+    /// The same with well kept keys.
+    #[error(
+        "a deny rule cannot require that keys are well kept: it would spare the terminals where they are not"
+    )]
+    ProtectionOnDeny,
 }

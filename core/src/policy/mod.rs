@@ -22,8 +22,8 @@ pub use diff::{DiffError, Difference, Differences, Holder, Policy, differences};
 pub use error::{Element, PolicyError, PolicyFault};
 pub use invariant::{GroupScope, Invariant, LabelScope, PostScope, Violation, violations};
 pub use model::{
-    Conditions, Context, Effect, Group, GroupSelector, Label, Membership, Post, PostSelector, Requester,
-    Rule, Subject,
+    Conditions, Context, Effect, Group, GroupSelector, Label, Membership, Post, PostSelector, Protection,
+    Requester, Rule, Subject, UnknownProtection,
 };
 pub use name::{MAX_NAME_BYTES, fold_name};
 pub use preset::{

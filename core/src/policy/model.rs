@@ -120,7 +120,61 @@ pub struct Conditions {
     /// The session was opened with a second factor.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub second_factor: bool,
+    /// The terminal claims to keep its private keys at least so.
+    #[serde(default, skip_serializing_if = "Protection::is_none")]
+    pub protection: Protection,
 }
+
+/// How a terminal keeps its private keys, from the weakest to the strongest. It is the terminal's own word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum Protection {
+    /// In files that are good on any machine.
+    #[default]
+    None,
+    /// In files that are sealed to the machine's hardware as the system names it.
+    Machine,
+    /// In files that only its TPM opens.
+    Tpm,
+}
+
+impl Protection {
+    /// All of them, the weakest first.
+    pub const ALL: [Self; 3] = [Self::None, Self::Machine, Self::Tpm];
+
+    /// The name used in the API, the command line and the audit log.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Machine => "machine",
+            Self::Tpm => "tpm",
+        }
+    }
+
+    /// Whether it is the weakest, which every terminal has.
+    pub const fn is_none(&self) -> bool {
+        matches!(self, Self::None)
+    }
+}
+
+impl std::fmt::Display for Protection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl std::str::FromStr for Protection {
+    type Err = UnknownProtection;
+    fn from_str(text: &str) -> Result<Self, UnknownProtection> {
+        Self::ALL.into_iter().find(|one| one.name() == text).ok_or_else(|| UnknownProtection(text.to_owned()))
+    }
+}
+
+/// A name that is none of the three.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("unknown protection '{0}' (known: none, machine, tpm)")]
+pub struct UnknownProtection(pub String);
 
 /// Whether a rule gives or takes rights. Deny wins over allow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -187,4 +241,6 @@ pub struct Context {
     pub terminal_tags: Vec<String>,
     /// Whether the session was opened with a second factor.
     pub second_factor: bool,
+    /// How the terminal claims to keep its private keys.
+    pub protection: Protection,
 }

@@ -4,8 +4,8 @@
 use super::decision::{DecidingRule, Decision};
 use super::error::PolicyError;
 use super::model::{
-    Conditions, Context, Effect, Group, GroupSelector, Label, Membership, Post, PostSelector, Requester,
-    Rule, Subject,
+    Conditions, Context, Effect, Group, GroupSelector, Label, Membership, Post, PostSelector, Protection,
+    Requester, Rule, Subject,
 };
 use super::name::fold_name;
 use super::rights::Rights;
@@ -42,6 +42,7 @@ struct Indexed {
     not_before: Option<Timestamp>,
     not_after: Option<Timestamp>,
     second_factor: bool,
+    protection: Protection,
     zones: Vec<String>,
     terminal_tags: Vec<String>,
 }
@@ -180,7 +181,8 @@ impl LabelRules {
         };
         // Validation has refused unknown groups already.
         let Some(test) = test else { return };
-        let Conditions { zones, terminal_tags, not_before, not_after, second_factor } = rule.conditions;
+        let Conditions { zones, terminal_tags, not_before, not_after, second_factor, protection } =
+            rule.conditions;
         self.looks_at_terminal |= !zones.is_empty() || !terminal_tags.is_empty();
         self.rules.push(Indexed {
             id: rule.id,
@@ -191,6 +193,7 @@ impl LabelRules {
             not_before,
             not_after,
             second_factor,
+            protection,
             zones: zones.iter().map(|zone| fold_name(zone)).collect(),
             terminal_tags: terminal_tags.iter().map(|tag| fold_name(tag)).collect(),
         });
@@ -202,6 +205,7 @@ impl Indexed {
         self.not_before.is_none_or(|start| start <= context.now)
             && self.not_after.is_none_or(|end| context.now < end)
             && (!self.second_factor || context.second_factor)
+            && self.protection <= context.protection
             && (self.zones.is_empty() || terminal.zone.as_ref().is_some_and(|zone| self.zones.contains(zone)))
             && self.terminal_tags.iter().all(|tag| terminal.tags.contains(tag))
     }

@@ -2,7 +2,7 @@
 //! label's rules name, the second factor, and where the owner group lies. Whatever no rule names decides alike, so
 //! trying these cases tries all. Used to compare policies and to check invariants.
 
-use super::model::{Context, GroupSelector, Rule};
+use super::model::{Context, GroupSelector, Protection, Rule};
 use super::name::fold_name;
 use crate::ids::GroupId;
 use jiff::Timestamp;
@@ -40,6 +40,9 @@ pub struct Case {
     /// Whether the session has a second factor.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub second_factor: Option<bool>,
+    /// How the terminal's keys are kept: so, or better up to the next that rules name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protection: Option<Protection>,
     /// Of the tags that rules name, those that the terminal carries.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub terminal_tags: Option<Vec<String>>,
@@ -57,6 +60,8 @@ pub(super) struct Space {
     tags: Vec<Vec<String>>,
     times: Vec<Timestamp>,
     second_factor: bool,
+    /// The weakest, and what rules ask for.
+    protections: Vec<Protection>,
     /// Whether a rule looks at the owner group.
     pub(super) owners: bool,
     now: Timestamp,
@@ -75,6 +80,7 @@ impl Space {
         let mut zones: BTreeMap<String, String> = BTreeMap::new();
         let mut times: BTreeSet<Timestamp> = BTreeSet::from([now]);
         let (mut second_factor, mut owners) = (false, false);
+        let mut protections = BTreeSet::from([Protection::None]);
         // Which rules' tags a terminal has decides; the smallest terminal for each such choice is a union of their tags.
         let mut tags: BTreeSet<BTreeSet<String>> = BTreeSet::from([BTreeSet::new()]);
         for rule in rules {
@@ -85,6 +91,7 @@ impl Space {
             let turns = conditions.not_before.into_iter().chain(conditions.not_after);
             times.extend(turns.filter(|time| *time > now));
             second_factor |= conditions.second_factor;
+            protections.insert(conditions.protection);
             owners |= matches!(rule.groups, GroupSelector::Owner | GroupSelector::OwnerSubtree);
             let named: BTreeSet<String> = conditions.terminal_tags.iter().map(|tag| fold_name(tag)).collect();
             if !named.is_empty() {
@@ -101,6 +108,7 @@ impl Space {
             tags: tags.into_iter().map(|set| set.into_iter().collect()).collect(),
             times: times.into_iter().collect(),
             second_factor,
+            protections: protections.into_iter().collect(),
             owners,
             now,
         })
@@ -109,7 +117,8 @@ impl Space {
     /// How many cases [`Space::cases`] gives.
     pub(super) fn len(&self, owners: usize) -> usize {
         let factors = if self.second_factor { 2 } else { 1 };
-        self.tags.len() * self.times.len() * factors * if self.owners { owners } else { 1 }
+        let protections = self.protections.len();
+        self.tags.len() * self.times.len() * protections * factors * if self.owners { owners } else { 1 }
     }
 
     /// Each case in a zone with the context in which to ask, for each of `owners` (the first stands for all when no
@@ -123,21 +132,25 @@ impl Space {
         let owners = if self.owners { owners } else { owners.get(..1).unwrap_or_default() };
         owners.iter().flat_map(move |(owner, group)| {
             factors.iter().flat_map(move |factor| {
-                self.tags.iter().flat_map(move |tags| {
-                    self.times.iter().map(move |time| {
-                        let case = Case {
-                            owner: self.owners.then_some(*owner),
-                            second_factor: self.second_factor.then_some(*factor),
-                            terminal_tags: (self.tags.len() > 1).then(|| tags.clone()),
-                            from: (*time > self.now).then_some(*time),
-                        };
-                        let context = Context {
-                            now: *time,
-                            zone: zone.map(str::to_owned),
-                            terminal_tags: tags.clone(),
-                            second_factor: *factor,
-                        };
-                        (case, *group, context)
+                self.protections.iter().flat_map(move |protection| {
+                    self.tags.iter().flat_map(move |tags| {
+                        self.times.iter().map(move |time| {
+                            let case = Case {
+                                owner: self.owners.then_some(*owner),
+                                second_factor: self.second_factor.then_some(*factor),
+                                protection: (self.protections.len() > 1).then_some(*protection),
+                                terminal_tags: (self.tags.len() > 1).then(|| tags.clone()),
+                                from: (*time > self.now).then_some(*time),
+                            };
+                            let context = Context {
+                                now: *time,
+                                zone: zone.map(str::to_owned),
+                                terminal_tags: tags.clone(),
+                                second_factor: *factor,
+                                protection: *protection,
+                            };
+                            (case, *group, context)
+                        })
                     })
                 })
             })

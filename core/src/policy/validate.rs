@@ -98,6 +98,12 @@ fn conditions(element: Element, rule: &Rule) -> Result<(), PolicyError> {
         element,
         "conditions.second_factor",
         || PolicyFault::SecondFactorOnDeny,
+    )?;
+    check(
+        rule.effect == Effect::Allow || conditions.protection.is_none(),
+        element,
+        "conditions.protection",
+        || PolicyFault::ProtectionOnDeny,
     )
 }
 

@@ -2,8 +2,9 @@
 //! `GET /{id}`, `PUT /{id}` (replace) and `DELETE /{id}`; creating answers with the object and its id.
 
 use super::base64::Base64;
+use super::terminal::Reported;
 use crate::ids::{FileId, GroupId, LabelId, PersonId, RuleId, TerminalId};
-use crate::policy::{Conditions, Effect, GroupSelector, Membership, PostSelector, Rights};
+use crate::policy::{Conditions, Effect, GroupSelector, Membership, PostSelector, Protection, Rights};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -217,9 +218,6 @@ pub struct TerminalInput {
     /// Whether it is a gateway, which may speak for the people whom its share authenticated.
     #[serde(default)]
     pub gateway: bool,
-    /// Whether it is shut out until it is let in again; its sessions stay.
-    #[serde(default)]
-    pub frozen: bool,
 }
 
 /// A terminal as the administration sees it.
@@ -238,6 +236,18 @@ pub struct TerminalRecord {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, format = DateTime))]
     pub last_seen_at: Option<Timestamp>,
+    /// Whether it is shut out until it is let in again; its sessions stay. Changed by freezing and unfreezing alone.
+    #[serde(default)]
+    pub frozen: bool,
+    /// How its private keys are kept, as it claims.
+    #[serde(default)]
+    pub protection: Protection,
+    /// Leases that it has out: issued, and not ended.
+    #[serde(default)]
+    pub leases: u32,
+    /// What it told last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reported: Option<Reported>,
 }
 
 /// What a revocation is about, beside people and terminals, which have their own fields for it.

@@ -4,7 +4,7 @@ use super::base64::Base64;
 use super::bulletin::{SignedBulletin, SignedStamp};
 use super::problem::ProblemCode;
 use crate::ids::{FileId, GroupId, LabelId, OrganisationId, PersonId, RuleId, SessionId, TerminalId};
-use crate::policy::{Effect, Membership, Right, Rights};
+use crate::policy::{Effect, Membership, Protection, Right, Rights};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +24,9 @@ pub struct EnrolRequest {
     pub csr_pem: String,
     /// Public key to which DEKs are sealed: uncompressed P-256 point, HPKE DHKEM(P-256, HKDF-SHA256).
     pub grant_key: Base64,
+    /// How its private keys are kept, as it claims.
+    #[serde(default)]
+    pub protection: Protection,
 }
 
 /// Answer to [`EnrolRequest`].
@@ -51,6 +54,9 @@ pub struct EnrolResponse {
 pub struct RenewRequest {
     /// PKCS#10 certificate request, PEM, for a new P-256 key that never leaves the terminal.
     pub csr_pem: String,
+    /// How its private keys are kept, as it claims; none when missing.
+    #[serde(default)]
+    pub protection: Protection,
 }
 
 /// Answer to [`RenewRequest`].

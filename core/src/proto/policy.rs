@@ -2,7 +2,7 @@
 //! and changes that need a second person.
 
 use crate::ids::{ChangeRequestId, GroupId, LabelId, PersonId, PostId};
-use crate::policy::{Case, GroupScope, LabelScope, Policy, PostScope, Right, Rights};
+use crate::policy::{Case, GroupScope, LabelScope, Policy, PostScope, Protection, Right, Rights};
 use crate::proto::api::Reason;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -33,6 +33,9 @@ pub struct ExplainRequest {
     /// Whether the session has a second factor.
     #[serde(default)]
     pub second_factor: bool,
+    /// How the terminal's keys are kept.
+    #[serde(default, skip_serializing_if = "Protection::is_none")]
+    pub protection: Protection,
     /// When; now when missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, format = DateTime))]

@@ -15,6 +15,7 @@ pub use clocks::{Clocks, SystemClocks};
 
 use crate::failure::Failure;
 use crate::grants::Wanted;
+use crate::protect::Anchor;
 use crate::sessions::Login;
 use clocks::Time;
 use confirmed::Confirmed;
@@ -275,7 +276,20 @@ impl Leases {
     /// # Errors
     /// When the key for the state cannot be derived.
     pub fn load(directory: &Path, identity: Identity, clocks: Arc<dyn Clocks>) -> Result<Self, CryptoError> {
-        let store = Store::load(directory, identity.grant_key.local_key("leases")?);
+        Self::load_anchored(directory, identity, clocks, None)
+    }
+
+    /// The same, with a counter that never goes back and refuses what is older than the last state.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn load_anchored(
+        directory: &Path,
+        identity: Identity,
+        clocks: Arc<dyn Clocks>,
+        anchor: Option<Anchor>,
+    ) -> Result<Self, CryptoError> {
+        let store = Store::load(directory, identity.grant_key.local_key("leases")?, anchor);
         if let Some(why) = store.fault() {
             tracing::error!(why, "leases of this terminal are refused until it is enrolled again");
         }

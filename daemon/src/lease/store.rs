@@ -10,11 +10,13 @@
 //! `state` is sealed under a key derived from this terminal's grant key, so another terminal cannot read it and nobody can edit
 //! it. It names its own inode and time of birth: a copy that was put back is another file. It is replaced as a
 //! whole, before the records that it holds in `pending` are appended, so that a cut loses neither. A disk that is set back
-//! as a whole, by an image, is not seen here: that takes a TPM, or the key server when it is next reached.
+//! as a whole, by an image, is seen where the terminal has a TPM: each state names the next value of a counter there, which is counted up
+//! before anything that the state speaks of is done, and never goes back. Without one only the key server sees it, when it is next reached.
 
 use super::{broken, login::Verifier};
 use crate::failure::Failure;
 use crate::files;
+use crate::protect::Anchor;
 use jiff::Timestamp;
 use rustix::fs::{AtFlags, StatxFlags, statx};
 use serde::{Deserialize, Serialize};
@@ -129,6 +131,9 @@ pub(super) struct State {
     pub(super) verifiers: BTreeMap<PersonId, Verifier>,
     /// Why the key server refuses this state, once it has.
     refused: Option<String>,
+    /// Where the TPM's counter stands once this state is in force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    anchor: Option<u64>,
 }
 
 impl State {
@@ -146,6 +151,7 @@ impl State {
             narrowed: Vec::new(),
             verifiers: BTreeMap::new(),
             refused: None,
+            anchor: None,
         }
     }
 
@@ -175,6 +181,7 @@ impl State {
 pub(super) struct Store {
     directory: PathBuf,
     key: RootKey,
+    anchor: Option<Anchor>,
     state: State,
     /// Payloads after `state.reported`.
     records: Vec<Vec<u8>>,
@@ -184,10 +191,11 @@ pub(super) struct Store {
 
 impl Store {
     /// Reads the folder; what is wrong with it becomes the store's fault.
-    pub(super) fn load(directory: &Path, key: RootKey) -> Self {
+    pub(super) fn load(directory: &Path, key: RootKey, anchor: Option<Anchor>) -> Self {
         let mut store = Self {
             directory: directory.to_owned(),
             key,
+            anchor,
             state: State::fresh(),
             records: Vec::new(),
             documents: BTreeMap::new(),
@@ -211,7 +219,7 @@ impl Store {
                     .filter(|entry| !matches!(entry, Ok(entry) if entry.file_name() == NEW_STATE));
                 return match rest.next() {
                     Some(_) => Err(String::from("the state of the leases is gone")),
-                    None => Ok(()),
+                    None => self.check_anchor(None),
                 };
             }
             Err(error) => return Err(format!("the state of the leases cannot be read: {error}")),
@@ -229,6 +237,7 @@ impl Store {
         if read.place != Some(place) {
             return Err(String::from("the state of the leases was copied or restored"));
         }
+        self.check_anchor(read.anchor)?;
         if let Some(why) = &read.refused {
             self.fault = Some(why.clone());
         }
@@ -283,6 +292,22 @@ impl Store {
         }
         self.records = payloads;
         if complete { Ok(()) } else { self.write_records().map_err(|error| error.to_string()) }
+    }
+
+    /// Compares the state with the TPM's counter. One that was written, but cut off before it was counted, is put in force now: nothing that
+    /// it speaks of was done.
+    fn check_anchor(&self, of_state: Option<u64>) -> Result<(), String> {
+        let Some(anchor) = &self.anchor else { return Ok(()) };
+        let unread =
+            |why: String| format!("the TPM's counter, by which the state of the leases is checked: {why}");
+        let now = anchor.counter.read().map_err(unread)?;
+        match of_state.unwrap_or(anchor.first) {
+            named if named == now => Ok(()),
+            named if Some(named) == now.checked_add(1) => anchor.counter.increment().map_err(unread),
+            _ => Err(String::from(
+                "the state of the leases is not the last one: the TPM has counted others (it was restored, or removed)",
+            )),
+        }
     }
 
     /// What is wrong with it.
@@ -499,7 +524,13 @@ impl Store {
             return Err(broken(why));
         }
         next.counter = self.state.counter.saturating_add(1);
-        match self.replace_state(&path, &mut next) {
+        next.anchor =
+            self.anchor.as_ref().map(|anchor| self.state.anchor.unwrap_or(anchor.first).saturating_add(1));
+        let written = self.replace_state(&path, &mut next).and_then(|()| match &self.anchor {
+            Some(anchor) => anchor.counter.increment().map_err(io::Error::other),
+            None => Ok(()),
+        });
+        match written {
             Ok(()) => {
                 self.state = next;
                 Ok(())

@@ -90,3 +90,72 @@ fn a_damaged_file_is_named() {
     }
     state.load().unwrap();
 }
+
+fn machine(product: &str) -> Machine {
+    use crate::protect::machine::Source;
+    crate::protect::machine::tests::machine(&[(Source::ProductUuid, product), (Source::MachineId, "3d12")])
+}
+
+/// What makes two enrolments the same.
+fn keys(enrolment: &Enrolment) -> (Vec<u8>, Vec<u8>) {
+    (enrolment.tls_key.secret_der().to_vec(), enrolment.grant_key.export().to_vec())
+}
+
+#[test]
+fn private_keys_lie_sealed_to_the_machine() {
+    let root = tempfile::tempdir().unwrap();
+    let state = StateDir::open(root.path()).unwrap().on(machine("a"));
+    assert_eq!(state.protection(), Protection::Machine);
+    enrol_for_test(&state, "x", false).unwrap();
+    let enrolment = state.load().unwrap();
+    assert_eq!(enrolment.guard.protection(), Protection::Machine);
+    let grant_key = enrolment.grant_key.export();
+    for entry in std::fs::read_dir(root.path().join(ENROLMENT)).unwrap() {
+        let bytes = std::fs::read(entry.unwrap().path()).unwrap();
+        let holds = |part: &[u8]| bytes.windows(part.len()).any(|window| window == part);
+        assert!(!holds(b"PRIVATE KEY") && !holds(&grant_key));
+    }
+    let elsewhere = state.on(machine("b"));
+    assert!(matches!(elsewhere.load(), Err(StateError::OtherMachine { .. })));
+    // Which does not stop anybody from enrolling again.
+    enrol_for_test(&elsewhere, "y", true).unwrap();
+    assert_eq!(elsewhere.load().unwrap().terminal.name, "y");
+}
+
+#[test]
+fn plain_keys_of_before_are_sealed_at_the_next_start_whatever_cuts_it() {
+    let root = tempfile::tempdir().unwrap();
+    let state = StateDir::open(root.path()).unwrap().on(Machine::default());
+    enrol_for_test(&state, "x", false).unwrap();
+    let plain = state.load().unwrap();
+    assert_eq!(plain.guard.protection(), Protection::None);
+    let enrolment = root.path().join(ENROLMENT);
+    assert!(!enrolment.join(protect::FILE).exists());
+    // A renewal of before, too.
+    let certificate = std::fs::read_to_string(enrolment.join(CERTIFICATE)).unwrap();
+    let key = std::fs::read_to_string(enrolment.join(TLS_KEY)).unwrap();
+    files::create(&enrolment.join(RENEWED), format!("{key}{certificate}").as_bytes()).unwrap();
+    let names = [TLS_KEY, GRANT_KEY, RENEWED];
+    let before = names.map(|name| std::fs::read(enrolment.join(name)).unwrap());
+
+    let state = state.on(machine("a"));
+    let sealed = state.load().unwrap();
+    assert_eq!((keys(&sealed), sealed.guard.protection()), (keys(&plain), Protection::Machine));
+    let after = names.map(|name| std::fs::read(enrolment.join(name)).unwrap());
+    // A cut leaves each file plain or sealed, whatever the others are.
+    for pattern in 0..8_u8 {
+        for (index, name) in names.iter().enumerate() {
+            let bytes = if pattern >> index & 1 == 0 { &before[index] } else { &after[index] };
+            files::replace(&enrolment, name, bytes).unwrap();
+        }
+        assert_eq!(keys(&state.load().unwrap()), keys(&plain), "{pattern:03b}");
+        for name in names {
+            let bytes = std::fs::read(enrolment.join(name)).unwrap();
+            assert!(bytes.starts_with(b"tobari sealed 1\n"), "{name} {pattern:03b}");
+        }
+    }
+    // Without what seals them they are lost, and no other wrapping key hides that.
+    std::fs::remove_file(enrolment.join(protect::FILE)).unwrap();
+    assert!(matches!(state.load(), Err(StateError::Damaged { path, .. }) if path.ends_with(RENEWED)));
+    assert!(!enrolment.join(protect::FILE).exists());
+}

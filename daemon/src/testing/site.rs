@@ -196,6 +196,7 @@ impl Site {
             roles: differs.roles,
             terminal: TERMINAL,
             renewal: None,
+            protection: tobari_core::policy::Protection::None,
             server: key_server,
             bulletins,
             grants: Grants::new(

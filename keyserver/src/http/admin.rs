@@ -221,6 +221,30 @@ pub(super) async fn retire_label_key(
     Ok(Output(service.retire_label_key(&call, id, input).await?))
 }
 
+/// Shuts a terminal out until it is let in again; its sessions stay.
+#[utoipa::path(post, path = "/v1/admin/terminals/{id}/freeze", tag = "administration",
+    params(("id" = String, Path)),
+    responses((status = 200, body = TerminalRecord), (status = "default", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn freeze_terminal(
+    State(service): App,
+    call: Call,
+    Id(id): Id<tobari_core::ids::TerminalId>,
+) -> Result<Output<TerminalRecord>, ServiceError> {
+    Ok(Output(service.freeze_terminal(&call, id, true).await?))
+}
+
+/// Lets a terminal in again.
+#[utoipa::path(post, path = "/v1/admin/terminals/{id}/unfreeze", tag = "administration",
+    params(("id" = String, Path)),
+    responses((status = 200, body = TerminalRecord), (status = "default", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn unfreeze_terminal(
+    State(service): App,
+    call: Call,
+    Id(id): Id<tobari_core::ids::TerminalId>,
+) -> Result<Output<TerminalRecord>, ServiceError> {
+    Ok(Output(service.freeze_terminal(&call, id, false).await?))
+}
+
 creation!(create_group, "/v1/admin/groups", GroupInput, Group);
 creation!(create_post, "/v1/admin/posts", PostInput, Post);
 creation!(create_person, "/v1/admin/people", PersonInput, PersonRecord);

@@ -14,6 +14,7 @@ use tobari_core::proto::api::{
 };
 use tobari_core::proto::bulletin::SignedBulletin;
 use tobari_core::proto::problem::Problem;
+use tobari_core::proto::terminal::TerminalReport;
 
 type App = State<Arc<Service>>;
 
@@ -37,6 +38,18 @@ pub(super) async fn renew(
     Input(request): Input<RenewRequest>,
 ) -> Result<(StatusCode, Output<RenewResponse>), ServiceError> {
     Ok((StatusCode::CREATED, Output(service.renew(&call, request).await?)))
+}
+
+/// What the calling terminal says of itself: version, how it keeps its keys, how much of its folders is sealed.
+#[utoipa::path(post, path = "/v1/terminals/report", tag = "terminals", request_body = TerminalReport,
+    responses((status = 204), (status = "default", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn report(
+    State(service): App,
+    call: Call,
+    Input(report): Input<TerminalReport>,
+) -> Result<StatusCode, ServiceError> {
+    service.report(&call, report).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// Logs a person in on the calling terminal.

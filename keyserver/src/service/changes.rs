@@ -190,6 +190,7 @@ impl Step {
                 && one.revoked == other.revoked
                 && one.gateway == other.gateway
                 && one.frozen == other.frozen
+                && one.protection == other.protection
         });
         Self { version, everybody, people: concerned, terminals }
     }

@@ -99,6 +99,7 @@ impl<'a> Question<'a> {
                 zone: caller.terminal.zone.clone(),
                 terminal_tags: caller.terminal.tags.clone(),
                 second_factor: session.second_factor,
+                protection: caller.terminal.protection,
             },
             latest: latest.min(session.expires_at).min(caller.terminal.certificate_expires_at),
         }
@@ -122,6 +123,7 @@ impl<'a> Question<'a> {
                 zone: terminal.zone.clone(),
                 terminal_tags: terminal.tags.clone(),
                 second_factor,
+                protection: terminal.protection,
             },
             latest: latest.min(terminal.certificate_expires_at),
         }

@@ -208,7 +208,8 @@ impl From<PolicyError> for ServiceError {
             | PolicyFault::Cycle
             | PolicyFault::NoRights
             | PolicyFault::EmptyWindow
-            | PolicyFault::SecondFactorOnDeny => Self::invalid(error.field, detail),
+            | PolicyFault::SecondFactorOnDeny
+            | PolicyFault::ProtectionOnDeny => Self::invalid(error.field, detail),
         }
     }
 }

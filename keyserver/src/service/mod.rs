@@ -98,7 +98,7 @@ impl Service {
         let keys = KeyRing::open(&tables, &identity.root_key)?;
         let audit = AuditLog::start(Arc::clone(&store), identity.log.clone());
         let sessions = sessions::Sessions::new(store.sessions(now).await?);
-        let contacts = terminals::Contacts::new(store.last_contacts().await?);
+        let contacts = terminals::Contacts::new(store.last_contacts().await?, store.reports().await?);
         let directory = follow::first(store.as_ref(), &audit, &identity, &keys, now).await?;
         let pushes = Arc::new(changes::Pushes::new(directory.version));
         let passwords = tokio::task::spawn_blocking(password::Passwords::new)
@@ -299,6 +299,10 @@ impl Service {
         let contacts = self.contacts.take();
         if !contacts.is_empty() {
             changes.push(Change::TouchTerminals(contacts));
+        }
+        let reports = self.contacts.take_reports();
+        if !reports.is_empty() {
+            changes.push(Change::NoteReports(reports));
         }
         let uses = self.sessions.tidy(now, self.limits.session_idle);
         if !uses.is_empty() {

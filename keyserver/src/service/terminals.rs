@@ -1,4 +1,4 @@
-//! Enrolment of terminals, the bulletin that they fetch, and their last contacts.
+//! Enrolment of terminals, the bulletin that they fetch, their last contacts, and what they tell of themselves.
 
 use super::caller::{Call, Peer};
 use super::follow::ATTEMPTS;
@@ -6,14 +6,15 @@ use super::{Service, ServiceError};
 use crate::audit::{Act, Record, Who};
 use crate::store::{Change, NextCertificate, TerminalRow};
 use jiff::{SignedDuration, Timestamp};
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::collections::{HashMap, HashSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use tobari_core::crypto::{GrantSealer, sha256};
 use tobari_core::ids::TerminalId;
 use tobari_core::proto::api::{EnrolRequest, EnrolResponse, RenewRequest, RenewResponse};
 use tobari_core::proto::base64::Base64;
 use tobari_core::proto::bulletin::{STAMP_CONTEXT, SignedBulletin, SignedStamp, Stamp};
 use tobari_core::proto::problem::ProblemCode;
+use tobari_core::proto::terminal::{MAX_VERSION, Reported, TerminalReport};
 
 /// A contact is noted again only after this.
 const CONTACT_STEP: SignedDuration = SignedDuration::from_secs(10);
@@ -22,9 +23,16 @@ const CONTACT_STEP: SignedDuration = SignedDuration::from_secs(10);
 const REFUSALS: u32 = 30;
 const REFUSAL_WINDOW: SignedDuration = SignedDuration::from_secs(60);
 
-/// When each terminal was last heard of.
+/// When each terminal was last heard of, and what it told then of itself.
 #[derive(Debug)]
-pub(crate) struct Contacts(Mutex<HashMap<TerminalId, Contact>>);
+pub(crate) struct Contacts(Mutex<HashMap<TerminalId, Contact>>, Mutex<Reports>);
+
+#[derive(Debug)]
+struct Reports {
+    last: HashMap<TerminalId, Reported>,
+    /// Those that the store does not know yet.
+    unwritten: HashSet<TerminalId>,
+}
 
 #[derive(Debug, Clone, Copy)]
 struct Contact {
@@ -33,10 +41,33 @@ struct Contact {
 }
 
 impl Contacts {
-    pub(crate) fn new(written: HashMap<TerminalId, Timestamp>) -> Self {
-        Self(Mutex::new(
-            written.into_iter().map(|(terminal, at)| (terminal, Contact { at, written: true })).collect(),
-        ))
+    pub(crate) fn new(
+        written: HashMap<TerminalId, Timestamp>,
+        reports: HashMap<TerminalId, Reported>,
+    ) -> Self {
+        let contacts = written.into_iter().map(|(terminal, at)| (terminal, Contact { at, written: true }));
+        Self(Mutex::new(contacts.collect()), Mutex::new(Reports { last: reports, unwritten: HashSet::new() }))
+    }
+
+    fn reports(&self) -> MutexGuard<'_, Reports> {
+        self.1.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn report(&self, terminal: TerminalId, reported: Reported) {
+        let mut reports = self.reports();
+        reports.last.insert(terminal, reported);
+        reports.unwritten.insert(terminal);
+    }
+
+    pub(crate) fn reported(&self, terminal: TerminalId) -> Option<Reported> {
+        self.reports().last.get(&terminal).cloned()
+    }
+
+    /// The reports that the store does not know yet.
+    pub(crate) fn take_reports(&self) -> Vec<(TerminalId, Reported)> {
+        let mut reports = self.reports();
+        let unwritten = std::mem::take(&mut reports.unwritten);
+        unwritten.into_iter().filter_map(|id| reports.last.get(&id).cloned().map(|one| (id, one))).collect()
     }
 
     pub(crate) fn touch(&self, terminal: TerminalId, now: Timestamp) {
@@ -122,9 +153,12 @@ impl Service {
             gateway: false,
             frozen: false,
             next: None,
+            protection: request.protection,
         };
         let who = Who { terminal: Some(id), request: Some(call.request), ..Who::default() };
-        let record = Record::new(Act::Enrolment, now, who).about("terminal", id).detail(row.name.clone());
+        let record = Record::new(Act::Enrolment, now, who)
+            .about("terminal", id)
+            .detail(format!("{}, keys kept by {}", row.name, row.protection));
         let changes = [Change::UseToken(hash), Change::PutTerminal(row)];
         for attempt in 1.. {
             let changing = self.begin_change().await;
@@ -169,10 +203,12 @@ impl Service {
             // As it is now: a name or tag that was changed meanwhile stays.
             let before = self.terminal_in(&self.directory.load(), call)?;
             let next = NextCertificate { fingerprint: issued.fingerprint, expires_at: issued.expires_at };
-            let row = TerminalRow { next: Some(next), ..before.as_ref().clone() };
-            let record = self
-                .record_of_terminal(call, before.id, now)
-                .detail(format!("certificate renewed until {}", issued.expires_at));
+            let protection = request.protection;
+            let row = TerminalRow { next: Some(next), protection, ..before.as_ref().clone() };
+            let record = self.record_of_terminal(call, before.id, now).detail(format!(
+                "certificate renewed until {}, keys kept by {protection}",
+                issued.expires_at
+            ));
             match self.change(&changing, vec![Change::PutTerminal(row)], record).await {
                 Ok(()) => {
                     tracing::info!(terminal = %before.id, request = %call.request, "certificate renewed");
@@ -183,6 +219,40 @@ impl Service {
             }
         }
         Err(ServiceError::TimedOut)
+    }
+
+    /// `POST /v1/terminals/report`: what a terminal says of itself. How it keeps its keys counts from the answer on.
+    ///
+    /// # Errors
+    /// The terminal is not accepted, or the version is malformed.
+    pub async fn report(&self, call: &Call, report: TerminalReport) -> Result<(), ServiceError> {
+        let mut terminal = self.terminal(call).await?;
+        let TerminalReport { version, protection, coverage } = report;
+        if !(1..=MAX_VERSION).contains(&version.len())
+            || !version.chars().all(|letter| letter.is_ascii_graphic())
+        {
+            let why = format!("must be 1 to {MAX_VERSION} visible ASCII characters");
+            return Err(ServiceError::invalid("version", why));
+        }
+        let now = self.clock.now();
+        for attempt in 1.. {
+            if terminal.protection == protection {
+                break;
+            }
+            let changing = self.begin_change().await;
+            terminal = self.terminal_in(&self.directory.load(), call)?;
+            let row = TerminalRow { protection, ..terminal.as_ref().clone() };
+            let record = self
+                .record_of_terminal(call, terminal.id, now)
+                .detail(format!("keys kept by {protection}, before by {}", terminal.protection));
+            match self.change(&changing, vec![Change::PutTerminal(row)], record).await {
+                Ok(()) => break,
+                Err(ServiceError::Moved) if attempt < ATTEMPTS => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.contacts.report(terminal.id, Reported { at: now, version, coverage });
+        Ok(())
     }
 
     /// A terminal shows its renewed certificate: from now on the one before is refused.

@@ -16,6 +16,7 @@ use tobari_core::policy::{Group, Invariant, Post, Rule};
 use tobari_core::proto::admin::{RevocationRecord, Revoked};
 use tobari_core::proto::bulletin::Folder;
 use tobari_core::proto::lease::LeaseState;
+use tobari_core::proto::terminal::Reported;
 
 /// One change. `Put` creates or replaces.
 #[derive(Debug, Clone)]
@@ -72,6 +73,8 @@ pub enum Change {
     PutTerminal(TerminalRow),
     /// The last contacts of terminals.
     TouchTerminals(Vec<(TerminalId, Timestamp)>),
+    /// What terminals told last of themselves.
+    NoteReports(Vec<(TerminalId, Reported)>),
     /// A folder.
     PutFolder(Folder),
     /// Removes a folder.
@@ -183,6 +186,7 @@ impl Change {
             | Self::CountUnseals { .. }
             | Self::ForgetTotpStep(_)
             | Self::TouchTerminals(_)
+            | Self::NoteReports(_)
             | Self::PutToken(_)
             | Self::UseToken(_)
             | Self::PutSession(_)
@@ -308,6 +312,7 @@ impl Tables {
             | Change::CountUnseals { .. }
             | Change::ForgetTotpStep(_)
             | Change::TouchTerminals(_)
+            | Change::NoteReports(_)
             | Change::PutToken(_)
             | Change::UseToken(_)
             | Change::PutSession(_)

@@ -5,7 +5,7 @@ use super::sql::{Columns, Query, Sql, Value, built, query};
 use super::write::{one, text};
 use super::{LeaseFilter, LeaseRecordRow, LeaseRow, LeaseTerminalRow, StoreError};
 use jiff::Timestamp;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use tobari_core::ids::{LeaseId, TerminalId};
 use tobari_core::proto::lease::LeaseState;
 
@@ -171,6 +171,21 @@ pub(super) async fn leases(
     }
     let rows = connection.all(select.bind(filter.limit.map_or(i64::MAX, i64::from))).await?;
     rows.iter().map(row).collect()
+}
+
+/// How many leases each terminal has out: issued, and not ended.
+pub(super) async fn out(
+    connection: &mut impl Sql,
+    now: Timestamp,
+) -> Result<HashMap<TerminalId, u32>, StoreError> {
+    let select = query(
+        "SELECT terminal, COUNT(*) AS number FROM leases WHERE ends_at > $1 AND state = $2 GROUP BY terminal",
+    );
+    let select = select.bind(now.as_microsecond()).bind(text(&LeaseState::Issued)?);
+    let rows = connection.all(select).await?;
+    rows.iter()
+        .map(|row| Ok((id(TABLE, row.try_get("terminal"))?, number(TABLE, row.try_get("number"))?)))
+        .collect()
 }
 
 fn row(row: &impl Columns) -> Result<LeaseRow, StoreError> {

@@ -153,6 +153,7 @@ fn terminal(row: &impl Columns) -> Result<TerminalRow, StoreError> {
         gateway: flag(table, row.try_get("gateway"))?,
         frozen: flag(table, row.try_get("frozen"))?,
         next: next_certificate(row)?,
+        protection: id(table, row.try_get("protection"))?,
     })
 }
 

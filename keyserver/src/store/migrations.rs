@@ -7,7 +7,7 @@ use sqlx::{AssertSqlSafe, SqlSafeStr as _};
 use std::borrow::Cow;
 
 /// Every migration with its version, in order.
-const MIGRATIONS: [(i64, &str, &str); 10] = [
+const MIGRATIONS: [(i64, &str, &str); 11] = [
     (1, "initial", include_str!("../../migrations/0001_initial.sql")),
     (2, "gateway", include_str!("../../migrations/0002_gateway.sql")),
     (3, "state", include_str!("../../migrations/0003_state.sql")),
@@ -16,6 +16,7 @@ const MIGRATIONS: [(i64, &str, &str); 10] = [
     (6, "audit", include_str!("../../migrations/0006_audit.sql")),
     (7, "revocations", include_str!("../../migrations/0007_revocations.sql")),
     (8, "renewal", include_str!("../../migrations/0008_renewal.sql")),
+    (9, "protection", include_str!("../../migrations/0009_protection.sql")),
     (10, "lease_cases", include_str!("../../migrations/0010_lease_cases.sql")),
     (11, "second-person", include_str!("../../migrations/0011_second_person.sql")),
 ];

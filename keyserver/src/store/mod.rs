@@ -41,6 +41,7 @@ use std::pin::Pin;
 use tobari_core::audit::{Frontier, Growth};
 use tobari_core::ids::{FileId, LabelId, LeaseId, PersonId, SessionId, TerminalId};
 use tobari_core::policy::Policy;
+use tobari_core::proto::terminal::Reported;
 use tokio::sync::watch;
 
 /// What asynchronous store calls return, so that a store can be a trait object.
@@ -172,6 +173,12 @@ pub trait Store: Send + Sync + std::fmt::Debug {
 
     /// The last contacts of terminals, as far as written.
     fn last_contacts(&self) -> StoreFuture<'_, HashMap<TerminalId, Timestamp>>;
+
+    /// What terminals told last of themselves, as far as written.
+    fn reports(&self) -> StoreFuture<'_, HashMap<TerminalId, Reported>>;
+
+    /// How many leases each terminal has out at `now`.
+    fn leases_out(&self, now: Timestamp) -> StoreFuture<'_, HashMap<TerminalId, u32>>;
 
     /// The enrolment token with this hash.
     fn token(&self, hash: Digest) -> StoreFuture<'_, Option<TokenRow>>;

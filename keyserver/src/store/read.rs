@@ -3,7 +3,9 @@
 use super::decode::{column, digest, hex, id, json, micros, number};
 pub(super) use super::files::{files_under, unseals};
 pub(super) use super::lease_cases::{lease_cases, lease_kinds, leases_without_cases};
-pub(super) use super::leases::{lease, lease_records, lease_records_of, lease_terminal, leases};
+pub(super) use super::leases::{
+    lease, lease_records, lease_records_of, lease_terminal, leases, out as leases_out,
+};
 use super::load;
 use super::sql::{Columns as _, Sql, query};
 pub(super) use super::tree::{audit_frontier, audit_nodes};
@@ -14,6 +16,7 @@ use jiff::Timestamp;
 use std::collections::HashMap;
 use tobari_core::ids::{PersonId, SessionId, TerminalId};
 use tobari_core::policy::Policy;
+use tobari_core::proto::terminal::Reported;
 
 /// Everything that is held in memory, with its version; in one transaction of the caller.
 pub(super) async fn load(connection: &mut impl Sql) -> Result<Loaded, StoreError> {
@@ -57,6 +60,12 @@ pub(super) async fn last_contacts(
             Ok((id("terminals", row.try_get("id"))?, micros("terminals", row.try_get("last_seen_at"))?))
         })
         .collect()
+}
+
+pub(super) async fn reports(connection: &mut impl Sql) -> Result<HashMap<TerminalId, Reported>, StoreError> {
+    let table = "terminals";
+    let rows = connection.all(query("SELECT id, report FROM terminals WHERE report IS NOT NULL")).await?;
+    rows.iter().map(|row| Ok((id(table, row.try_get("id"))?, json(table, row.try_get("report"))?))).collect()
 }
 
 pub(super) async fn token(connection: &mut impl Sql, hash: Digest) -> Result<Option<TokenRow>, StoreError> {
@@ -180,6 +189,8 @@ macro_rules! reads {
             sessions(now: Timestamp) -> Vec<SessionRow>;
             session(token_hash: Digest) -> Option<SessionRow>;
             last_contacts() -> HashMap<TerminalId, Timestamp>;
+            reports() -> HashMap<TerminalId, Reported>;
+            leases_out(now: Timestamp) -> HashMap<TerminalId, u32>;
             token(hash: Digest) -> Option<TokenRow>;
             login_failures(login_key: &'a str) -> Option<LoginFailuresRow>;
             totp_step(person: PersonId) -> Option<i64>;

@@ -11,7 +11,7 @@ use tobari_core::ids::{
     ChangeRequestId, FileId, FolderId, GroupId, InvariantId, LabelId, LeaseId, PersonId, PostId, RuleId,
     SessionId, TerminalId,
 };
-use tobari_core::policy::{Group, Invariant, Label, Membership, Post, Rights, Rule};
+use tobari_core::policy::{Group, Invariant, Label, Membership, Post, Protection, Rights, Rule};
 use tobari_core::proto::admin::{KeyKind, RevocationRecord, Revoked, Role};
 use tobari_core::proto::base64::Base64;
 use tobari_core::proto::bulletin::{Folder, PublicKey};
@@ -136,6 +136,8 @@ pub struct TerminalRow {
     pub frozen: bool,
     /// A certificate that it was given and has not shown yet.
     pub next: Option<NextCertificate>,
+    /// How it claims to keep its private keys.
+    pub protection: Protection,
 }
 
 /// A renewed certificate before its first use.

@@ -126,12 +126,13 @@ pub(super) async fn change(connection: &mut impl Sql, change: &Change) -> Result
         }
         Change::PutTerminal(row) => query(
             "INSERT INTO terminals (id, name, zone, tags, revoked, fingerprint, certificate_expires_at, grant_key, \
-             enrolled_at, gateway, frozen, next_fingerprint, next_expires_at) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) ON CONFLICT (id) DO UPDATE SET \
+             enrolled_at, gateway, frozen, next_fingerprint, next_expires_at, protection) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) ON CONFLICT (id) DO UPDATE SET \
              name = excluded.name, zone = excluded.zone, tags = excluded.tags, revoked = excluded.revoked, \
              fingerprint = excluded.fingerprint, certificate_expires_at = excluded.certificate_expires_at, \
              grant_key = excluded.grant_key, gateway = excluded.gateway, frozen = excluded.frozen, \
-             next_fingerprint = excluded.next_fingerprint, next_expires_at = excluded.next_expires_at",
+             next_fingerprint = excluded.next_fingerprint, next_expires_at = excluded.next_expires_at, \
+             protection = excluded.protection",
         )
         .bind(row.id.to_string())
         .bind(&row.name)
@@ -145,10 +146,18 @@ pub(super) async fn change(connection: &mut impl Sql, change: &Change) -> Result
         .bind(i64::from(row.gateway))
         .bind(i64::from(row.frozen))
         .bind(row.next.map(|next| hex(&next.fingerprint)))
-        .bind(row.next.map(|next| next.expires_at.as_microsecond())),
+        .bind(row.next.map(|next| next.expires_at.as_microsecond()))
+        .bind(row.protection.name()),
         Change::TouchTerminals(contacts) => {
             let sql = "UPDATE terminals SET last_seen_at = $2 WHERE id = $1 AND (last_seen_at IS NULL OR last_seen_at < $2)";
             return touch(connection, sql, contacts).await;
+        }
+        Change::NoteReports(reports) => {
+            for (terminal, reported) in reports {
+                let update = query("UPDATE terminals SET report = $2 WHERE id = $1");
+                connection.execute(update.bind(terminal.to_string()).bind(text(reported)?)).await?;
+            }
+            return Ok(());
         }
         Change::PutFolder(folder) => query(
             "INSERT INTO folders (id, terminal, path, label, owner_group, exclude) VALUES ($1, $2, $3, $4, $5, $6) \

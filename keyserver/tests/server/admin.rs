@@ -66,6 +66,9 @@ fn routes(case: &Reference) -> Vec<(&'static str, String, Value, &'static [&'sta
     routes.push(("POST", format!("/v1/admin/labels/{ID}/rotate"), Value::Null, &["key-custodian"]));
     let generation = json!({ "generation": 1 });
     routes.push(("POST", format!("/v1/admin/labels/{ID}/retire"), generation, &["key-custodian"]));
+    for verb in ["freeze", "unfreeze"] {
+        routes.push(("POST", format!("/v1/admin/terminals/{ID}/{verb}"), Value::Null, &["terminals"]));
+    }
     routes.push(("POST", String::from("/v1/admin/enrolment-tokens"), json!({}), &["terminals"]));
     routes.push(("GET", String::from("/v1/admin/revocations"), Value::Null, any));
     let revoked = json!({ "kind": "label", "id": ID, "reason": "理由" });

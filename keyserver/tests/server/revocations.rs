@@ -109,12 +109,15 @@ async fn a_frozen_terminal_is_shut_out_and_its_sessions_go_on_when_it_is_let_in_
     let file = case.sealed("社外秘").await;
     laptop.grant(&bucho, file.header.wire_bytes(), Right::View).await.unwrap();
     let path = format!("/v1/admin/terminals/{}", laptop.id);
-    let put = async |frozen: bool| {
-        let input = json!({ "name": "持ち出し", "frozen": frozen });
-        let record: TerminalRecord = terminal.put(&path, admin, &input).await.ok().to();
-        assert_eq!(record.terminal.frozen, frozen);
+    let freeze = async |frozen: bool| {
+        let act = if frozen { "freeze" } else { "unfreeze" };
+        let record: TerminalRecord =
+            terminal.post(&format!("{path}/{act}"), admin, &json!(null)).await.ok().to();
+        assert_eq!(record.frozen, frozen);
     };
-    put(true).await;
+    freeze(true).await;
+    // What was said twice is so once.
+    freeze(true).await;
     let items = GrantRequest { items: vec![crate::support::item(file.header.wire_bytes(), Right::View)] };
     laptop.post("/v1/grants", Some(&bucho), &items).await.refused(ProblemCode::TerminalFrozen);
     laptop.post("/v1/decisions", Some(&bucho), &items).await.refused(ProblemCode::TerminalFrozen);
@@ -122,10 +125,16 @@ async fn a_frozen_terminal_is_shut_out_and_its_sessions_go_on_when_it_is_let_in_
     laptop.get("/v1/bulletin", None).await.refused(ProblemCode::TerminalFrozen);
     let (_, bulletin) = terminal.bulletin().await;
     assert_eq!((bulletin.revocations.frozen, bulletin.revocations.terminals), (vec![laptop.id], vec![]));
-    put(false).await;
+    // Whoever changes something else does not let it in, and a client that believes it does is told.
+    let input = json!({ "name": "持ち出し", "tags": ["新"] });
+    let record: TerminalRecord = terminal.put(&path, admin, &input).await.ok().to();
+    assert!(record.frozen);
+    let input = json!({ "name": "持ち出し", "frozen": false });
+    terminal.put(&path, admin, &input).await.refused(ProblemCode::InvalidRequest);
+    laptop.get("/v1/bulletin", None).await.refused(ProblemCode::TerminalFrozen);
+    freeze(false).await;
     laptop.grant(&bucho, file.header.wire_bytes(), Right::View).await.unwrap();
     // Nobody shuts out the terminal on which they sit.
-    let input = json!({ "name": "自分", "frozen": true });
-    let own = format!("/v1/admin/terminals/{}", terminal.id);
-    terminal.put(&own, admin, &input).await.refused(ProblemCode::Conflict);
+    let own = format!("/v1/admin/terminals/{}/freeze", terminal.id);
+    terminal.post(&own, admin, &json!(null)).await.refused(ProblemCode::Conflict);
 }

@@ -218,8 +218,8 @@ async fn change(pair: &Pair, at: &Terminal, kind: Kind, file: FileId, reader: &T
     let subject = match kind {
         Kind::Membership => return pair.set_kacho(at, allowed).await,
         Kind::Terminal => {
-            let input = json!({ "name": "端末", "frozen": !allowed });
-            at.put(&format!("/v1/admin/terminals/{}", reader.id), admin, &input).await.ok();
+            let act = if allowed { "unfreeze" } else { "freeze" };
+            at.post(&format!("/v1/admin/terminals/{}/{act}", reader.id), admin, &json!(null)).await.ok();
             return;
         }
         Kind::Label => json!({ "kind": "label", "id": pair.case.label("社外秘").id, "reason": "試験" }),

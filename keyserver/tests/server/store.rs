@@ -11,13 +11,14 @@ use tobari_core::ids::{
 };
 use tobari_core::policy::{
     Conditions, Effect, Group, GroupScope, GroupSelector, Invariant, Label, LabelScope, Membership, Policy,
-    Post, PostScope, PostSelector, Right, Rights, Rule,
+    Post, PostScope, PostSelector, Protection, Right, Rights, Rule,
 };
 use tobari_core::proto::admin::{KeyKind, RevocationRecord, Revoked, Role};
 use tobari_core::proto::base64::Base64;
 use tobari_core::proto::bulletin::{Folder, PublicKey};
 use tobari_core::proto::lease::{LeaseState, Narrowing, Opens, Term};
 use tobari_core::proto::policy::PolicyDiff;
+use tobari_core::proto::terminal::{Coverage, Reported};
 use tobari_keyserver::audit::chain;
 use tobari_keyserver::audit::proof;
 use tobari_keyserver::store::postgres::PostgresStore;
@@ -66,6 +67,7 @@ fn terminal() -> TerminalRow {
         gateway: false,
         frozen: false,
         next: None,
+        protection: Protection::Machine,
     }
 }
 
@@ -201,6 +203,7 @@ async fn directory(checked: &mut Checked<'_>) {
                 revoked: true,
                 gateway: true,
                 frozen: true,
+                protection: Protection::Tpm,
                 next,
                 zone: None,
                 ..terminal.clone()
@@ -471,6 +474,16 @@ async fn counters(checked: &mut Checked<'_>) {
         .await;
     checked.commit(vec![Change::TouchTerminals(vec![(terminal.id, at(8))])]).await;
     assert_eq!(store.last_contacts().await.unwrap(), HashMap::from([(terminal.id, at(9))]));
+
+    assert_eq!(store.reports().await.unwrap(), HashMap::new());
+    let coverage = Some(Coverage { files: 9, plain: 1, plain_since: Some(at(3)) });
+    let reported = |second| Reported { at: at(second), version: String::from("0.1.0"), coverage };
+    let reports = vec![(terminal.id, reported(7)), (TerminalId::generate(), reported(7))];
+    checked.commit(vec![Change::NoteReports(reports)]).await;
+    checked.commit(vec![Change::NoteReports(vec![(terminal.id, reported(8))])]).await;
+    // What an administrator changes leaves it as it is.
+    checked.commit(vec![Change::PutTerminal(terminal.clone())]).await;
+    assert_eq!(store.reports().await.unwrap(), HashMap::from([(terminal.id, reported(8))]));
 }
 
 /// What is built on what is no longer so leaves nothing behind.

@@ -27,6 +27,7 @@ use tobari_core::proto::api::{
 use tobari_core::proto::base64::Base64;
 use tobari_core::proto::bulletin::{Bulletin, SignedBulletin};
 use tobari_core::proto::problem::{Problem, ProblemCode};
+use tobari_core::proto::terminal::Reported;
 use tobari_keyserver::http::{Server, ServerOptions};
 use tobari_keyserver::service::{Limits, Service, Setup};
 use tobari_keyserver::store::sqlite::SqliteStore;
@@ -104,6 +105,12 @@ impl Store for Faulty {
     }
     fn last_contacts(&self) -> StoreFuture<'_, HashMap<TerminalId, Timestamp>> {
         self.inner.last_contacts()
+    }
+    fn reports(&self) -> StoreFuture<'_, HashMap<TerminalId, Reported>> {
+        self.inner.reports()
+    }
+    fn leases_out(&self, now: Timestamp) -> StoreFuture<'_, HashMap<TerminalId, u32>> {
+        self.inner.leases_out(now)
     }
     fn token(&self, hash: Digest) -> StoreFuture<'_, Option<TokenRow>> {
         self.fault(&self.reads_fail).unwrap_or_else(|| self.inner.token(hash))

@@ -5,8 +5,9 @@ use jiff::SignedDuration;
 use reqwest::{Method, StatusCode};
 use serde_json::json;
 use tobari_core::crypto::GrantKeyPair;
-use tobari_core::policy::Right;
+use tobari_core::policy::{Protection, Right};
 use tobari_core::proto::admin::TerminalRecord;
+use tobari_core::proto::api::{Affected, Changes};
 use tobari_core::proto::problem::ProblemCode;
 
 fn keys() -> (rcgen::KeyPair, GrantKeyPair) {
@@ -266,4 +267,72 @@ async fn the_last_contact_is_shown() {
     site.advance(SignedDuration::from_mins(3));
     let record: TerminalRecord = case.terminal.get(&path, Some(&case.admin)).await.ok().to();
     assert_eq!(record.last_seen_at, Some(site.clock_now()));
+}
+
+#[tokio::test]
+async fn what_a_terminal_tells_of_itself_is_shown() {
+    let site = Site::start().await;
+    let case = site.reference().await;
+    let path = format!("/v1/admin/terminals/{}", case.terminal.id);
+    let coverage = json!({ "files": 1000, "plain": 2, "plain_since": "2026-06-01T00:00:00Z" });
+    let report = json!({ "version": "0.1.0", "protection": "machine", "coverage": coverage });
+    case.terminal.post("/v1/terminals/report", None, &report).await.ok();
+    let told_at = site.clock_now();
+    let check = |record: &TerminalRecord| {
+        let reported = record.reported.as_ref().unwrap();
+        assert_eq!((reported.at, reported.version.as_str()), (told_at, "0.1.0"));
+        assert_eq!(reported.coverage.unwrap().permille(), 998);
+        assert_eq!((record.protection, record.leases), (Protection::Machine, 0));
+    };
+    let record: TerminalRecord = case.terminal.get(&path, Some(&case.admin)).await.ok().to();
+    check(&record);
+    // No administrator's change takes it away.
+    let input = json!({ "name": "新しい名" });
+    check(&case.terminal.put(&path, Some(&case.admin), &input).await.ok().to());
+    let terminal = &case.terminal;
+    let records: Vec<TerminalRecord> = terminal.get("/v1/admin/terminals", Some(&case.admin)).await.ok().to();
+    check(records.iter().find(|record| record.id == terminal.id).unwrap());
+    for version in ["", "x y", "版", &"9".repeat(65)] {
+        let report = json!({ "version": version, "protection": "machine" });
+        terminal.post("/v1/terminals/report", None, &report).await.refused(ProblemCode::InvalidRequest);
+    }
+}
+
+#[tokio::test]
+async fn a_terminal_that_claims_less_has_less_at_once() {
+    let site = Site::start().await;
+    let case = site.reference().await;
+    let (terminal, admin) = (&case.terminal, Some(case.admin.as_str()));
+    let laptop = site.another(terminal, &case.admin, None).await;
+    let ippan = laptop.login("ippan").await;
+    let file = case.sealed("社外秘").await;
+    let print = async || laptop.grant(&ippan, file.header.wire_bytes(), Right::Print).await;
+    print().await.unwrap_err();
+    let rule = json!({
+        "label": case.label("社外秘").id, "groups": { "kind": "any" }, "posts": { "kind": "any" },
+        "conditions": { "protection": "machine" }, "effect": "allow", "rights": ["print"],
+    });
+    terminal.post("/v1/admin/rules", admin, &rule).await.created();
+    print().await.unwrap_err();
+
+    let tell = async |protection: &str| {
+        let report = json!({ "version": "0.1.0", "protection": protection });
+        laptop.post("/v1/terminals/report", None, &report).await.ok();
+    };
+    for (claimed, allowed) in [("machine", true), ("none", false), ("tpm", true), ("none", false)] {
+        tell(claimed).await;
+        assert_eq!(print().await.is_ok(), allowed, "{claimed}");
+    }
+    // It is told to ask again for what it keeps.
+    let changes = |after: u64| format!("/v1/changes?after={after}&bulletin=1000000&wait=0");
+    let before: Changes = laptop.get(&changes(0), None).await.ok().to();
+    tell("none").await;
+    let same: Changes = laptop.get(&changes(before.version), None).await.ok().to();
+    assert_eq!(same.decisions, Affected::Nobody);
+    tell("machine").await;
+    let after: Changes = laptop.get(&changes(before.version), None).await.ok().to();
+    assert_eq!(after.decisions, Affected::Everybody);
+    // Each change of the claim is on record.
+    let found = terminal.get("/v1/admin/audit/search?act=update", admin).await.ok().text;
+    assert!(!found.is_empty());
 }

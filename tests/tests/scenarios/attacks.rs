@@ -123,10 +123,14 @@ fn an_expired_certificate_is_named_by_the_key_server_and_by_the_daemon() -> Resu
     let words = ["expired", "tobarid enrol"];
     expect(site.login(ADMIN)?, "certificate-expired", &words)?;
 
-    // As the terminal itself sees it: the same key in a certificate that has ended.
+    // As the terminal itself sees it: the same key in a certificate that has ended; another one where its own lies sealed.
     site.daemon()?.terminate()?;
     let enrolment = site.path("daemon/enrolment");
-    let key = rcgen::KeyPair::from_pem(&std::fs::read_to_string(enrolment.join("terminal.key"))?)?;
+    let key = match std::fs::read_to_string(enrolment.join("terminal.key")) {
+        Ok(pem) => rcgen::KeyPair::from_pem(&pem)?,
+        Err(_) => rcgen::KeyPair::generate()?,
+    };
+    std::fs::write(enrolment.join("terminal.key"), key.serialize_pem())?;
     let mut params = rcgen::CertificateParams::default();
     params.not_before = time::OffsetDateTime::from_unix_timestamp(1_600_000_000)?;
     params.not_after = time::OffsetDateTime::from_unix_timestamp(1_700_000_000)?;

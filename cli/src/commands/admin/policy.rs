@@ -39,6 +39,7 @@ pub(super) fn explain(args: Explain, server: &mut Server, app: &mut App) -> Resu
         zone: args.zone,
         terminal_tags: args.tags,
         second_factor: args.second_factor,
+        protection: args.protection,
         at: None,
     };
     let told: Explanation = server.ask("explain", &asked)?;
@@ -231,6 +232,10 @@ fn case_text(app: &App, case: &Case) -> String {
         case.second_factor
             .map(|with| app.word(if with { "case-with-factor" } else { "case-without-factor" })),
     );
+    parts.extend(case.protection.map(|protection| {
+        let protection = app.word(&format!("protection-{protection}"));
+        app.text("case-protection", &arguments! { protection: protection })
+    }));
     parts.extend(case.terminal_tags.as_ref().map(|tags| {
         let tags = if tags.is_empty() { app.word("none") } else { tags.join(", ") };
         app.text("case-tags", &arguments! { tags: tags })

@@ -71,6 +71,7 @@ fn changed(args: RuleSet, old: policy::Rule, server: &mut Server) -> Result<Rule
         || !given.zones.is_empty()
         || !given.tags.is_empty()
         || given.second_factor
+        || given.protection.is_some()
         || given.not_before.is_some()
         || given.not_after.is_some()
         || given.note.is_some();
@@ -103,6 +104,7 @@ fn apply(conditions: &mut Conditions, typed: RuleConditions) -> Option<String> {
         conditions.terminal_tags = typed.tags;
     }
     conditions.second_factor |= typed.second_factor;
+    conditions.protection = typed.protection.unwrap_or(conditions.protection);
     conditions.not_before = typed.not_before.or(conditions.not_before);
     conditions.not_after = typed.not_after.or(conditions.not_after);
     typed.note
@@ -183,5 +185,7 @@ fn conditions(conditions: &Conditions) -> String {
     parts.extend(conditions.not_before.map(|time| format!("--not-before {time}")));
     parts.extend(conditions.not_after.map(|time| format!("--not-after {time}")));
     parts.extend(conditions.second_factor.then(|| "--second-factor".to_owned()));
+    let protection = Some(conditions.protection).filter(|asked| !asked.is_none());
+    parts.extend(protection.map(|asked| format!("--protection {asked}")));
     parts.join(" ")
 }

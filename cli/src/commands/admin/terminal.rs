@@ -3,13 +3,28 @@
 use super::server::{Server, show, show_list, something, yes_no};
 use crate::app::App;
 use crate::args::admin::Terminal;
+use crate::arguments;
 use crate::commands::text;
 use crate::error::Error;
-use tobari_core::proto::admin::{TerminalInput, TerminalRecord};
+use tobari_core::proto::admin::TerminalRecord;
 use tobari_core::proto::policy::Collection;
+use tobari_core::proto::terminal::Reported;
 
-const COLUMNS: [&str; 9] =
-    ["name", "zone", "tags", "gateway", "frozen", "revoked", "certificate", "seen", "id"];
+const COLUMNS: [&str; 13] = [
+    "name",
+    "zone",
+    "tags",
+    "gateway",
+    "frozen",
+    "revoked",
+    "protection",
+    "leases",
+    "coverage",
+    "version",
+    "certificate",
+    "seen",
+    "id",
+];
 
 pub(super) fn run(args: Terminal, server: &mut Server, app: &mut App) -> Result<(), Error> {
     let record: TerminalRecord = match args {
@@ -60,8 +75,8 @@ fn freeze(name: &str, frozen: bool, server: &mut Server, app: &mut App) -> Resul
         server.changed(app);
         return serde_json::from_value(made).map_err(|_| Error::DaemonAnswer);
     }
-    let old: TerminalRecord = server.get(&format!("/v1/admin/terminals/{id}"))?;
-    let record = server.put("terminals", id, &TerminalInput { frozen, ..old.terminal })?;
+    let act = if frozen { "freeze" } else { "unfreeze" };
+    let record = server.post(&format!("terminals/{id}/{act}"), &serde_json::Value::Null)?;
     server.changed(app);
     Ok(record)
 }
@@ -73,10 +88,29 @@ fn row(app: &App, record: &TerminalRecord) -> Vec<String> {
         terminal.zone.clone().unwrap_or_default(),
         terminal.tags.join(", "),
         yes_no(app, terminal.gateway),
-        yes_no(app, terminal.frozen),
+        yes_no(app, record.frozen),
         yes_no(app, terminal.revoked),
+        app.word(&format!("protection-{}", record.protection)),
+        record.leases.to_string(),
+        record.reported.as_ref().map_or_else(String::new, |reported| coverage(app, reported)),
+        record.reported.as_ref().map_or_else(String::new, |reported| reported.version.clone()),
         text::time(app, record.certificate_expires_at),
         record.last_seen_at.map_or_else(|| app.word("never"), |time| text::time(app, time)),
         record.id.to_string(),
     ]
+}
+
+/// The sealed share, and for how long the oldest plain file was known when the terminal told it.
+fn coverage(app: &App, reported: &Reported) -> String {
+    let Some(coverage) = reported.coverage else { return String::new() };
+    let permille = coverage.permille();
+    let share = format!("{}.{}", permille / 10, permille % 10);
+    let age = coverage.plain_since.filter(|_| coverage.plain > 0);
+    match age.map(|since| reported.at.duration_since(since).as_secs().max(0).unsigned_abs()) {
+        None => app.text("terminal-sealed", &arguments! { share: share }),
+        Some(age) => {
+            let (plain, age) = (text::grouped(coverage.plain), text::duration(app, age));
+            app.text("terminal-sealed-but", &arguments! { share: share, plain: plain, age: age })
+        }
+    }
 }

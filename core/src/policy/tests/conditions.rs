@@ -69,6 +69,25 @@ fn a_terminal_that_lacks_one_of_the_tags_is_denied() {
 }
 
 #[test]
+fn a_terminal_whose_keys_are_kept_less_well_is_denied() {
+    for asked in Protection::ALL {
+        for kept in Protection::ALL {
+            let conditions = Conditions { protection: asked, ..Conditions::default() };
+            let expected = if kept >= asked { Rights::ALL } else { Rights::NONE };
+            assert_eq!(
+                rights_in(conditions, &Context { protection: kept, ..context() }),
+                expected,
+                "{asked} {kept}"
+            );
+        }
+    }
+    // Rules of before, which name none, are read as they were.
+    let old: Conditions = serde_json::from_str(r#"{"second_factor":true}"#).unwrap();
+    assert_eq!(old.protection, Protection::None);
+    assert_eq!(serde_json::to_string(&old).unwrap(), r#"{"second_factor":true}"#);
+}
+
+#[test]
 fn a_rule_begins_at_not_before_and_has_ended_at_not_after() {
     let window = Conditions {
         not_before: Some(time("2026-04-01T00:00:00Z")),

@@ -227,6 +227,11 @@ fn covers(
             of_owner
                 && of_tags
                 && case.second_factor.is_none_or(|factor| factor == context.second_factor)
+                && case.protection.is_none_or(|kept| {
+                    let asked = before.rules.iter().chain(&after.rules).filter(|rule| rule.label == SECRET);
+                    let asked = asked.map(|rule| rule.conditions.protection);
+                    asked.filter(|asked| *asked <= context.protection).max().unwrap_or_default() == kept
+                })
                 && context.now >= start
                 && end.is_none_or(|end| context.now < end)
         };

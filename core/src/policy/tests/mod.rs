@@ -100,6 +100,7 @@ pub(super) fn context() -> Context {
         zone: Some("LGWAN接続系".to_owned()),
         terminal_tags: vec!["庁内".to_owned(), "据置".to_owned()],
         second_factor: false,
+        protection: Protection::None,
     }
 }
 

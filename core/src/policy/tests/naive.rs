@@ -51,13 +51,15 @@ fn applies(case: &Case, rule: &Rule, membership: Membership) -> bool {
         PostSelector::This { post } => membership.post == post,
         PostSelector::RankAtLeast { rank } => post.rank >= rank,
     };
-    let Conditions { zones, terminal_tags, not_before, not_after, second_factor } = &rule.conditions;
+    let Conditions { zones, terminal_tags, not_before, not_after, second_factor, protection } =
+        &rule.conditions;
     let context = &case.context;
     let conditions = (zones.is_empty() || context.zone.as_ref().is_some_and(|zone| zones.contains(zone)))
         && terminal_tags.iter().all(|tag| context.terminal_tags.contains(tag))
         && not_before.is_none_or(|start| context.now >= start)
         && not_after.is_none_or(|end| context.now < end)
-        && (!second_factor || context.second_factor);
+        && (!second_factor || context.second_factor)
+        && context.protection >= *protection;
     rule.label == case.subject.label && group && post && conditions
 }
 
@@ -116,7 +118,14 @@ fn conditions() -> impl Strategy<Value = Conditions> {
     );
     conditions.prop_map(|(zones, terminal_tags, not_before, not_after, second_factor)| {
         let not_after = not_after.filter(|end| not_before.is_none_or(|start| start < *end));
-        Conditions { zones, terminal_tags, not_before, not_after, second_factor }
+        Conditions {
+            zones,
+            terminal_tags,
+            not_before,
+            not_after,
+            second_factor,
+            protection: Protection::None,
+        }
     })
 }
 
@@ -169,6 +178,7 @@ pub(super) fn case() -> impl Strategy<Value = Case> {
                 zone: zone.map(str::to_owned),
                 terminal_tags,
                 second_factor,
+                protection: Protection::None,
             },
         );
         (

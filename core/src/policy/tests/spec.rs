@@ -22,6 +22,8 @@ struct Question {
     zone: Option<String>,
     terminal_tags: Vec<String>,
     second_factor: bool,
+    #[serde(default)]
+    protection: Protection,
 }
 
 #[derive(Debug, PartialEq, Deserialize)]
@@ -75,6 +77,7 @@ fn the_worked_example_is_true() {
             zone: question.zone,
             terminal_tags: question.terminal_tags,
             second_factor: question.second_factor,
+            protection: question.protection,
         };
         assert_eq!(Answer::from(set.decide(&requester, &subject, &context)), expected, "{example}");
     }

@@ -160,6 +160,17 @@ fn a_deny_that_spares_sessions_without_a_second_factor_is_refused() {
 }
 
 #[test]
+fn a_deny_that_spares_terminals_with_badly_kept_keys_is_refused() {
+    assert_eq!(
+        refused_rule(|rule| {
+            rule.effect = Effect::Deny;
+            rule.conditions.protection = Protection::Machine;
+        }),
+        ("conditions.protection", PolicyFault::ProtectionOnDeny)
+    );
+}
+
+#[test]
 fn messages_name_object_field_and_fault() {
     let mut rule = allow(1, Rights::ALL);
     rule.rights = Rights::NONE;

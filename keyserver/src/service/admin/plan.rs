@@ -295,7 +295,7 @@ impl Service {
             Deed::Restore(version) => self.plan_restore(acting, directory, version).await?.json(),
             Deed::SecondPerson(input) => self.plan_second_person(acting, directory, input)?.json(),
             Deed::LiftRevocation(input) => self.plan_lift(acting, directory, &input)?.json(),
-            Deed::Unfreeze(id) => self.plan_unfreezing(acting, directory, id)?.json(),
+            Deed::Unfreeze(id) => self.plan_unfreezing(acting, directory, id).await?.json(),
             Deed::ApproveLease(id) => self.plan_lease_approval(acting, directory, id).await?.json(),
             Deed::IssueLease(id, issue) => self.plan_lease_issue(acting, directory, id, &issue).await?.json(),
             Deed::RetireKey(id, input) => self.plan_retirement(acting, directory, id, input).await?.json(),

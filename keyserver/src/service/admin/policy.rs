@@ -63,6 +63,7 @@ impl Service {
             zone: asked.zone,
             terminal_tags: asked.terminal_tags,
             second_factor: asked.second_factor,
+            protection: asked.protection,
         };
         let decision = directory.policy.decide(&requester, &subject, &context);
         let reasons = decision.reasons_for(asked.right).map(|reason| Reason {

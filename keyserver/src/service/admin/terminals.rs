@@ -9,9 +9,11 @@ use crate::service::{Call, Service};
 use crate::store::{Change, TerminalRow, TokenRow};
 use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
 use jiff::{SignedDuration, Timestamp};
+use std::collections::HashMap;
 use tobari_core::crypto::{random_bytes, sha256};
 use tobari_core::ids::TerminalId;
 use tobari_core::proto::admin::{EnrolmentToken, EnrolmentTokenInput, Role, TerminalInput, TerminalRecord};
+use tobari_core::proto::terminal::Reported;
 use zeroize::Zeroizing;
 
 pub(super) const ROLES: &[Role] = &[Role::Terminals];
@@ -44,8 +46,26 @@ pub(crate) fn new_token(
     Ok((token, row))
 }
 
+/// What is known of terminals beside their rows.
+struct Known {
+    contacts: HashMap<TerminalId, Timestamp>,
+    reports: HashMap<TerminalId, Reported>,
+    leases: HashMap<TerminalId, u32>,
+}
+
 impl Service {
-    fn terminal_record(&self, row: &TerminalRow) -> TerminalRecord {
+    /// What other servers wrote, and how many leases are out.
+    async fn known_of_terminals(&self) -> Result<Known, ServiceError> {
+        Ok(Known {
+            contacts: self.store.last_contacts().await?,
+            reports: self.store.reports().await?,
+            leases: self.store.leases_out(self.clock.now()).await?,
+        })
+    }
+
+    fn terminal_record(&self, row: &TerminalRow, known: &Known) -> TerminalRecord {
+        let here = self.contacts.reported(row.id);
+        let elsewhere = known.reports.get(&row.id).cloned();
         TerminalRecord {
             id: row.id,
             terminal: TerminalInput {
@@ -54,10 +74,13 @@ impl Service {
                 tags: row.tags.clone(),
                 revoked: row.revoked,
                 gateway: row.gateway,
-                frozen: row.frozen,
             },
             certificate_expires_at: row.certificate_expires_at,
-            last_seen_at: self.contacts.last(row.id),
+            last_seen_at: self.contacts.last(row.id).max(known.contacts.get(&row.id).copied()),
+            frozen: row.frozen,
+            protection: row.protection,
+            leases: known.leases.get(&row.id).copied().unwrap_or(0),
+            reported: here.into_iter().chain(elsewhere).max_by_key(|reported| reported.at),
         }
     }
 
@@ -67,7 +90,8 @@ impl Service {
     /// No administrator.
     pub async fn terminals(&self, call: &Call) -> Result<Vec<TerminalRecord>, ServiceError> {
         let tables = self.read_tables(call).await?;
-        Ok(tables.terminals.values().map(|row| self.terminal_record(row)).collect())
+        let known = self.known_of_terminals().await?;
+        Ok(tables.terminals.values().map(|row| self.terminal_record(row, &known)).collect())
     }
 
     /// `GET /v1/admin/terminals/{id}`.
@@ -76,14 +100,12 @@ impl Service {
     /// No administrator, no such terminal.
     pub async fn one_terminal(&self, call: &Call, id: TerminalId) -> Result<TerminalRecord, ServiceError> {
         let tables = self.read_tables(call).await?;
-        tables
-            .terminals
-            .get(&id)
-            .map(|row| self.terminal_record(row))
-            .ok_or(ServiceError::NotFound("terminal"))
+        let row = tables.terminals.get(&id).ok_or(ServiceError::NotFound("terminal"))?;
+        Ok(self.terminal_record(row, &self.known_of_terminals().await?))
     }
 
-    /// `PUT /v1/admin/terminals/{id}`: name, zone, tags, whether it is a gateway; revoking is for good.
+    /// `PUT /v1/admin/terminals/{id}`: name, zone, tags, whether it is a gateway; revoking is for good. Whether it is frozen stays as it
+    /// is: [`Service::freeze_terminal`].
     ///
     /// # Errors
     /// No terminal administrator, no such terminal, or fields that are not allowed.
@@ -114,29 +136,21 @@ impl Service {
                 "a revoked terminal stays revoked: enrol it again under a new identity",
             ));
         }
-        if input.frozen && id == caller.terminal.id {
-            return Err(ServiceError::conflict(
-                "frozen",
-                "nobody could let this terminal in again from here",
-            ));
-        }
         let row = TerminalRow {
             name: input.name.trim().to_owned(),
             zone: input.zone,
             tags: input.tags,
             revoked: input.revoked,
             gateway: input.gateway,
-            frozen: input.frozen,
             ..before.as_ref().clone()
         };
         let record = self.admin_record(Act::Update, &caller, "terminal", id).detail(format!(
-            "name {}, zone {}, tags [{}], revoked {}, gateway {}, frozen {}",
+            "name {}, zone {}, tags [{}], revoked {}, gateway {}",
             row.name,
             row.zone.as_deref().unwrap_or("-"),
             row.tags.join(", "),
             row.revoked,
-            row.gateway,
-            row.frozen
+            row.gateway
         ));
         let mut changes = vec![Change::PutTerminal(row.clone())];
         if row.revoked {
@@ -150,11 +164,37 @@ impl Service {
         } else if !row.gateway {
             self.sessions.end_asserted_on(id);
         }
-        Ok(self.terminal_record(&row))
+        Ok(self.terminal_record(&row, &self.known_of_terminals().await?))
+    }
+
+    /// `POST /v1/admin/terminals/{id}/freeze` and `…/unfreeze`: shuts a terminal out until it is let in again, and lets it in. Nothing
+    /// else changes that.
+    ///
+    /// # Errors
+    /// No terminal administrator, no such terminal, or it is to be frozen and the caller sits there.
+    pub async fn freeze_terminal(
+        &self,
+        call: &Call,
+        id: TerminalId,
+        frozen: bool,
+    ) -> Result<TerminalRecord, ServiceError> {
+        let caller = self.administrator(call, ROLES).await?;
+        let changing = self.begin_change().await;
+        let directory = self.directory.load_full();
+        let before = directory.tables.terminals.get(&id).ok_or(ServiceError::NotFound("terminal"))?;
+        if frozen && id == caller.terminal.id {
+            let why = "nobody could let this terminal in again from here";
+            return Err(ServiceError::conflict("frozen", why));
+        }
+        let row = TerminalRow { frozen, ..before.as_ref().clone() };
+        let detail = if frozen { "frozen" } else { "let in again" };
+        let record = self.admin_record(Act::Update, &caller, "terminal", id).detail(detail);
+        self.change(&changing, vec![Change::PutTerminal(row.clone())], record).await?;
+        Ok(self.terminal_record(&row, &self.known_of_terminals().await?))
     }
 
     /// Lets a frozen terminal in again.
-    pub(super) fn plan_unfreezing(
+    pub(super) async fn plan_unfreezing(
         &self,
         acting: &Acting,
         directory: &Directory,
@@ -168,7 +208,7 @@ impl Service {
         let record = self
             .acted(Act::Update, acting, "terminal", id)
             .detail(format!("name {}, frozen false", row.name));
-        let output = self.terminal_record(&row);
+        let output = self.terminal_record(&row, &self.known_of_terminals().await?);
         let mut plan = Plan::new(vec![Change::PutTerminal(row)], record, output);
         plan.seen = format!("terminal {id}");
         Ok(plan)

@@ -57,7 +57,10 @@ fn concerned(before: &Tables, after: &Tables) -> Vec<LeaseCases> {
             .iter()
             .filter(|(id, old)| {
                 after.terminals.get(*id).is_none_or(|new| {
-                    new.zone != old.zone || new.tags != old.tags || new.revoked != old.revoked
+                    new.zone != old.zone
+                        || new.tags != old.tags
+                        || new.protection != old.protection
+                        || new.revoked != old.revoked
                 })
             })
             .map(|(id, _)| LeaseCases::Terminal(*id)),
@@ -87,6 +90,7 @@ fn left(directory: &Directory, kind: &LeaseKind, from: Timestamp, until: Timesta
             zone: terminal.zone.clone(),
             terminal_tags: terminal.tags.clone(),
             second_factor: kind.second_factor,
+            protection: terminal.protection,
         };
         let decision = directory.policy.decide(&requester, &subject, &context);
         if decision.allows(Right::Offline) { decision.rights.intersection(kind.rights) } else { Rights::NONE }

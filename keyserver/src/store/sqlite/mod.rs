@@ -25,6 +25,7 @@ use std::time::Duration;
 use tobari_core::audit::Frontier;
 use tobari_core::ids::{FileId, LabelId, LeaseId, PersonId, SessionId, TerminalId};
 use tobari_core::policy::Policy;
+use tobari_core::proto::terminal::Reported;
 use tokio::sync::Mutex;
 
 /// A statement that takes longer is given up.
