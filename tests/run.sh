@@ -118,6 +118,7 @@ if ! software_tpm && command -v apt-get >/dev/null && [ "$(id -u)" -eq 0 ]; then
 fi
 if software_tpm; then
     TSS2_LOG=all+none cargo test -p tobari-tpm --features device --locked --release
+    cargo clippy -p tobari-daemon --features tpm --locked --release -- -D warnings
 else
     skip 'keys and counters in a TPM: libtss2-dev or swtpm is not installed'
 fi

@@ -117,12 +117,16 @@ async fn what_was_stopped_goes_on_when_two_agree() {
     // A frozen terminal: by its own route, and as a request.
     let cold = site.another(&case.terminal, &one.bearer, None).await;
     let cold_path = format!("/v1/admin/terminals/{}", cold.id);
-    let put = async |frozen: bool| {
-        let name = json!({ "name": "貸出機", "frozen": frozen });
-        case.terminal.put(&cold_path, Some(&one.bearer), &name).await
+    let act = async |verb: &str| {
+        case.terminal.post(&format!("{cold_path}/{verb}"), Some(&one.bearer), &json!({})).await
     };
-    put(true).await.ok();
-    put(false).await.refused(ProblemCode::SecondPersonNeeded);
+    act("freeze").await.ok();
+    act("unfreeze").await.refused(ProblemCode::SecondPersonNeeded);
+    // Nor beside it, with what else is known of a terminal.
+    let name = json!({ "name": "貸出機", "frozen": false });
+    case.terminal.put(&cold_path, Some(&one.bearer), &name).await.refused(ProblemCode::InvalidRequest);
+    case.terminal.put(&cold_path, Some(&one.bearer), &json!({ "name": "貸出機" })).await.ok();
+    assert_eq!(case.terminal.get(&cold_path, Some(&one.bearer)).await.ok().body["frozen"], json!(true));
     let unfreeze = json!({ "collection": "unfreezings", "id": cold.id, "reason": "見つかった" });
     office.takes_two(&unfreeze, Widening::Revocation).await;
     assert_eq!(case.terminal.get(&cold_path, Some(&one.bearer)).await.ok().body["frozen"], json!(false));

@@ -290,14 +290,13 @@ async fn a_zone_and_a_revoked_terminal_take_leases_away() {
     let lease: LeaseRecord = case.admin("POST", "/v1/admin/leases", &body).await.created().to();
     // Frozen for a while, it keeps its leases; revoked for good, it does not.
     let path = format!("/v1/admin/terminals/{}", other.id);
-    let mut input = json!({ "name": "端末", "tags": [], "revoked": false, "frozen": true });
-    case.admin("PUT", &path, &input).await.ok();
-    input["frozen"] = json!(false);
-    case.admin("PUT", &path, &input).await.ok();
+    for verb in ["freeze", "unfreeze"] {
+        case.admin("POST", &format!("{path}/{verb}"), &json!(null)).await.ok();
+    }
     assert!(case.revocations().await.leases.is_empty());
     assert_eq!(sync(&other, &[]).await.leases.len(), 1);
-    input["revoked"] = json!(true);
-    case.admin("PUT", &path, &input).await.ok();
+    let revoked = json!({ "name": "端末", "tags": [], "revoked": true });
+    case.admin("PUT", &path, &revoked).await.ok();
     assert_eq!(case.revocations().await.leases, [lease.id]);
     assert_eq!(case.lent_now().await, both(), "the other terminal's lease is as it was");
 }

@@ -20,7 +20,7 @@ use std::ffi::OsString;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, lchown};
 use std::os::unix::net::UnixListener;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -544,6 +544,7 @@ fn prepare(base: &Path) -> Vec<PathBuf> {
         let own = base.join(format!("own/k{number}"));
         if number < 4 {
             symlink(&outside, &own).unwrap();
+            lchown(&own, Some(USER), Some(USER)).unwrap();
         } else {
             fs::create_dir(&own).unwrap();
             give(&own, USER);
