@@ -66,7 +66,7 @@ impl Default for Limits {
             terminal_burst: 40_000,
             person_requests_per_second: 10_000,
             person_burst: 40_000,
-            file_places: 256,
+            file_places: 96,
             other_places: 64,
             refusal_wait: Duration::from_secs(2),
             request_life: SignedDuration::from_hours(24),
