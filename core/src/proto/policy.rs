@@ -356,7 +356,7 @@ pub struct UnsealWindowInput {
 pub struct RetireInput {
     /// The generation; never the current one.
     pub generation: u32,
-    /// Also while files are known to need it: takes a second person, whatever the rule says.
+    /// Also while files are known to need it, or may: takes a second person, whatever the rule says.
     #[serde(default)]
     pub force: bool,
 }

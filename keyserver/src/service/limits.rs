@@ -44,6 +44,9 @@ pub struct Limits {
     pub other_places: u32,
     /// Who is turned away is told after this: saying no costs work too, and who waits for it does not ask again meanwhile.
     pub refusal_wait: Duration,
+    /// A label's key is not retired, unless by force, before the next one has been in use for this long: files that nobody
+    /// asked for in that time may be sealed for it all the same, but those of daily work are known.
+    pub key_rest: SignedDuration,
     /// RSA operations at one time.
     pub unwraps: usize,
 }
@@ -69,6 +72,7 @@ impl Default for Limits {
             file_places: 96,
             other_places: 64,
             refusal_wait: Duration::from_secs(2),
+            key_rest: SignedDuration::from_hours(24 * 30),
             request_life: SignedDuration::from_hours(24),
             unwraps: std::thread::available_parallelism().map_or(2, std::num::NonZero::get),
         }

@@ -360,6 +360,14 @@ async fn a_retired_key_opens_nothing_and_does_not_come_back() {
     terminal.post(&at("rotate"), Some(&admin), &Value::Null).await.ok();
     let mut policy = case.policy("社外秘");
     policy.generation = 2;
+    // But files that nobody has asked for yet may need it: not before the third was in use for a while.
+    let problem = retire(terminal, 2, false).await.refused(ProblemCode::Conflict);
+    assert!(problem.detail.contains("30 days"), "{}", problem.detail);
+    site.limits.key_rest = jiff::SignedDuration::ZERO;
+    site.restart().await;
+    let mut terminal = terminal.at(site.address);
+    terminal.move_to(site.address);
+    let terminal = &terminal;
     let retired: LabelRecord = retire(terminal, 2, false).await.ok().to();
     assert_eq!((retired.generation, retired.retired.as_slice()), (3, [2].as_slice()));
     retire(terminal, 2, false).await.refused(ProblemCode::Conflict);

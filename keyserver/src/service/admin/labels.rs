@@ -228,6 +228,17 @@ impl Service {
             ));
         }
         let now = decide::whole(self.clock.now())?;
+        let next = directory.tables.label_keys.get(&(id, generation.saturating_add(1)));
+        let rested = next.is_some_and(|next| now.duration_since(next.created_at) >= self.limits.key_rest);
+        if !rested && !force {
+            return Err(ServiceError::conflict(
+                "generation",
+                format!(
+                    "the next key is not in use for {} days yet, so files may be sealed for this one of which the key server does not know: rewrap them and wait, or have a second person agree to retire it by force",
+                    self.limits.key_rest.as_hours() / 24
+                ),
+            ));
+        }
         let record = self.acted(Act::Update, acting, "label", id).detail(format!(
             "name {}, generation {generation} retired, key {}, {files} files known to need it",
             row.label.name, key.key_id
