@@ -26,7 +26,6 @@ use tobari_core::envelope::{
     Epoch, FilePolicy, Header, SealError, SealOptions, WriteError, header_change_pending, open_stream,
     read_back, relabel, seal, settle,
 };
-use tobari_core::ids::LabelId;
 use tobari_core::policy::Right;
 use tobari_core::proto::bulletin::Bulletin;
 use tobari_core::proto::control::{Answer, MAX_REWRITE, NewHeader, Rewritten};
@@ -92,7 +91,7 @@ impl Rewriting {
         let Self { change, entries } = self;
         let bulletin = service.bulletin();
         if let NewHeader::Label { label } = change {
-            recipients(&bulletin, label)?;
+            LabelRecipients::of(&bulletin, label)?;
         }
         let mut outcomes: Vec<Option<Rewritten>> = entries.iter().map(|_| None).collect();
         let mut due = Vec::new();
@@ -157,7 +156,7 @@ fn look<'a>(
         NewHeader::Label { label } => label,
         NewHeader::Keys => header.policy().label,
     };
-    let keys = recipients(bulletin, label)?;
+    let keys = Arc::new(LabelRecipients::of(bulletin, label)?);
     let pending = header_change_pending(&file.file)
         .map_err(|error| Failure::new(ProblemCode::UnreadableEnvelope, error.to_string()))?;
     if !pending && is_current(&header, &keys) {
@@ -259,17 +258,6 @@ fn epoch(epochs: &Epochs, keys: &Arc<LabelRecipients>) -> Result<Arc<Epoch>, Fai
 
 const _: () = assert!(MAX_REWRITE < tobari_core::envelope::EPOCH_FILES as usize);
 
-fn recipients(bulletin: &Bulletin, label: LabelId) -> Result<Arc<LabelRecipients>, Failure> {
-    let keys = bulletin.labels.iter().find(|keys| keys.label.id == label).ok_or_else(|| {
-        Failure::new(ProblemCode::NotFound, format!("there is no label {label} in the bulletin"))
-    })?;
-    Ok(Arc::new(LabelRecipients {
-        label: keys.label.clone(),
-        generation: keys.generation,
-        recipients: vec![keys.key.clone(), bulletin.recovery.clone()],
-    }))
-}
-
 /// Seals the contents of `source` anew into the empty file `sink`: a new DEK and file id, the same policy, the keys of today. The new
 /// envelope is read back against the old one before this succeeds; putting it in the place of the old one is the caller's part.
 ///
@@ -306,7 +294,7 @@ pub fn reseal(
             "the file is open in a view; try again when it is closed",
         ));
     }
-    let keys = recipients(&bulletin, header.policy().label)?;
+    let keys = Arc::new(LabelRecipients::of(&bulletin, header.policy().label)?);
     let epoch = epoch(&Epochs::default(), &keys)?;
     let policy = FilePolicy {
         label_level: keys.label.level,

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::path::PathBuf;
 use tobari_core::crypto::RecipientKind;
 use tobari_core::envelope::MemoryStorage;
+use tobari_core::ids::LabelId;
 use tobari_core::policy::Rights;
 use tobari_core::proto::api::LoginRequest;
 

@@ -1,10 +1,12 @@
 //! What is sealed, for whom: a designated folder joined with its label's public keys, as the bulletin gives them.
 
+use crate::failure::Failure;
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use std::sync::Arc;
-use tobari_core::ids::{OrganisationId, TerminalId};
+use tobari_core::ids::{LabelId, OrganisationId, TerminalId};
 use tobari_core::policy::Label;
 use tobari_core::proto::bulletin::{Bulletin, Folder, PublicKey};
+use tobari_core::proto::problem::ProblemCode;
 
 /// Who seals: written into the policy of each file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +28,23 @@ pub struct LabelRecipients {
     pub recipients: Vec<PublicKey>,
 }
 
+impl LabelRecipients {
+    /// The keys of a label as a bulletin has them.
+    ///
+    /// # Errors
+    /// `NotFound` when it has no such label.
+    pub fn of(bulletin: &Bulletin, label: LabelId) -> Result<Self, Failure> {
+        let keys = bulletin.labels.iter().find(|keys| keys.label.id == label).ok_or_else(|| {
+            Failure::new(ProblemCode::NotFound, format!("there is no label {label} in the bulletin"))
+        })?;
+        Ok(Self {
+            label: keys.label.clone(),
+            generation: keys.generation,
+            recipients: vec![keys.key.clone(), bulletin.recovery.clone()],
+        })
+    }
+}
+
 /// A designated folder with all that sealing in it needs. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct FolderRule {
@@ -41,13 +60,7 @@ pub struct FolderRule {
 impl FolderRule {
     /// Joins `folder` with what `bulletin` says about its label.
     pub fn resolve(folder: &Folder, bulletin: &Bulletin) -> Self {
-        let keys = bulletin.labels.iter().find(|keys| keys.label.id == folder.label).map(|keys| {
-            Arc::new(LabelRecipients {
-                label: keys.label.clone(),
-                generation: keys.generation,
-                recipients: vec![keys.key.clone(), bulletin.recovery.clone()],
-            })
-        });
+        let keys = LabelRecipients::of(bulletin, folder.label).ok().map(Arc::new);
         Self { folder: Arc::new(folder.clone()), keys, excluded: compile(&folder.exclude) }
     }
 

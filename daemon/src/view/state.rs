@@ -19,7 +19,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use tobari_core::envelope::Header;
 use tobari_core::ids::{FileId, LabelId};
-use tobari_core::proto::problem::ProblemCode;
 
 /// Who asks.
 #[derive(Debug, Clone, Copy)]
@@ -146,15 +145,7 @@ impl View {
 
     /// The keys of a label.
     pub(super) fn keys(&self, label: LabelId) -> Result<Arc<LabelRecipients>, Failure> {
-        let bulletin = self.service.bulletin();
-        let keys = bulletin.labels.iter().find(|keys| keys.label.id == label).ok_or_else(|| {
-            Failure::new(ProblemCode::NotFound, format!("there is no label {label} in the bulletin"))
-        })?;
-        Ok(Arc::new(LabelRecipients {
-            label: keys.label.clone(),
-            generation: keys.generation,
-            recipients: vec![keys.key.clone(), bulletin.recovery.clone()],
-        }))
+        Ok(Arc::new(LabelRecipients::of(&self.service.bulletin(), label)?))
     }
 
     /// Notes that something was refused, and says what the program is told.

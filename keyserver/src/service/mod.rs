@@ -49,6 +49,7 @@ use identity::Identity;
 use jiff::Timestamp;
 use judge::Warrant;
 use keys::KeyRing;
+use leases::hold;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use std::sync::{Arc, OnceLock};
 use tobari_core::clock::Clock;
@@ -199,22 +200,40 @@ impl Service {
     pub(crate) async fn change_on(
         &self,
         changing: &Changing<'_>,
-        mut changes: Vec<Change>,
+        changes: Vec<Change>,
         record: Record,
+        warrant: &Warrant,
+    ) -> Result<(), ServiceError> {
+        let version = self.directory.load().version;
+        match self.try_change(changing, changes.clone(), &record, warrant).await {
+            // Other servers have issued leases since they were looked at, and nothing else has happened.
+            Err(ServiceError::Moved) if self.directory.load().version == version => {}
+            outcome => return outcome,
+        }
+        self.hold_leases(changing, record.session).await?;
+        self.try_change(changing, changes, &record, warrant).await
+    }
+
+    async fn try_change(
+        &self,
+        changing: &Changing<'_>,
+        mut changes: Vec<Change>,
+        record: &Record,
         warrant: &Warrant,
     ) -> Result<(), ServiceError> {
         let now = self.clock.now();
         let before = self.directory.load_full();
+        changes.extend(hold::released(&before.tables));
         let mut tables: Tables = before.tables.clone();
         for change in &changes {
             tables.apply(change);
         }
-        let more = self.weigh(&before, &tables, &changes, &record, warrant).await?;
+        let more = self.weigh(&before, &tables, &changes, record, warrant).await?;
         more.iter().for_each(|change| tables.apply(change));
         changes.extend(more);
         let (mut after, mut numbered) = Directory::new(tables, &self.identity, Some(&before), now)?;
         // Leases that are out lend no more than the policy gives from this commit on.
-        let (taken, more_records) = self.stricter(&before, &after, &record).await?;
+        let (taken, more_records) = self.stricter(&before, &after, record).await?;
         if taken.iter().any(Change::is_of_tables) {
             let mut tables: Tables = before.tables.clone();
             changes.iter().chain(&taken).for_each(|change| tables.apply(change));
@@ -223,7 +242,7 @@ impl Service {
         changes.extend(taken);
         changes.extend(numbered);
         let basis = Basis::new(before.version, record.session);
-        let mut records = vec![record];
+        let mut records = vec![record.clone()];
         records.extend(more_records);
         match self.audit.commit_on(basis, changes, &records).await {
             Ok(_) => {

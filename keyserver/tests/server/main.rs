@@ -14,6 +14,7 @@ mod database;
 mod gateway;
 mod grants;
 mod http;
+mod lease_histories;
 mod leases;
 mod load;
 mod overload;

@@ -265,11 +265,8 @@ async fn a_backup_is_served_again_only_with_a_reason() {
     drop(Serving::with(place, &serve));
 }
 
-#[tokio::test]
-async fn the_recovery_key_opens_files_offline() {
-    let directory = tempfile::tempdir().unwrap();
-    let place = directory.path();
-    init(place);
+/// Seals `sealed.txt` under a label of a server whose data are lost afterwards; its contents.
+async fn sealed_by_a_server_that_is_gone(place: &Path) -> &'static [u8] {
     let text = "社外秘の本文".as_bytes();
     {
         let server = Serving::with(place, &["serve", "--data-dir", "data", "--listen", "127.0.0.1:0"]);
@@ -283,6 +280,15 @@ async fn the_recovery_key_opens_files_offline() {
         std::fs::write(place.join("sealed.txt"), storage.into_bytes()).unwrap();
     }
     std::fs::remove_dir_all(place.join("data")).unwrap();
+    text
+}
+
+#[tokio::test]
+async fn the_recovery_key_opens_files_offline() {
+    let directory = tempfile::tempdir().unwrap();
+    let place = directory.path();
+    init(place);
+    let text = sealed_by_a_server_that_is_gone(place).await;
     let names = || -> Vec<_> {
         let mut names: Vec<_> =
             std::fs::read_dir(place).unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -320,19 +326,7 @@ async fn shares_of_the_recovery_key_open_files_offline() {
     let directory = tempfile::tempdir().unwrap();
     let place = directory.path();
     init(place);
-    let text = "社外秘の本文".as_bytes();
-    {
-        let server = Serving::with(place, &["serve", "--data-dir", "data", "--listen", "127.0.0.1:0"]);
-        let token = std::fs::read_to_string(place.join("token")).unwrap();
-        let terminal = enrol_at(server.address, token.trim()).await;
-        let admin = terminal.login(ADMIN).await;
-        let case = Reference::make(terminal, admin).await;
-        let (epoch, policy) = (case.epoch(case.label("社外秘").id).await, case.policy("社外秘"));
-        let (storage, mut source) = (MemoryStorage::new(), text);
-        seal(&mut source, &storage, &epoch, policy, &SealOptions::default(), &mut |_| ()).unwrap();
-        std::fs::write(place.join("sealed.txt"), storage.into_bytes()).unwrap();
-    }
-    std::fs::remove_dir_all(place.join("data")).unwrap();
+    let text = sealed_by_a_server_that_is_gone(place).await;
     let split = ["recovery", "split", "--key", "recovery.key", "--out", "part"];
     let said = done(&run(place, &[&split[..], &["--shares", "3", "--needed", "2"]].concat()));
     assert!(said.contains("part.share3") && said.contains("any 2 shares"), "{said}");

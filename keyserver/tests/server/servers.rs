@@ -20,22 +20,22 @@ use tobari_keyserver::store::postgres::{Location, PostgresStore};
 use tobari_keyserver::store::{Basis, Store};
 
 /// How long anything may take on a busy machine before the test gives up.
-const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 async fn open(location: &Location) -> Arc<Faulty> {
     Faulty::new(Arc::new(PostgresStore::open(location).await.unwrap()))
 }
 
 /// Two servers that hear nothing of each other, so that only asking the database can tell them anything.
-struct Pair {
-    one: Site,
-    two: Site,
-    case: Reference,
+pub(crate) struct Pair {
+    pub(crate) one: Site,
+    pub(crate) two: Site,
+    pub(crate) case: Reference,
     database: Database,
 }
 
 impl Pair {
-    async fn start() -> Option<Self> {
+    pub(crate) async fn start() -> Option<Self> {
         let database = Database::start().await?;
         let location = database.create("keys").await;
         Some(Self::over(database, &location, &location).await)
@@ -53,11 +53,11 @@ impl Pair {
         Self { one, two, case, database }
     }
 
-    fn at_one(&self) -> Terminal {
+    pub(crate) fn at_one(&self) -> Terminal {
         self.case.terminal.at(self.one.address)
     }
 
-    fn at_two(&self) -> Terminal {
+    pub(crate) fn at_two(&self) -> Terminal {
         self.case.terminal.at(self.two.address)
     }
 

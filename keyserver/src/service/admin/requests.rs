@@ -226,16 +226,27 @@ impl Service {
         // By the requester, as when it is applied.
         let judged = self.judge_as(&directory, &plan, row.requested_by).await?;
         self.compare_again(&changing, &caller, &row, judged).await?;
+        let approved = |by, at, reason| RequestState::Approved { by, at, reason };
+        self.conclude(&changing, &caller, row, Act::Approve, approved, &input).await
+    }
+
+    /// Stores and records what somebody decided on a request.
+    async fn conclude(
+        &self,
+        changing: &Changing<'_>,
+        caller: &Caller,
+        row: ChangeRequestRow,
+        act: Act,
+        state: impl FnOnce(PersonId, Timestamp, String) -> RequestState,
+        input: &ReasonInput,
+    ) -> Result<ChangeRequest, ServiceError> {
         let now = self.clock.now();
         let reason = input.reason.trim().to_owned();
         let record = self
-            .admin_record(Act::Approve, &caller, "request", id)
+            .admin_record(act, caller, "request", row.id)
             .detail(format!("{}; reason: {reason}", row.summary));
-        let row = ChangeRequestRow {
-            state: RequestState::Approved { by: caller.person.id, at: now, reason },
-            ..row
-        };
-        self.change(&changing, vec![Change::PutChangeRequest(row.clone())], record).await?;
+        let row = ChangeRequestRow { state: state(caller.person.id, now, reason), ..row };
+        self.change(changing, vec![Change::PutChangeRequest(row.clone())], record).await?;
         Ok(shown(&self.directory.load().tables, &row, now))
     }
 
@@ -282,17 +293,8 @@ impl Service {
         {
             self.holds(&caller, deed(&row)?.roles()).await?;
         }
-        let now = self.clock.now();
-        let reason = input.reason.trim().to_owned();
-        let record = self
-            .admin_record(Act::Refuse, &caller, "request", id)
-            .detail(format!("{}; reason: {reason}", row.summary));
-        let row = ChangeRequestRow {
-            state: RequestState::Refused { by: caller.person.id, at: now, reason },
-            ..row
-        };
-        self.change(&changing, vec![Change::PutChangeRequest(row.clone())], record).await?;
-        Ok(shown(&self.directory.load().tables, &row, now))
+        let refused = |by, at, reason| RequestState::Refused { by, at, reason };
+        self.conclude(&changing, &caller, row, Act::Refuse, refused, &input).await
     }
 
     /// `POST /v1/admin/requests/{id}/apply`, by the requester with a fresh code. Answers as the object's own route does.

@@ -2,8 +2,10 @@
 //! terminal by the one function that releases keys. `docs/spec/lease.md` is normative.
 //!
 //! [`request`] takes what is asked, [`issue`] decides and makes the signed lease, [`sync`] hands it to its terminal and takes
-//! back what was done under it, [`stricter`] takes back what a change of the policy does not give any more, [`ledger`] shows all of it.
+//! back what was done under it, [`stricter`] takes back what a change of the policy does not give any more, while [`hold`] lets none be issued,
+//! [`ledger`] shows all of it.
 
+pub(super) mod hold;
 mod issue;
 mod ledger;
 mod request;

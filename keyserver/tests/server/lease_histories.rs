@@ -1,0 +1,398 @@
+//! Leases on several terminals, from two servers over one PostgreSQL database that hear nothing of each other: while leases are issued, taken
+//! back and the policy changes, no terminal is told, once something was acknowledged, that a lease holds which it took. Checked on
+//! recorded histories, and the check is itself checked: servers that trust their memory break it.
+
+use crate::servers::{PATIENCE, Pair};
+use crate::support::{Site, Terminal, person_input};
+use jiff::SignedDuration;
+use serde_json::{Value, json};
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+use tobari_core::envelope::Sealed;
+use tobari_core::ids::{LeaseId, TerminalId};
+use tobari_core::lease::{chain, read_unchecked};
+use tobari_core::proto::base64::Base64;
+use tobari_core::proto::lease::{LeaseRecord, LeaseSync, LeaseSyncAnswer};
+use tobari_core::proto::problem::ProblemCode;
+use tobari_keyserver::audit;
+use tobari_keyserver::store::{Basis, Change, Store as _};
+
+/// What happened, in the order of one counter.
+#[derive(Debug, Clone)]
+enum Event {
+    /// A lease was given.
+    Issued { lease: LeaseId, began: u64, acknowledged: u64 },
+    /// A lease was taken back by an administrator.
+    Revoked { lease: LeaseId, began: u64, acknowledged: u64 },
+    /// The person was given the post that the leases need, or another one; one change after the other.
+    Changed { allowed: bool, began: u64, acknowledged: u64 },
+    /// A terminal was told which leases are no more, and sent others.
+    Told { terminal: TerminalId, gone: HashSet<LeaseId>, sent: HashSet<LeaseId>, began: u64, ended: u64 },
+}
+
+/// What no order of the acts allows.
+fn violations(events: &[Event]) -> Vec<String> {
+    let changes: Vec<(bool, u64, u64)> = events
+        .iter()
+        .filter_map(|event| match event {
+            Event::Changed { allowed, began, acknowledged } => Some((*allowed, *began, *acknowledged)),
+            _ => None,
+        })
+        .collect();
+    // The times at which the lease was surely over, and could first have been.
+    let over = |lease: &LeaseId, issuing: u64, issued: u64| {
+        let (mut surely, mut first) = (u64::MAX, u64::MAX);
+        for event in events {
+            if let Event::Revoked { lease: revoked, began, acknowledged } = event
+                && revoked == lease
+            {
+                (surely, first) = (surely.min(*acknowledged), first.min(*began));
+            }
+        }
+        for (number, (_, began, acknowledged)) in changes.iter().enumerate().filter(|(_, change)| !change.0) {
+            // It can have been decided after this change only if the person was let in again before it was issued.
+            let again = changes.get(number + 1).is_some_and(|next| next.0 && next.1 < issued);
+            if !again {
+                surely = surely.min((*acknowledged).max(issued));
+            }
+            // Or before it only if the change had not been acknowledged when it was asked for.
+            if *acknowledged > issuing {
+                first = first.min(*began);
+            }
+        }
+        (surely, first)
+    };
+    let mut wrong = Vec::new();
+    for event in events {
+        let Event::Told { terminal, gone, sent, began: asked, ended } = event else { continue };
+        for other in events {
+            match other {
+                Event::Issued { lease, began, acknowledged } => {
+                    let (surely, first) = over(lease, *began, *acknowledged);
+                    if surely < *asked && (!gone.contains(lease) || sent.contains(lease)) {
+                        wrong.push(format!(
+                            "{terminal} is told at {asked} that {lease} holds, over since {surely}"
+                        ));
+                    }
+                    if gone.contains(lease) && first > *ended {
+                        wrong.push(format!(
+                            "{terminal} is told at {ended} that {lease} is over, which nobody took"
+                        ));
+                    }
+                }
+                Event::Told { gone: before, ended: earlier, .. } if earlier < asked => {
+                    let back = before.difference(gone);
+                    wrong.extend(
+                        back.map(|lease| format!("{terminal} is told at {asked} that {lease} is back")),
+                    );
+                }
+                _ => {}
+            }
+        }
+    }
+    wrong
+}
+
+#[test]
+fn the_check_of_lease_histories_finds_what_it_is_for() {
+    let (lease, terminal) = (LeaseId::generate(), TerminalId::generate());
+    let issued = |began, acknowledged| Event::Issued { lease, began, acknowledged };
+    let changed = |allowed, began, acknowledged| Event::Changed { allowed, began, acknowledged };
+    let told = |over: bool, began, ended| {
+        let (all, none) = (HashSet::from([lease]), HashSet::new());
+        let (gone, sent) = if over { (all, none) } else { (none, all) };
+        Event::Told { terminal, gone, sent, began, ended }
+    };
+    let revoked = Event::Revoked { lease, began: 10, acknowledged: 20 };
+    let found = |events: &[Event]| violations(events).len();
+    assert_eq!(
+        found(&[issued(1, 2), revoked.clone(), told(false, 3, 9), told(true, 15, 16), told(true, 21, 22)]),
+        0
+    );
+    assert_eq!(found(&[issued(1, 2), revoked.clone(), told(false, 15, 40)]), 0, "told while it was taken");
+    assert_eq!(found(&[issued(1, 2), revoked.clone(), told(false, 21, 22)]), 1, "told afterwards");
+    assert_eq!(
+        found(&[issued(1, 2), revoked.clone(), told(true, 11, 12), told(false, 13, 14)]),
+        1,
+        "it came back"
+    );
+    assert_eq!(found(&[issued(1, 2), revoked, told(true, 3, 4)]), 1, "told before it was taken");
+
+    let (out, again) = (changed(false, 10, 20), changed(true, 30, 40));
+    assert_eq!(found(&[issued(1, 2), out.clone(), told(true, 21, 22)]), 0);
+    assert_eq!(found(&[issued(1, 2), out.clone(), told(false, 21, 22)]), 1);
+    assert_eq!(
+        found(&[issued(1, 2), out.clone(), again.clone(), told(false, 41, 42)]),
+        1,
+        "nothing comes back"
+    );
+    assert_eq!(found(&[issued(12, 18), out.clone(), told(false, 21, 22)]), 1, "issued meanwhile, and missed");
+    assert_eq!(
+        found(&[issued(24, 25), out.clone(), told(false, 26, 27)]),
+        1,
+        "issued although it must not be"
+    );
+    assert_eq!(
+        found(&[issued(24, 35), out.clone(), again.clone(), told(false, 36, 37)]),
+        0,
+        "issued while let in"
+    );
+    assert_eq!(found(&[issued(41, 42), out, again, told(false, 43, 44)]), 0);
+}
+
+/// Several terminals of one person, and what is lent to them.
+struct Lending {
+    pair: Pair,
+    terminals: Vec<Terminal>,
+    file: Sealed,
+    clock: AtomicU64,
+    ended: AtomicBool,
+    /// Leases that are known to be issued, for who revokes.
+    issued: Mutex<Vec<LeaseId>>,
+    /// Held by who issues or changes, where they take turns.
+    turn: Option<tokio::sync::Mutex<()>>,
+}
+
+impl Lending {
+    async fn start(turns: bool) -> Option<Self> {
+        let pair = Pair::start().await?;
+        let mut terminals = vec![pair.at_one()];
+        for _ in 0..2 {
+            terminals.push(pair.one.another(&pair.at_one(), &pair.case.admin, None).await);
+        }
+        // So that the second server has heard of them.
+        for terminal in &terminals {
+            terminal.at(pair.two.address).bulletin().await;
+        }
+        let file = pair.case.sealed("社外秘").await;
+        let (clock, ended) = (AtomicU64::new(1), AtomicBool::new(false));
+        let turn = turns.then(tokio::sync::Mutex::default);
+        Some(Self { pair, terminals, file, clock, ended, issued: Mutex::default(), turn })
+    }
+
+    fn tick(&self) -> u64 {
+        self.clock.fetch_add(1, Ordering::SeqCst)
+    }
+
+    fn is_over(&self) -> bool {
+        self.ended.load(Ordering::SeqCst)
+    }
+
+    async fn turn(&self) -> Option<tokio::sync::MutexGuard<'_, ()>> {
+        match &self.turn {
+            Some(turn) => Some(turn.lock().await),
+            None => None,
+        }
+    }
+
+    /// Issues one lease after the other, for each terminal in turn.
+    async fn issue(&self, at: Terminal) -> Vec<Event> {
+        let mut events = Vec::new();
+        for terminal in self.terminals.iter().cycle() {
+            if self.is_over() {
+                break;
+            }
+            let now = self.pair.one.clock_now();
+            let body = json!({ "person": self.pair.case.people["bucho"].id, "terminal": terminal.id, "lease": {
+                "files": [{ "header": Base64(self.file.header.wire_bytes().to_vec()) }],
+                "rights": ["view"], "opens": { "kind": "unlimited" }, "reason": "出張",
+                "term": { "starts_at": now, "ends_at": now + SignedDuration::from_hours(72) },
+            } });
+            let turn = self.turn().await;
+            let began = self.tick();
+            let answer = at.post("/v1/admin/leases", Some(&self.pair.case.admin), &body).await;
+            if answer.status.is_success() {
+                let lease = answer.to::<LeaseRecord>().id;
+                self.issued.lock().unwrap().push(lease);
+                events.push(Event::Issued { lease, began, acknowledged: self.tick() });
+                drop(turn);
+            } else {
+                // The policy does not give it, or it changed too often meanwhile.
+                assert!(answer.status.as_u16() < 500 || answer.status.as_u16() == 503, "{answer:?}");
+                drop(turn);
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
+        events
+    }
+
+    /// What the terminal is told, now by one server and now by the other.
+    async fn listen(&self, terminal: &Terminal) -> Vec<Event> {
+        let mut events = Vec::new();
+        for address in [self.pair.one.address, self.pair.two.address].into_iter().cycle() {
+            if self.is_over() {
+                break;
+            }
+            let at = terminal.at(address);
+            let report = LeaseSync {
+                counter: 1,
+                after: 0,
+                after_hash: Base64(chain::Head::START.hash.to_vec()),
+                records: Vec::new(),
+                held: Vec::new(),
+            };
+            let began = self.tick();
+            let gone = at.bulletin().await.1.revocations.leases.into_iter().collect();
+            let answer: LeaseSyncAnswer = at.post("/v1/terminals/leases", None, &report).await.ok().to();
+            let sent = answer.leases.iter().map(|signed| read_unchecked(signed).unwrap().id).collect();
+            events.push(Event::Told { terminal: terminal.id, gone, sent, began, ended: self.tick() });
+        }
+        events
+    }
+
+    /// Takes back the lease that was issued last, again and again.
+    async fn revoke(&self, at: Terminal) -> Vec<Event> {
+        let mut events = Vec::new();
+        while !self.is_over() {
+            let lease = self.issued.lock().unwrap().pop();
+            let Some(lease) = lease else {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+                continue;
+            };
+            let path = format!("/v1/admin/leases/{lease}/revoke");
+            let began = self.tick();
+            let answer = at.post(&path, Some(&self.pair.case.admin), &json!({ "reason": "紛失" })).await;
+            if answer.status.is_success() {
+                events.push(Event::Revoked { lease, began, acknowledged: self.tick() });
+            }
+        }
+        events
+    }
+
+    /// Gives the person another post and the old one again. `alone`: nobody else changes anything that another change would have to give way to.
+    async fn change(&self, rounds: usize, at: &[Terminal], alone: bool) -> Vec<Event> {
+        let mut events = Vec::new();
+        for round in 0..rounds {
+            let (allowed, at) = (round % 2 == 1, &at[round / 2 % at.len()]);
+            let people = &self.pair.case.people;
+            let memberships = people[if allowed { "bucho" } else { "kacho" }].memberships.clone();
+            let mut input: Value = person_input("bucho", memberships, &[]);
+            input.as_object_mut().unwrap().remove("password");
+            let path = format!("/v1/admin/people/{}", people["bucho"].id);
+            let deadline = Instant::now() + PATIENCE;
+            loop {
+                let _turn = self.turn().await;
+                let began = self.tick();
+                let answer = at.put(&path, Some(&self.pair.case.admin), &input).await;
+                if answer.status.is_success() {
+                    events.push(Event::Changed { allowed, began, acknowledged: self.tick() });
+                    break;
+                }
+                // The other server changed something meanwhile: nothing was done.
+                assert!(!alone, "{answer:?}");
+                answer.refused(ProblemCode::Conflict);
+                assert!(Instant::now() < deadline, "round {round} is never done");
+            }
+            // Until the others have done something since.
+            let since = self.clock.load(Ordering::SeqCst);
+            while self.clock.load(Ordering::SeqCst) < since + 24 {
+                assert!(Instant::now() < deadline, "nobody does anything in round {round}");
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        }
+        self.ended.store(true, Ordering::SeqCst);
+        events
+    }
+
+    /// All of it at one time; who issues, who revokes and who changes the policy do it at the servers that are named.
+    async fn record(
+        self: &Arc<Self>,
+        issue: Vec<Terminal>,
+        revoke: Option<Terminal>,
+        change: Vec<Terminal>,
+    ) -> Vec<Event> {
+        let mut running = tokio::task::JoinSet::new();
+        for at in issue {
+            let lending = Arc::clone(self);
+            running.spawn(async move { lending.issue(at).await });
+        }
+        for number in 0..self.terminals.len() {
+            let lending = Arc::clone(self);
+            running.spawn(async move { lending.listen(&lending.terminals[number]).await });
+        }
+        let alone = revoke.is_none();
+        if let Some(at) = revoke {
+            let lending = Arc::clone(self);
+            running.spawn(async move { lending.revoke(at).await });
+        }
+        let mut events = self.change(12, &change, alone).await;
+        events.extend(running.join_all().await.into_iter().flatten());
+        events
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_terminal_is_told_that_a_lease_holds_which_an_acknowledged_act_took() {
+    let Some(lending) = Lending::start(false).await else { return };
+    let lending = Arc::new(lending);
+    let (one, two) = (|| lending.pair.at_one(), || lending.pair.at_two());
+    let events = lending.record(vec![one(), two()], Some(two()), vec![one(), two()]).await;
+    let issued = events.iter().filter(|event| matches!(event, Event::Issued { .. })).count();
+    let revoked = events.iter().filter(|event| matches!(event, Event::Revoked { .. })).count();
+    let sent: HashSet<LeaseId> = events
+        .iter()
+        .filter_map(|event| match event {
+            Event::Told { sent, .. } => Some(sent.iter().copied()),
+            _ => None,
+        })
+        .flatten()
+        .collect();
+    assert!(
+        issued > 4 && revoked > 2 && !sent.is_empty(),
+        "{issued} issued, {revoked} revoked, {} sent",
+        sent.len()
+    );
+    assert_eq!(violations(&events), Vec::<String>::new());
+    audit::chain::verify(lending.pair.one.store.as_ref()).await.unwrap();
+}
+
+/// A change looks at all leases; however many another server issues meanwhile, it is made, and at the first request.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leases_that_are_issued_all_the_time_hold_up_no_change() {
+    let Some(lending) = Lending::start(false).await else { return };
+    let lending = Arc::new(lending);
+    let (one, two) = (lending.pair.at_one(), || lending.pair.at_two());
+    let events = lending.record(vec![two(), two(), two()], None, vec![one]).await;
+    assert_eq!(violations(&events), Vec::<String>::new());
+}
+
+/// A server that held leases and is gone holds them no longer than it said.
+#[tokio::test]
+async fn leases_that_nobody_holds_any_more_are_issued() {
+    let site = Site::start().await;
+    let reference = site.reference().await;
+    let file = reference.sealed("社外秘").await;
+    let until = site.clock_now() + SignedDuration::from_secs(15);
+    let hold =
+        Change::PutSetting(String::from("lease-hold"), until.as_microsecond().to_string().into_bytes());
+    site.store.commit(&Basis::ANY, &[hold], &[]).await.unwrap();
+    let issue = async || {
+        let now = site.clock_now();
+        let body = json!({ "person": reference.people["bucho"].id, "terminal": reference.terminal.id, "lease": {
+            "files": [{ "header": Base64(file.header.wire_bytes().to_vec()) }],
+            "rights": ["view"], "opens": { "kind": "unlimited" }, "reason": "出張",
+            "term": { "starts_at": now, "ends_at": now + SignedDuration::from_hours(72) },
+        } });
+        reference.terminal.post("/v1/admin/leases", Some(&reference.admin), &body).await
+    };
+    let held = issue().await;
+    held.refused(ProblemCode::StoreUnavailable);
+    assert!(held.headers.contains_key("retry-after"));
+    site.advance(SignedDuration::from_secs(15));
+    issue().await.created();
+}
+
+/// The negative control: a server that trusts what it holds in memory issues leases on a policy that is no more. It would not give way to a
+/// change either, so they take turns.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_trusts_its_memory_is_found_out_by_its_leases() {
+    let Some(lending) = Lending::start(true).await else { return };
+    lending.pair.two.store.trusting.store(true, Ordering::SeqCst);
+    let lending = Arc::new(lending);
+    let (one, two) = (lending.pair.at_one(), lending.pair.at_two());
+    let events = lending.record(vec![two], None, vec![one]).await;
+    assert!(!violations(&events).is_empty());
+}
