@@ -88,8 +88,8 @@ fn post_id(index: usize) -> PostId {
 }
 
 /// A forest: each group's parent is an earlier one.
-fn groups() -> impl Strategy<Value = Vec<Group>> {
-    vec(any::<prop::sample::Index>(), 1..9).prop_map(|parents| {
+fn groups(most: usize) -> impl Strategy<Value = Vec<Group>> {
+    vec(any::<prop::sample::Index>(), 1..=most).prop_map(|parents| {
         let mut groups = Vec::new();
         for (index, parent) in parents.iter().enumerate() {
             let parent = parent.index(index + 1);
@@ -115,18 +115,16 @@ fn conditions() -> impl Strategy<Value = Conditions> {
         option::weighted(0.2, timestamp()),
         option::weighted(0.2, timestamp()),
         prop::bool::weighted(0.2),
+        prop_oneof![3 => Just(Protection::None), 2 => protection()],
     );
-    conditions.prop_map(|(zones, terminal_tags, not_before, not_after, second_factor)| {
+    conditions.prop_map(|(zones, terminal_tags, not_before, not_after, second_factor, protection)| {
         let not_after = not_after.filter(|end| not_before.is_none_or(|start| start < *end));
-        Conditions {
-            zones,
-            terminal_tags,
-            not_before,
-            not_after,
-            second_factor,
-            protection: Protection::None,
-        }
+        Conditions { zones, terminal_tags, not_before, not_after, second_factor, protection }
     })
+}
+
+fn protection() -> impl Strategy<Value = Protection> {
+    select(vec![Protection::None, Protection::Machine, Protection::Tpm])
 }
 
 fn rule(groups: usize, posts: usize) -> impl Strategy<Value = Rule> {
@@ -148,6 +146,9 @@ fn rule(groups: usize, posts: usize) -> impl Strategy<Value = Rule> {
         .prop_map(|(label, groups, posts, mut conditions, denies, rights)| {
             let effect = if denies { Effect::Deny } else { Effect::Allow };
             conditions.second_factor &= !denies;
+            if denies {
+                conditions.protection = Protection::None;
+            }
             Rule {
                 id: RuleId::from_bytes([0; 16]),
                 label,
@@ -162,7 +163,12 @@ fn rule(groups: usize, posts: usize) -> impl Strategy<Value = Rule> {
 }
 
 pub(super) fn case() -> impl Strategy<Value = Case> {
-    (groups(), vec(0_u16..5, 1..5)).prop_flat_map(|(groups, ranks)| {
+    case_within(8, 11)
+}
+
+/// The same with at most so many groups and rules.
+pub(super) fn case_within(most_groups: usize, most_rules: usize) -> impl Strategy<Value = Case> {
+    (groups(most_groups), vec(0_u16..5, 1..5)).prop_flat_map(move |(groups, ranks)| {
         let posts: Vec<Post> = ranks
             .iter()
             .enumerate()
@@ -172,18 +178,18 @@ pub(super) fn case() -> impl Strategy<Value = Case> {
         let (group_count, post_count) = (groups.len(), posts.len());
         let membership = (0..=group_count, 0..=post_count)
             .prop_map(|(group, post)| Membership { group: group_id(group), post: post_id(post) });
-        let context = (timestamp(), option::of(select(&ZONES[..])), names(&TAGS), any::<bool>()).prop_map(
-            |(now, zone, terminal_tags, second_factor)| Context {
-                now,
-                zone: zone.map(str::to_owned),
-                terminal_tags,
-                second_factor,
-                protection: Protection::None,
-            },
-        );
+        let context =
+            (timestamp(), option::of(select(&ZONES[..])), names(&TAGS), any::<bool>(), protection())
+                .prop_map(|(now, zone, terminal_tags, second_factor, protection)| Context {
+                    now,
+                    zone: zone.map(str::to_owned),
+                    terminal_tags,
+                    second_factor,
+                    protection,
+                });
         (
             Just((groups, posts)),
-            vec(rule(group_count, post_count), 0..12),
+            vec(rule(group_count, post_count), 0..=most_rules),
             vec(membership, 0..4),
             option::of(0..=group_count),
             context,
