@@ -8,9 +8,10 @@
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use tobari_core::crypto::{RecipientKind, RecipientPrivateKey, RecipientPublicKey, random_bytes};
+use tobari_core::crypto::{RecipientKind, RecipientPrivateKey, RecipientPublicKey, SigningKey, random_bytes};
 use tobari_core::envelope::{Epoch, FilePolicy, Header, MemoryStorage, SealOptions, open_stream, seal};
 use tobari_core::ids::{GroupId, LabelId, OrganisationId, TerminalId};
+use tobari_core::proto::base64::Base64;
 use tobari_core::proto::bulletin::PublicKey;
 
 const KINDS: [RecipientKind; 2] = [RecipientKind::RsaOaep, RecipientKind::RsaOaepMlkem768];
@@ -51,20 +52,99 @@ fn the_oracle_opens_what_we_seal() {
 }
 
 #[test]
-fn the_oracle_opens_the_vector_of_a_lease_and_no_other() {
+fn the_oracle_opens_the_vectors_of_leases() {
     let Some(oracle) = Oracle::find() else { return };
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/lease/tests/vector.json");
-    let vector: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
-    let output = oracle.output(&["lease", path]);
-    assert!(output.status.success(), "{output:?}");
-    let opened: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(opened["deks"], vector["deks"]);
-    let payload: Value = serde_json::from_str(vector["payload"].as_str().unwrap()).unwrap();
-    assert_eq!(opened["lease"], payload);
-    let mut other = vector.clone();
-    other["lease"]["signature"] = Value::from(format!("{}==", "A".repeat(86)));
-    oracle.write("lease", &serde_json::to_vec(&other).unwrap());
-    assert_eq!(oracle.output(&["lease", &oracle.text("lease")]).status.code(), Some(3));
+    for (name, recorded) in [("vector.json", false), ("vector-label.json", true)] {
+        let vector = lease_vector(name);
+        let opened = oracle.lease(&vector).unwrap();
+        assert_eq!(opened["deks"], vector["deks"]);
+        let payload: Value = serde_json::from_str(vector["payload"].as_str().unwrap()).unwrap();
+        assert_eq!((&opened["lease"], &opened["recorded"]), (&payload, &Value::from(recorded)));
+    }
+}
+
+/// One byte in the middle of each part, and what is the same to a careless reader.
+#[test]
+fn the_oracle_refuses_a_lease_with_a_byte_changed_in_any_part() {
+    let Some(oracle) = Oracle::find() else { return };
+    let vector = lease_vector("vector-label.json");
+    let receipt = &vector["lease"]["receipt"];
+    let (records, hashes) =
+        (receipt["records"].as_array().unwrap().len(), receipt["proof"].as_array().unwrap().len());
+    assert!(records == 3 && hashes > 2, "{receipt}");
+    let mut parts: Vec<String> = ["payload", "signature", "receipt/checkpoint"].map(String::from).to_vec();
+    parts.extend((0..records).map(|index| format!("receipt/records/{index}")));
+    parts.extend((0..hashes).map(|index| format!("receipt/proof/{index}")));
+    for part in parts {
+        let mut other = vector.clone();
+        let place = other.pointer_mut(&format!("/lease/{part}")).unwrap();
+        let mut text = place.as_str().unwrap().as_bytes().to_vec();
+        // In the middle: of a checkpoint its hash, of a record its object, of base64 neither padding nor unused bits.
+        let middle = text.len() / 2;
+        let at = (middle..text.len()).find(|at| text[*at].is_ascii_alphanumeric()).unwrap();
+        text[at] = if text[at] == b'a' { b'b' } else { b'a' };
+        *place = Value::from(String::from_utf8(text).unwrap());
+        assert_eq!(oracle.lease(&other), Err(3), "{part}");
+    }
+    for first in [40, 42] {
+        let mut other = vector.clone();
+        other["lease"]["receipt"]["first"] = Value::from(first);
+        assert_eq!(oracle.lease(&other), Err(3), "first {first}");
+    }
+    let mut swapped = vector.clone();
+    swapped["lease"]["receipt"]["records"].as_array_mut().unwrap().swap(0, 1);
+    assert_eq!(oracle.lease(&swapped), Err(3));
+}
+
+/// What is signed anew: the form of the payload, and what its keys are bound to, hold without the signature.
+#[test]
+fn the_oracle_refuses_another_lease_around_the_same_keys() {
+    let Some(oracle) = Oracle::find() else { return };
+    let vector = lease_vector("vector-label.json");
+    let text = vector["payload"].as_str().unwrap();
+    let key = SigningKey::generate().unwrap();
+    let anew = |payload: &str| {
+        let mut other = vector.clone();
+        other["signing_key"] = Value::from(key.verifying_key().to_string());
+        other["lease"] = serde_json::json!({
+            "payload": Base64(payload.as_bytes().to_vec()),
+            "signature": Base64(key.sign("tobari/1 lease", payload.as_bytes())),
+        });
+        other
+    };
+    assert_eq!(oracle.lease(&anew(text)).unwrap()["deks"], vector["deks"], "the control");
+    let label = r#""label":"04040404040404040404040404040404","#;
+    let lease_id = r#""id":"06060606060606060606060606060606","#;
+    let moved = text.replacen(lease_id, "", 1).replacen("{", &format!("{{{lease_id}"), 1);
+    for (what, other) in [
+        ("order", moved),
+        ("space", text.replacen(',', ", ", 1)),
+        ("twice", text.replacen("{", &format!("{{{lease_id}"), 1)),
+        ("unknown", text.replacen("\"term\":", "\"extra\":0,\"term\":", 1)),
+        ("version", text.replacen("\"version\":1", "\"version\":2", 1)),
+        ("time", text.replacen("2026-06-04T00:00:00Z", "2026-06-04T00:00:00.0Z", 1)),
+        ("count", text.replacen("\"count\":3", "\"count\":0", 1)),
+        ("rights", text.replacen("[\"view\",\"send\"]", "[\"send\",\"view\"]", 1)),
+        // Bound to the keys.
+        ("more rights", text.replacen("[\"view\",\"send\"]", "[\"view\",\"edit\",\"send\"]", 1)),
+        ("later", text.replacen("2026-06-02T00:00:00Z", "2026-06-03T00:00:00Z", 1)),
+        ("earlier", text.replacen("2026-06-01T00:00:00Z", "2026-05-01T00:00:00Z", 1)),
+        ("person", text.replacen("\"person\":\"03", "\"person\":\"13", 1)),
+        ("terminal", text.replacen("\"terminal\":\"02", "\"terminal\":\"12", 1)),
+        ("owner group", text.replacen("\"owner_group\":\"05050505050505050505050505050505\",", "", 1)),
+        ("file", text.replacen("\"file\":\"0a", "\"file\":\"1a", 1)),
+    ] {
+        assert_ne!(other, text, "{what}");
+        assert_eq!(oracle.lease(&anew(&other)), Err(3), "{what}");
+    }
+    // The keys of a label's lease are lent file by file: which label was meant is said under the signature alone.
+    assert!(text.contains(label));
+    assert!(oracle.lease(&anew(&text.replacen(label, "", 1))).is_ok());
+}
+
+fn lease_vector(name: &str) -> Value {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lease/tests").join(name);
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
 }
 
 #[test]
@@ -138,6 +218,17 @@ impl Oracle {
         self.write("private", &private.export());
         self.write("envelope", envelope);
         self.output(&["open", &self.text("private"), &self.text("envelope"), &self.text("plaintext")])
+    }
+
+    /// What the oracle finds in a lease, or its exit code.
+    fn lease(&self, vector: &Value) -> Result<Value, i32> {
+        self.write("lease", &serde_json::to_vec(vector).unwrap());
+        let output = self.output(&["lease", &self.text("lease")]);
+        match output.status.code() {
+            Some(0) => Ok(serde_json::from_slice(&output.stdout).unwrap()),
+            Some(code) if output.stderr.starts_with(b"refused: ") => Err(code),
+            _ => panic!("{output:?}"),
+        }
     }
 
     fn keygen(&self, kind: RecipientKind, bits: u32) -> (RecipientPrivateKey, RecipientPublicKey) {

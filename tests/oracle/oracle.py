@@ -7,7 +7,8 @@
                                                       may be the recovery key as `tobari-keyserver init` wrote it
     oracle.py dek PRIVATE ENVELOPE                    prints the key of its contents in hexadecimal: for searches in logs
     oracle.py seal PLAINTEXT ENVELOPE CHUNK_LOG2 PUBLIC...
-    oracle.py lease VECTOR                            opens a signed lease (lease.py); prints its payload and keys as JSON
+    oracle.py lease VECTOR                            opens a signed lease (lease.py); prints its payload, its keys, and
+                                                      whether a receipt shows that they are on record, as JSON
     oracle.py vectors DIRECTORY                       writes the test vectors anew (see vectors.py)
 
 Exit code 0: done. 3: the envelope or the lease was refused; the reason is on standard error.
@@ -49,8 +50,8 @@ def main(arguments):
         case ["lease", path]:
             vector = json.loads(Path(path).read_text())
             keys = [bytes.fromhex(vector[name]) for name in ("signing_key", "grant_key")]
-            lease, deks = open_lease(vector["lease"], *keys)
-            print(json.dumps({"lease": lease, "deks": [dek.hex() for dek in deks]}))
+            lease, deks, recorded = open_lease(vector["lease"], *keys)
+            print(json.dumps({"lease": lease, "deks": [dek.hex() for dek in deks], "recorded": recorded}))
         case ["vectors", directory]:
             write_vectors(Path(directory))
         case _:
