@@ -254,6 +254,9 @@ pub struct AcceptOlderArgs {
     /// Why, for the audit log.
     #[arg(long, value_name = "TEXT")]
     pub reason: String,
+    /// Export of the log that was lost, from "tobari audit export": keys that it says were retired are retired again.
+    #[arg(long, value_name = "FILE")]
+    pub export: Option<PathBuf>,
 }
 
 /// Move the store to PostgreSQL.

@@ -5,7 +5,7 @@
 use super::{CommandError, Say, lock, open_store};
 use crate::args::{AcceptOlderArgs, BackupArgs, RestoreArgs};
 use crate::audit::chain;
-use crate::service::accept_older as accept;
+use crate::service::{NamedKey, accept_older as accept};
 use crate::store::Store as _;
 use crate::store::sqlite::SqliteStore;
 use crate::{files, root_key};
@@ -97,6 +97,29 @@ pub(super) async fn accept_older(
     };
     let store = open_store(data_dir, args.store.store.as_ref()).await?;
     let root_key = root_key::read(&root_key::location(args.root_key_file.as_deref(), data_dir))?;
-    let epoch = accept(store, root_key, &args.reason, clock.now()).await?;
-    say.line(&Message::new("epoch").with("epoch", epoch))
+    let mut export = match &args.export {
+        None => None,
+        Some(path) => {
+            let file = std::fs::File::open(path)
+                .map_err(|source| CommandError::Read { path: path.clone(), source })?;
+            Some(std::io::BufReader::new(file))
+        }
+    };
+    let export = export.as_mut().map(|export| export as &mut (dyn std::io::BufRead + Send));
+    let taken_up = accept(store, root_key, &args.reason, export, clock.now()).await?;
+    say.line(&Message::new("epoch").with("epoch", taken_up.epoch))?;
+    if let Some(lost) = taken_up.lost {
+        say.line(&Message::new("records-lost").with("records", lost))?;
+    }
+    let keys = [
+        ("key-retired-again", taken_up.retired),
+        ("key-still-current", taken_up.still_current),
+        ("key-earlier", taken_up.earlier),
+    ];
+    for (message, keys) in keys {
+        for NamedKey { label, generation } in keys {
+            say.line(&Message::new(message).with("label", label).with("generation", generation))?;
+        }
+    }
+    Ok(())
 }

@@ -185,7 +185,8 @@ pub(crate) fn leap(tables: &Tables, now: Timestamp) -> Result<Option<Change>, Se
     Ok(Some(Change::PutSetting(identity::BULLETIN.to_owned(), value)))
 }
 
-fn current_key(tables: &Tables, label: LabelId) -> Option<&Arc<LabelKeyRow>> {
+/// The key for which the label's files are sealed.
+pub(crate) fn current_key(tables: &Tables, label: LabelId) -> Option<&Arc<LabelKeyRow>> {
     tables.label_keys.range((label, 0)..=(label, u32::MAX)).next_back().map(|(_, row)| row)
 }
 

@@ -3,9 +3,9 @@
 use super::admin::new_person;
 use super::error::ServiceError;
 use super::identity::{self, Identity};
-use super::{admin, directory, password};
-use crate::audit::{Act, AuditLog, LogIdentity, Record, Who};
-use crate::store::{Basis, Change, Store};
+use super::{admin, password};
+use crate::audit::{Act, AuditLog, Record, Who};
+use crate::store::{Change, Store};
 use data_encoding::HEXLOWER;
 use jiff::Timestamp;
 use std::sync::Arc;
@@ -126,40 +126,4 @@ pub async fn bootstrap_token(
     let record = Record::new(Act::EnrolmentToken, now, Who::default()).detail("made on the server itself");
     AuditLog::start(store, identity.log.clone()).commit(vec![Change::PutToken(row)], &[record]).await?;
     shown(&token, &identity, now, input.valid_seconds)
-}
-
-/// Longest reason, in bytes.
-const MAX_REASON: usize = 500;
-
-/// Takes up a store that is older than what witnesses saw of its audit log: begins a new epoch of the log, ends every
-/// session and enrolment token, which may have been ended before, and lets the bulletin's number leap, so that terminals
-/// that hold a later one take this. Answers with the epoch.
-///
-/// # Errors
-/// The root key does not fit, or the store.
-pub async fn accept_older(
-    store: Arc<dyn Store>,
-    root_key: RootKey,
-    reason: &str,
-    now: Timestamp,
-) -> Result<u32, ServiceError> {
-    if reason.trim().is_empty() || reason.len() > MAX_REASON {
-        return Err(ServiceError::invalid("reason", format!("must be 1 to {MAX_REASON} bytes")));
-    }
-    let loaded = store.load().await?;
-    let identity = Identity::open(&loaded.tables, root_key)?;
-    let epoch = identity.log.epoch + 1;
-    let json =
-        |value: &u32| serde_json::to_vec(value).map_err(|error| ServiceError::Internal(error.to_string()));
-    let record = Record::new(Act::Restore, now, Who::default()).about("epoch", epoch).detail(reason);
-    let mut changes = vec![
-        Change::PutSetting(identity::AUDIT_EPOCH.to_owned(), json(&epoch)?),
-        Change::DeleteAllSessions,
-        Change::DeleteAllTokens,
-    ];
-    changes.extend(directory::leap(&loaded.tables, now)?);
-    AuditLog::start(store, LogIdentity { epoch, ..identity.log.clone() })
-        .commit_on(Basis::new(loaded.version, None), changes, &[record])
-        .await?;
-    Ok(epoch)
 }

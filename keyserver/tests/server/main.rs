@@ -17,6 +17,7 @@ mod http;
 mod lease_histories;
 mod leases;
 mod load;
+mod older;
 mod overload;
 mod policy;
 mod processes;

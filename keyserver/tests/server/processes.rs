@@ -243,6 +243,12 @@ async fn a_backup_is_served_again_only_with_a_reason() {
         assert!(!refused.status.success() && said.contains("older than what seen saw"), "{said}");
     }
     assert!(!run(place, &["accept-older", "--data-dir", "data", "--reason", " "]).status.success());
+    // An export that is none takes nothing up.
+    std::fs::write(place.join("export"), "{}\n").unwrap();
+    let with_export = ["accept-older", "--data-dir", "data", "--reason", "disk lost", "--export", "export"];
+    let refused = run(place, &with_export);
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success() && said.contains("export"), "{said}");
     let accepted = done(&run(place, &["accept-older", "--data-dir", "data", "--reason", "disk lost"]));
     assert!(accepted.contains(" 2"), "{accepted}");
 

@@ -5,7 +5,7 @@ use crate::audit::Act;
 use crate::service::directory::Directory;
 use crate::service::error::ServiceError;
 use crate::service::judge::Warrant;
-use crate::service::{Call, Service, decide};
+use crate::service::{Call, Service, decide, retirement};
 use crate::store::{Change, LabelRow, Tables};
 use tobari_core::ids::LabelId;
 use tobari_core::policy::Label;
@@ -239,10 +239,8 @@ impl Service {
                 ),
             ));
         }
-        let record = self.acted(Act::Update, acting, "label", id).detail(format!(
-            "name {}, generation {generation} retired, key {}, {files} files known to need it",
-            row.label.name, key.key_id
-        ));
+        let words = retirement::in_words(&row.label.name, generation, &key.key_id, files);
+        let record = self.acted(Act::Update, acting, "label", id).detail(words);
         let output = self::record(&directory.tables, row);
         let mut plan = Plan::new(vec![Change::RetireLabelKey(id, generation, now)], record, output);
         plan.output = self::record(&plan.after(&directory.tables), row);
