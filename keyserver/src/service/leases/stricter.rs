@@ -23,6 +23,26 @@ const MAX_PARTS: usize = 64;
 /// Leases of before cases were noted, in one commit.
 const NOTED_AT_ONCE: usize = 500;
 
+/// Kinds that are decided before other requests have their turn on the thread.
+const KINDS_AT_ONCE: usize = 256;
+
+/// What leases would lose by a change.
+pub(in crate::service) struct Losses {
+    /// Leases issued so far; one more, and it has to be looked at again.
+    issued: u64,
+    /// Those that lose something, by their ids.
+    pub(in crate::service) leases: Vec<Loss>,
+}
+
+/// What one lease would lose.
+pub(in crate::service) struct Loss {
+    pub(in crate::service) lease: LeaseId,
+    /// All of its cases, before and after.
+    pub(in crate::service) cases: Vec<(LeaseCaseRow, LeaseCaseRow)>,
+    /// Nothing is left of any of them.
+    pub(in crate::service) is_over: bool,
+}
+
 /// Which leases a change can concern; none when it changes nothing on which leases are decided.
 fn concerned(before: &Tables, after: &Tables) -> Vec<LeaseCases> {
     if before.groups != after.groups || before.posts != after.posts {
@@ -174,39 +194,14 @@ impl Service {
         after: &Directory,
         record: &Record,
     ) -> Result<(Vec<Change>, Vec<Record>), ServiceError> {
-        let parts = concerned(&before.tables, &after.tables);
         let now = record.time;
-        let mut issued = None;
-        let mut kinds = HashSet::new();
-        for part in parts {
-            let (number, found) = self.store.lease_kinds(part, now).await?;
-            issued.get_or_insert(number);
-            kinds.extend(found);
-        }
-        let Some(issued) = issued else { return Ok((Vec::new(), Vec::new())) };
-        let (mut changes, mut records) = (vec![Change::LeasesIssued(issued)], Vec::new());
-        let loses = |kind: &&LeaseKind| {
-            !kind.rights.is_empty() && left(after, kind, now, Timestamp::MAX) != (kind.rights, Timestamp::MAX)
+        let Some(losses) = self.losses(before, after, now).await? else {
+            return Ok((Vec::new(), Vec::new()));
         };
-        let mut leases: BTreeMap<LeaseId, Vec<LeaseCaseRow>> = BTreeMap::new();
-        for kind in kinds.iter().filter(loses) {
-            for case in self.store.lease_cases(*kind, now).await? {
-                let cases = leases.entry(case.left.lease).or_default();
-                if !cases.iter().any(|known| known.left.is_of(&case.left)) {
-                    cases.push(case);
-                }
-            }
-        }
+        let (mut changes, mut records) = (vec![Change::LeasesIssued(losses.issued)], Vec::new());
         let mut all_narrowed = Vec::new();
-        for (id, cases) in leases {
-            let after: Vec<LeaseCaseRow> = cases.iter().map(|case| narrowed(after, case, now)).collect();
-            if after == cases {
-                continue;
-            }
-            let is_over = |case: &LeaseCaseRow| {
-                case.left.rights.is_empty() || case.left.ends_at <= now.max(case.starts_at)
-            };
-            if after.iter().all(is_over) {
+        for Loss { lease: id, cases, is_over } in losses.leases {
+            if is_over {
                 let Some(row) = self.store.lease(id).await? else { continue };
                 let ends_at = row.body.term.ends_at;
                 records.push(because(Act::LeaseRevoke, id, record).detail(format!(
@@ -219,7 +214,7 @@ impl Service {
                 changes.push(Change::RevokeLease(id, ends_at));
                 continue;
             }
-            for (case, before) in after.into_iter().zip(cases).filter(|(case, before)| case != before) {
+            for (before, case) in cases.into_iter().filter(|(before, case)| case != before) {
                 records.push(Record {
                     label: Some(case.left.label),
                     rights: Some(case.left.rights),
@@ -243,6 +238,49 @@ impl Service {
             changes.push(Change::ForgetLeaseRevocations(long_ago));
         }
         Ok((changes, records))
+    }
+
+    /// What leases that are out would lose by a change of the tables; none where it can concern none. Changes nothing.
+    pub(in crate::service) async fn losses(
+        &self,
+        before: &Directory,
+        after: &Directory,
+        now: Timestamp,
+    ) -> Result<Option<Losses>, ServiceError> {
+        let mut issued = None;
+        let mut kinds = HashSet::new();
+        for part in concerned(&before.tables, &after.tables) {
+            let (number, found) = self.store.lease_kinds(part, now).await?;
+            issued.get_or_insert(number);
+            kinds.extend(found);
+        }
+        let Some(issued) = issued else { return Ok(None) };
+        let mut leases: BTreeMap<LeaseId, Vec<LeaseCaseRow>> = BTreeMap::new();
+        for (number, kind) in kinds.into_iter().enumerate() {
+            if number % KINDS_AT_ONCE == 0 {
+                tokio::task::yield_now().await;
+            }
+            if kind.rights.is_empty()
+                || left(after, &kind, now, Timestamp::MAX) == (kind.rights, Timestamp::MAX)
+            {
+                continue;
+            }
+            for case in self.store.lease_cases(kind, now).await? {
+                let cases = leases.entry(case.left.lease).or_default();
+                if !cases.iter().any(|known| known.left.is_of(&case.left)) {
+                    cases.push(case);
+                }
+            }
+        }
+        let is_over =
+            |case: &LeaseCaseRow| case.left.rights.is_empty() || case.left.ends_at <= now.max(case.starts_at);
+        let leases = leases.into_iter().filter_map(|(lease, cases)| {
+            let cases: Vec<_> = cases.into_iter().map(|case| (case, narrowed(after, &case, now))).collect();
+            let loses = cases.iter().any(|(before, after)| before != after);
+            let is_over = cases.iter().all(|(_, case)| is_over(case));
+            loses.then_some(Loss { lease, cases, is_over })
+        });
+        Ok(Some(Losses { issued, leases: leases.collect() }))
     }
 
     /// Notes what leases lend that were issued before this was noted.
