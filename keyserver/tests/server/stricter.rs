@@ -301,6 +301,111 @@ async fn a_zone_and_a_revoked_terminal_take_leases_away() {
     assert_eq!(case.lent_now().await, both(), "the other terminal's lease is as it was");
 }
 
+/// The label's own rules go; what 部長 may do with its files follows from how the terminal keeps its keys.
+async fn rules_by_protection(case: &Case, rights: &[(&str, Value)]) {
+    let reference = &case.reference;
+    let label = reference.label("社外秘").id;
+    let rules: Value = reference.terminal.get("/v1/admin/rules", Some(&reference.admin)).await.ok().to();
+    for made in rules.as_array().unwrap().iter().filter(|rule| rule["label"] == json!(label)) {
+        let path = format!("/v1/admin/rules/{}", made["id"].as_str().unwrap());
+        case.admin("DELETE", &path, &Value::Null).await.ok();
+    }
+    let posts = json!({ "kind": "this", "post": reference.people["bucho"].memberships[0].post });
+    for (protection, rights) in rights {
+        let conditions = json!({ "protection": protection });
+        let allow = json!({ "effect": "allow", "posts": posts, "rights": rights, "conditions": conditions });
+        case.admin("POST", "/v1/admin/rules", &rule(case, allow)).await.created();
+    }
+}
+
+/// A terminal with a TPM, and a lease that lends sending because of it and viewing because the keys are sealed at all.
+async fn lent_by_protection(case: &mut Case) {
+    rules_by_protection(case, &[("tpm", json!(["send"])), ("machine", json!(["view", "offline"]))]).await;
+    tell(case, "tpm").await;
+    lend_anew(case).await;
+}
+
+/// Another lease takes the place of the case's own.
+async fn lend_anew(case: &mut Case) {
+    case.lease = issue(&case.site, &case.reference, &[&case.file], json!({})).await;
+    let terminal = &case.reference.terminal;
+    let leases = sync(terminal, &[]).await.leases;
+    let key = VerifyingKey::from_bytes(&terminal.enrolment.as_ref().unwrap().signing_key.0).unwrap();
+    let mut documents = leases
+        .iter()
+        .map(|signed| ValidLease::check(signed, &key, terminal.organisation, terminal.id).unwrap());
+    case.document = documents.find(|document| document.lease().id == case.lease.id).unwrap();
+}
+
+/// What the terminal says of how it keeps its keys.
+async fn tell(case: &Case, protection: &str) {
+    let report = json!({ "version": "0.1.0", "protection": protection });
+    case.reference.terminal.post("/v1/terminals/report", None, &report).await.ok();
+}
+
+#[tokio::test]
+async fn a_lesser_protection_that_is_reported_narrows_and_takes_leases() {
+    let mut case = Case::new().await;
+    lent_by_protection(&mut case).await;
+    let made = ["lease-key", "lease-issue"];
+    // What was claimed all along changes nothing.
+    let before = (case.revocations().await, case.site.store.version().await.unwrap());
+    tell(&case, "tpm").await;
+    assert_eq!((case.revocations().await, case.site.store.version().await.unwrap()), before);
+    assert_eq!((case.lent_now().await, case.acts().await), (both(), made.map(String::from).to_vec()));
+    // What is not committed narrows nothing, and the terminal is not believed to have said it.
+    case.site.store.commits_fail.store(true, Ordering::SeqCst);
+    let report = json!({ "version": "0.1.0", "protection": "machine" });
+    let refused = case.reference.terminal.post("/v1/terminals/report", None, &report).await;
+    refused.refused(ProblemCode::AuditUnavailable);
+    case.site.store.commits_fail.store(false, Ordering::SeqCst);
+    assert_eq!(case.lent_now().await, both());
+
+    // A rule of the label asks for the TPM: what it gave goes, at once and for good.
+    tell(&case, "machine").await;
+    assert_eq!((case.lent_now().await, case.state().await), (Rights::only(Right::View), LeaseState::Issued));
+    assert_eq!(case.acts().await, ["lease-key", "lease-issue", "lease-narrow"]);
+    tell(&case, "tpm").await;
+    assert_eq!(case.lent_now().await, Rights::only(Right::View), "nothing is given back");
+    tell(&case, "machine").await;
+    assert_eq!(case.acts().await.len(), 3, "and nothing is recorded twice");
+
+    tell(&case, "none").await;
+    assert_eq!((case.lent_now().await, case.state().await), (Rights::NONE, LeaseState::Revoked));
+    assert!(case.revocations().await.leases.contains(&case.lease.id));
+    tell(&case, "tpm").await;
+    assert_eq!(case.lent_now().await, Rights::NONE);
+    assert_eq!(case.acts().await, ["lease-key", "lease-issue", "lease-narrow", "lease-revoke"]);
+    // The lease that comes after it is lent by what the terminal claims now.
+    let again = issue(&case.site, &case.reference, &[&case.file], json!({})).await;
+    assert_eq!(sync(&case.reference.terminal, &[]).await.leases.len(), 1, "{}", again.id);
+}
+
+#[tokio::test]
+async fn a_lesser_protection_at_the_renewal_narrows_and_takes_leases() {
+    let mut case = Case::new().await;
+    lent_by_protection(&mut case).await;
+    let renew = async |case: &Case, protection: &str| {
+        let keys = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
+        let request = rcgen::CertificateParams::new(Vec::new()).unwrap().serialize_request(&keys).unwrap();
+        let body = json!({ "csr_pem": request.pem().unwrap(), "protection": protection });
+        case.reference.terminal.post("/v1/terminals/renew", None, &body).await.created();
+    };
+    // A lease of three days that is out when more than half of the certificate's life is over.
+    case.site.advance(SignedDuration::from_hours(24 * 20));
+    case.reference.admin = case.reference.terminal.login(crate::support::ADMIN).await;
+    lend_anew(&mut case).await;
+    let before = case.revocations().await;
+    renew(&case, "tpm").await;
+    assert_eq!((case.lent_now().await, case.revocations().await), (both(), before));
+    assert_eq!(case.acts().await, ["lease-key", "lease-issue"]);
+    renew(&case, "machine").await;
+    assert_eq!((case.lent_now().await, case.state().await), (Rights::only(Right::View), LeaseState::Issued));
+    renew(&case, "none").await;
+    assert_eq!((case.lent_now().await, case.state().await), (Rights::NONE, LeaseState::Revoked));
+    assert_eq!(case.acts().await, ["lease-key", "lease-issue", "lease-narrow", "lease-revoke"]);
+}
+
 #[tokio::test]
 async fn a_part_that_is_taken_narrows_the_lease_for_good() {
     let mut case = Case::new().await;
@@ -406,6 +511,9 @@ async fn a_lease_that_is_issued_meanwhile_is_not_missed() {
 #[tokio::test]
 async fn no_lease_lends_more_than_the_policy_gives_after_any_change() {
     let mut case = Case::new().await;
+    // Each right of another protection, so that what the terminal claims of itself counts, too.
+    let rights = [("none", json!(["view"])), ("machine", json!(["offline"])), ("tpm", json!(["send"]))];
+    rules_by_protection(&case, &rights).await;
     let person = format!("/v1/admin/people/{}", case.lease.person);
     let place = format!("/v1/admin/terminals/{}", case.lease.terminal);
     let mut random = 0x2545_f491_4f6c_dd1d_u64;
@@ -418,13 +526,14 @@ async fn no_lease_lends_more_than_the_policy_gives_after_any_change() {
     let mut leases: Vec<(LeaseRecord, Rights)> = Vec::new();
     let mut rules: Vec<String> = Vec::new();
     let (mut taken, mut narrowed, mut too_wide) = (0, 0, 0);
-    for step in 0..120 {
+    for step in 0..160 {
         let now = case.site.clock_now();
-        match below(10) {
+        match below(11) {
             0 | 1 => {
                 let rights = [json!(["send"]), json!(["offline"]), json!(["view"]), json!(["send", "view"])];
                 let (effect, rights) = (if below(3) == 0 { "allow" } else { "deny" }, &rights[below(4)]);
-                let conditions = match below(4) {
+                let conditions = match below(if effect == "allow" { 5 } else { 4 }) {
+                    4 => json!({ "protection": if below(2) == 0 { "machine" } else { "tpm" } }),
                     0 => json!({ "zones": ["outside"] }),
                     1 => json!({ "not_before": now + SignedDuration::from_hours(below(40) as i64 + 1) }),
                     2 => json!({ "not_after": now + SignedDuration::from_hours(below(40) as i64 + 1) }),
@@ -455,6 +564,7 @@ async fn no_lease_lends_more_than_the_policy_gives_after_any_change() {
                 case.site.advance(SignedDuration::from_mins(below(90) as i64));
                 case.reference.admin = case.reference.terminal.login(crate::support::ADMIN).await;
             }
+            7 => tell(&case, ["none", "machine", "tpm"][below(3)]).await,
             // A new lease, where the policy gives one.
             _ => {
                 let term = json!({ "starts_at": now, "ends_at": now + SignedDuration::from_hours(30) });
@@ -477,6 +587,7 @@ async fn no_lease_lends_more_than_the_policy_gives_after_any_change() {
                     case.admin("PUT", &person, &case.bucho()).await.ok();
                     let input = json!({ "name": "端末", "zone": "inside", "tags": [], "revoked": false });
                     case.admin("PUT", &place, &input).await.ok();
+                    tell(&case, "tpm").await;
                 }
             }
         }
@@ -534,6 +645,7 @@ async fn given(case: &Case) -> Rights {
     let ask = json!({
         "person": case.lease.person, "label": case.reference.label("社外秘").id,
         "owner_group": case.reference.group, "right": "offline", "zone": place["zone"],
+        "protection": place["protection"],
     });
     let answer: Value = terminal.post("/v1/admin/explain", admin, &ask).await.ok().to();
     serde_json::from_value(answer["rights"].clone()).unwrap()
