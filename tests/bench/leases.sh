@@ -108,11 +108,11 @@ def like(table, condition, value):
     return dict(store.execute(f"SELECT * FROM {table} WHERE {condition} = ?", (value,)).fetchone())
 
 
-# People and terminals that exist, so that the policy gives them what they have.
+# People and terminals that exist, so that the policy gives them what they have. Nearly every lease is of a pair of its own.
 holder = like("people", "login", "holder")
 desk = like("terminals", "name", "bench")
-terminals = [secrets.token_hex(16) for _ in range(10_000)]
-people = [secrets.token_hex(16) for _ in range(30_000)]
+terminals = [secrets.token_hex(16) for _ in range(1_000)]
+people = [secrets.token_hex(16) for _ in range(3_001)]
 patterns = [dict(like("leases", "id", id), state=json.dumps("issued"), document=b"x" * 1500) for id in sys.argv[5:8]]
 cases = [like("lease_cases", "lease", id) for id in sys.argv[5:8]]
 
@@ -177,5 +177,7 @@ say 'a rule of the label of nearly all, that takes nothing' "$(timed rule --labe
 say "a rule that narrows $few" "$(timed rule --label few --deny send)"
 [ "$(narrowed)" -eq "$few" ]
 say "a rule that takes $taken" "$(timed rule --label many --deny offline)"
-[ $(($(revoked) - before)) -eq "$taken" ]
+# The server finishes what takes longer than its client waits.
+took() { [ $(($(revoked) - before)) -eq "$taken" ]; }
+wait_for 120 took
 say 'memory after that' "$(memory)"
