@@ -93,8 +93,10 @@ def views(programs, long):
     for kind in KINDS:
         view.cuts(programs, kind, 500 if long else 8)
         view.synced_then_cut(programs, kind, 50 if long else 2)
+        view.synced_by_another_then_cut(programs, kind, 10 if long else 1)
         eaten = programs.weakened(prefix=("eatmydata",))
         must_break(f"durable writes ({kind})", view.synced_then_cut, eaten, kind, 3)
+        must_break(f"another's durable writes ({kind})", view.synced_by_another_then_cut, eaten, kind, 3)
         view.prefixes(programs, kind, 40 if long else 10, 1 if long else 0.15)
         must_break(f"the view's journal ({kind})", view.prefixes, programs.weakened("view-journal"), kind, 20, 1)
 

@@ -404,6 +404,46 @@ def synced_then_cut(programs, kind, tries):
     print(f"   {kind}: {tries} cuts right after fsync", flush=True)
 
 
+def synced_by_another_then_cut(programs, kind, tries):
+    """The power fails right after a program synced what another one had written and closed: the same promise."""
+    image = programs.work / f"view-another-{kind}.image"
+    make_image(image, kind, MEGABYTES)
+    chance = random.Random(0)
+    # How the second program opens the file, and what it does before it syncs: nothing, or what changes nothing.
+    ways = [(os.O_RDONLY, False), (os.O_RDWR, False), (os.O_RDWR, True)]
+    for number in range(tries):
+        with mounted(image, kind) as point, contextlib.ExitStack() as undo:
+            folder = point / "folder"
+            folder.mkdir(exist_ok=True)
+            place, server = undo.enter_context(viewed(programs, folder))
+            (place / "0").mkdir(exist_ok=True)
+            model = Model()
+            for way, (flags, touches) in enumerate(ways):
+                for size in (0, 5000, 120_000):
+                    name = f"{number}-{way}-{size}"
+                    data = chance.randbytes(size)
+                    (place / "0" / name).write_bytes(data)
+                    descriptor = os.open(place / "0" / name, flags)
+                    if touches:
+                        os.ftruncate(descriptor, size)
+                    os.fdatasync(descriptor)
+                    os.close(descriptor)
+                    model.leads(name, File(data, True))
+            model.became_durable()
+            descriptor = os.open(place / "0", os.O_RDONLY | os.O_DIRECTORY)
+            os.fsync(descriptor)
+            os.close(descriptor)
+            run(["xfs_io", "-x", "-c", "shutdown", point])
+            undo.pop_all()
+            gone(server, place)
+        with mounted(image, kind) as point:
+            look(programs, point, f"{kind}, cut {number} after another's sync", [model.snapshot()])
+            for name in model.names:
+                (point / "folder/0" / name).unlink()
+            run(["sync", "-f", point])
+    print(f"   {kind}: {tries} cuts right after fdatasync of what others wrote", flush=True)
+
+
 def record(programs, kind, steps, seed):
     """Works on a disk that logs its writes. The disk before, the log, and what may be found after each mark."""
     image, log = programs.work / f"view-replay-{kind}.image", programs.work / f"view-replay-{kind}.log"

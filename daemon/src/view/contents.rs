@@ -45,6 +45,8 @@ enum State {
 struct Writing {
     writer: Writer<Arc<Backing>, Journal>,
     backing: Arc<Backing>,
+    /// All that is in the file was synced since it was opened; what is written from then on is synced as it is sealed.
+    is_settled: bool,
 }
 
 impl Contents {
@@ -114,7 +116,7 @@ impl Contents {
             let file = writable().map_err(|errno| WriteError::Storage(errno.into()))?;
             let backing = Arc::new(Backing { file, promise: promise.clone() });
             let writer = Writer::open(Arc::clone(&backing), self.journal(promise)?, header, dek)?;
-            inner.state = State::Writing(Box::new(Writing { writer, backing }));
+            inner.state = State::Writing(Box::new(Writing { writer, backing, is_settled: false }));
         }
         inner.writers += 1;
         Ok(!usable)
@@ -127,7 +129,7 @@ impl Contents {
         let journal = Journal::none(&self.journals, self.identity, self.file_id, promise.clone());
         let backing = Arc::new(Backing { file, promise });
         let writer = Writer::born(Arc::clone(&backing), journal, sealed)?;
-        inner.state = State::Writing(Box::new(Writing { writer, backing }));
+        inner.state = State::Writing(Box::new(Writing { writer, backing, is_settled: false }));
         inner.writers += 1;
         Ok(())
     }
@@ -209,21 +211,22 @@ impl Contents {
         self.write_lock().commit(self.file_id)
     }
 
-    /// The same, and it survives a power cut.
-    pub(super) fn sync(&self) -> Answer<()> {
+    /// The same, and it survives a power cut. Gives whether all of the file does: of one that is open to be read alone nothing is known here.
+    pub(super) fn sync(&self) -> Answer<bool> {
         let mut inner = self.write_lock();
         inner.commit(self.file_id)?;
-        if let State::Writing(writing) = &inner.state
-            && !writing.backing.promise.is_given()
-        {
+        let State::Writing(writing) = &mut inner.state else { return Ok(false) };
+        // Who had it open before may have closed it without waiting for the disk.
+        if !writing.is_settled {
             writing.backing.file.sync_all().map_err(|error| errno(&error))?;
-            if writing.writer.journal().is_there() {
+            if !writing.backing.promise.is_given() && writing.writer.journal().is_there() {
                 // It was made when nothing relied on it.
                 sync(&*self.journals)?;
             }
             writing.backing.promise.give();
+            writing.is_settled = true;
         }
-        Ok(())
+        Ok(true)
     }
 
     /// One writer less. The last one leaves nothing unsealed.

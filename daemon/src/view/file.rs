@@ -170,8 +170,11 @@ impl View {
                 if changed {
                     self.registry.written(sealed.contents.identity, self);
                 }
-                synced?;
-                if data_only { Ok(()) } else { sync(&sealed.file) }
+                match synced? {
+                    true if data_only => Ok(()),
+                    false if data_only => rustix::fs::fdatasync(&sealed.file),
+                    _ => sync(&sealed.file),
+                }
             }
             Handle::Directory(_) => Err(Errno::ISDIR),
         }
