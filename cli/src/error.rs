@@ -359,7 +359,7 @@ impl Error {
 }
 
 /// All `what` of [`Error::Usage`].
-pub const USAGE: [&str; 14] = [
+pub const USAGE: [&str; 17] = [
     "audit-act",
     "audit-time",
     "audit-key",
@@ -374,6 +374,9 @@ pub const USAGE: [&str; 14] = [
     "label-scope",
     "login-missing",
     "nothing-to-lend",
+    "lease-of-files",
+    "no-lease-of-label",
+    "which-lease",
 ];
 
 fn export_fault(fault: &ExportFault) -> &'static str {

@@ -4,6 +4,7 @@ mod arguments;
 mod coverage;
 mod documents;
 mod fake;
+mod lease;
 mod messages;
 mod open;
 mod outputs;

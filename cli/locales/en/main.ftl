@@ -474,11 +474,27 @@ error-lease-refused = { $field ->
 hint-lease-refused = see "tobari lease list"; with the key server, ask for another lease. After a wrong clock or too old a bulletin, connect to the key server or import a bulletin; where the leases cannot be believed, the terminal must be enrolled again
 error-usage-nothing-to-lend = none of these is a sealed file
 hint-usage-nothing-to-lend = name sealed files, or folders that have some
+error-usage-lease-of-files = the lease { $detail } is for files, not for a label
+hint-usage-lease-of-files = ask for a new lease; with "tobari lease request --label" it can be refilled
+error-usage-no-lease-of-label = you hold no lease of a label on this terminal
+hint-usage-no-lease-of-label = see "tobari lease list"; ask for one with "tobari lease request --label"
+error-usage-which-lease = you hold several leases of labels on this terminal: { $detail }
+hint-usage-which-lease = name one, as "tobari lease refill ID"
+error-conflict-refill = { $field ->
+    [refill-terminal] the lease is of another terminal: refill it there
+    [refill-label] the lease is for files, not for a label, and cannot be refilled
+    [refill-over] the lease was not issued, or is over, and cannot be refilled
+    [refill-second-person] a second person has to agree to what the lease would lend then, and cannot by refilling it
+   *[other] the lease cannot be refilled: { $detail }
+}
+hint-conflict-refill = see "tobari lease list"; ask for a new lease
 kind-lease = lease
 warning-lease-exchange = the leases are shown as this terminal knows them: { $why }
 warning-not-lent = left out, because it is not a sealed file: { $path }
 lease-requested = asked for; an administrator decides with "tobari admin lease approve { $lease }"
 lease-unreported = { $count } acts under leases of this terminal are not known to the key server yet
+lease-refilled = the lease { $lease } has { $count } files now
+lease-refilled-later = the lease { $lease } has { $count } files now; this terminal has yet to fetch it with "tobari lease list"
 lease-returned = the lease { $lease } is given back
 lease-returned-later = the lease { $lease } is given back here; the key server learns of it when it is reached
 lease-held = lease { $lease } until { $until }, opened { $used } / { $opens }

@@ -474,11 +474,27 @@ error-lease-refused = { $field ->
 hint-lease-refused = 「tobari lease list」で確かめ、鍵サーバーにつながるところで改めて申請してください。時計が違っていたとき、失効情報が古いときは鍵サーバーにつなぐか「tobari bulletin import」で取り込み、記録が信用できないときは端末を登録し直してください
 error-usage-nothing-to-lend = 封緘されたファイルがありません
 hint-usage-nothing-to-lend = 封緘されたファイルか、それを含むフォルダを指定してください
+error-usage-lease-of-files = 持ち出し { $detail } はファイルの持ち出しで、区分の持ち出しではありません
+hint-usage-lease-of-files = 新しい持ち出しを申請してください。「tobari lease request --label」で申請すると補充できます
+error-usage-no-lease-of-label = この端末に、あなたの区分の持ち出しはありません
+hint-usage-no-lease-of-label = 「tobari lease list」で確かめ、「tobari lease request --label」で申請してください
+error-usage-which-lease = この端末に、あなたの区分の持ち出しが複数あります: { $detail }
+hint-usage-which-lease = 「tobari lease refill ID」のように一つを指定してください
+error-conflict-refill = { $field ->
+    [refill-terminal] この持ち出しは別の端末のものです。その端末で補充してください
+    [refill-label] この持ち出しは区分ではなくファイルのもので、補充できません
+    [refill-over] この持ち出しは発行されていないか、もう終わっていて、補充できません
+    [refill-second-person] 補充後に貸すものには二人目の承認が要り、補充では承認できません
+   *[other] この持ち出しは補充できません: { $detail }
+}
+hint-conflict-refill = 「tobari lease list」で確かめ、新しい持ち出しを申請してください
 kind-lease = 持ち出し
 warning-lease-exchange = この端末が知っている持ち出しを示します: { $why }
 warning-not-lent = 封緘されたファイルではないので除きました: { $path }
 lease-requested = 申請しました。管理者が「tobari admin lease approve { $lease }」で承認します
 lease-unreported = この端末の持ち出しでの操作 { $count } 件は、まだ鍵サーバーに伝わっていません
+lease-refilled = 持ち出し { $lease } のファイルは、いま { $count } 件です
+lease-refilled-later = 持ち出し { $lease } のファイルは、いま { $count } 件です。この端末はまだ受け取っていません。「tobari lease list」で受け取ってください
 lease-returned = 持ち出し { $lease } を返却しました
 lease-returned-later = 持ち出し { $lease } をこの端末で返却しました。鍵サーバーにはつながったときに伝えます
 lease-held = 持ち出し { $lease }、期限 { $until }、開いた回数 { $used } / { $opens }

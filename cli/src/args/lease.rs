@@ -17,6 +17,8 @@ pub enum Lease {
     List,
     /// Show a lease that this terminal holds, with its files
     Show(LeaseNamed),
+    /// Refill a lease of a label: it then has the files of the label that there are now
+    Refill(LeaseRefill),
     /// Give a lease back: its keys are removed here
     Return(LeaseNamed),
 }
@@ -27,6 +29,18 @@ pub struct LeaseNamed {
     /// Id, or its beginning
     #[arg(value_name = "LEASE")]
     pub lease: String,
+}
+
+/// `tobari lease refill`.
+#[derive(Debug, Args)]
+pub struct LeaseRefill {
+    /// Id, or its beginning; your only lease of a label on this terminal when missing
+    #[arg(value_name = "LEASE")]
+    pub lease: Option<String>,
+    /// Sealed files, and folders: the lease has the files of its label that are below, and no others; the designated folders of
+    /// this terminal when missing
+    #[arg(value_name = "FILE|DIR")]
+    pub paths: Vec<PathBuf>,
 }
 
 /// What is to be lent.

@@ -3,7 +3,7 @@
 use super::admin::server::{show, show_list};
 use super::text;
 use crate::app::App;
-use crate::args::lease::{Lease, LeaseNamed, LeaseWhat};
+use crate::args::lease::{Lease, LeaseNamed, LeaseRefill as RefillArgs, LeaseWhat};
 use crate::arguments;
 use crate::client::Client;
 use crate::error::{Action, Error};
@@ -17,7 +17,7 @@ use tobari_core::ids::{LabelId, LeaseId};
 use tobari_core::policy::fold_name;
 use tobari_core::proto::base64::Base64;
 use tobari_core::proto::control::{Answer, HeldLease, Request};
-use tobari_core::proto::lease::{LeaseItem, LeaseRecord, LeaseRequest, Opens, Term};
+use tobari_core::proto::lease::{LeaseItem, LeaseRecord, LeaseRefill, LeaseRequest, Opens, Term};
 
 const COLUMNS: [&str; 8] = ["lease", "state", "from", "until", "opened", "rights", "files", "reason"];
 const HELD_COLUMNS: [&str; 5] = ["file-name", "rights", "until", "file", "usable"];
@@ -41,6 +41,7 @@ pub(super) fn run(args: Lease, app: &mut App) -> Result<(), Error> {
             let lease = held.into_iter().find(|lease| lease.id == id).ok_or(Error::DaemonAnswer)?;
             show_held(&lease, app)
         }
+        Lease::Refill(args) => refill(&args, &mut client, app),
         Lease::Return(named) => give_back(&named, &mut client, app),
     }
 }
@@ -82,6 +83,50 @@ fn give_back(named: &LeaseNamed, client: &mut Client, app: &mut App) -> Result<(
     let said = if unreported == 0 { "lease-returned" } else { "lease-returned-later" };
     app.note(said, &arguments! { lease: lease });
     Ok(())
+}
+
+/// Gives a lease the files of its label that there are now, and fetches it.
+fn refill(args: &RefillArgs, client: &mut Client, app: &mut App) -> Result<(), Error> {
+    let Answer::Leases { leases, problem, .. } = client.ask(&Request::Leases, &[])? else {
+        return Err(Error::DaemonAnswer);
+    };
+    if let Some(problem) = problem {
+        return Err(problem.into());
+    }
+    let (lease, label) = of_label(args.lease.as_deref(), &leases)?;
+    let mut files = items(&args.paths, true, app)?;
+    only_of(&label.to_string(), &mut files)?;
+    if files.is_empty() {
+        return Err(nothing_to_lend());
+    }
+    let body = serde_json::to_value(LeaseRefill { files }).map_err(|_| Error::DaemonAnswer)?;
+    let path = format!("/v1/leases/{lease}/refill");
+    let record: LeaseRecord = understood(client.forward("POST", &path, Some(body))?)?;
+    let (leases, ..) = held(client.ask(&Request::Leases, &[])?, app)?;
+    show(app, &record, &COLUMNS, row)?;
+    let here = |held: &HeldLease| held.id == lease && Some(held.issued_at) >= record.refilled_at;
+    let said = if leases.iter().any(here) { "lease-refilled" } else { "lease-refilled-later" };
+    app.note(said, &arguments! { lease: lease, count: record.file_count });
+    Ok(())
+}
+
+/// The lease of a label that is meant, and its label.
+fn of_label(typed: Option<&str>, held: &[HeldLease]) -> Result<(LeaseId, LabelId), Error> {
+    let usage = |what, detail: String| Err(Error::Usage { what, detail });
+    if let Some(typed) = typed {
+        let id = one_lease(typed, held.iter().map(|lease| lease.id))?;
+        let label = held.iter().find(|lease| lease.id == id).and_then(|lease| lease.label);
+        return label.map_or_else(|| usage("lease-of-files", id.to_string()), |label| Ok((id, label)));
+    }
+    let all: Vec<_> = held.iter().filter_map(|lease| Some((lease.id, lease.label?))).collect();
+    match all.as_slice() {
+        [one] => Ok(*one),
+        [] => usage("no-lease-of-label", String::new()),
+        several => {
+            let ids: Vec<String> = several.iter().map(|(id, _)| id.to_string()).collect();
+            usage("which-lease", ids.join(", "))
+        }
+    }
 }
 
 type HeldHere = (Vec<HeldLease>, u64, Option<tobari_core::proto::problem::Problem>);
@@ -158,21 +203,10 @@ pub(super) fn one_lease(typed: &str, leases: impl Iterator<Item = LeaseId>) -> R
 
 /// Reads the headers of what is to be lent.
 pub(super) fn request(what: &LeaseWhat, app: &mut App) -> Result<LeaseRequest, Error> {
-    let mut items = Vec::new();
-    let folders = match &what.label {
-        Some(_) if what.paths.is_empty() => designated(app)?,
-        _ => Vec::new(),
-    };
-    for path in what.paths.iter().chain(&folders) {
-        if path.is_dir() {
-            below(path, &mut items, app)?;
-        } else {
-            items.push(item(&files::open_sealed(path)?, path)?);
-        }
-    }
+    let mut items = items(&what.paths, what.label.is_some(), app)?;
     let label = what.label.as_ref().map(|label| only_of(label, &mut items)).transpose()?.flatten();
     if items.is_empty() {
-        return Err(Error::Usage { what: "nothing-to-lend", detail: String::new() });
+        return Err(nothing_to_lend());
     }
     let now = app.console.clock.now();
     let starts_at = what.from.unwrap_or(now);
@@ -189,6 +223,24 @@ pub(super) fn request(what: &LeaseWhat, app: &mut App) -> Result<LeaseRequest, E
         reason: what.reason.clone(),
         label,
     })
+}
+
+/// The headers of what is named; of a label, where nothing is named, of what is in the designated folders.
+fn items(paths: &[PathBuf], of_label: bool, app: &mut App) -> Result<Vec<LeaseItem>, Error> {
+    let mut items = Vec::new();
+    let folders = if of_label && paths.is_empty() { designated(app)? } else { Vec::new() };
+    for path in paths.iter().chain(&folders) {
+        if path.is_dir() {
+            below(path, &mut items, app)?;
+        } else {
+            items.push(item(&files::open_sealed(path)?, path)?);
+        }
+    }
+    Ok(items)
+}
+
+fn nothing_to_lend() -> Error {
+    Error::Usage { what: "nothing-to-lend", detail: String::new() }
 }
 
 /// The designated folders of this terminal.

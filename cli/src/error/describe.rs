@@ -112,6 +112,7 @@ impl Error {
             {
                 "-lease"
             }
+            (ProblemCode::Conflict, ..) if self.of_refill() => "-refill",
             (ProblemCode::SecondPersonNeeded, Some(_), _, _) => "-unseal",
             (ProblemCode::CorruptEnvelope, _, _, Some(0)) => "-whole",
             (ProblemCode::CorruptEnvelope, _, _, Some(_)) => "-tail",
@@ -122,7 +123,10 @@ impl Error {
 
     /// The next step, in `language`.
     pub fn hint(&self, language: Language) -> String {
-        let id = self.of_session().filter(|id| *id == PROGRAM).map_or_else(|| self.code(), str::to_owned);
+        let mut id = self.of_session().filter(|id| *id == PROGRAM).map_or_else(|| self.code(), str::to_owned);
+        if self.of_refill() {
+            id.push_str("-refill");
+        }
         language.text(&format!("hint-{id}"), &self.arguments(language))
     }
 
@@ -138,6 +142,13 @@ impl Error {
             (ProblemCode::NotFound, field @ PROGRAM) => Some(field),
             _ => None,
         }
+    }
+
+    /// Whether a lease could not be refilled because of what it is.
+    fn of_refill(&self) -> bool {
+        let Self::Problem { problem, .. } = self else { return false };
+        problem.code == ProblemCode::Conflict
+            && problem.field.as_deref().is_some_and(|field| field.starts_with("refill-"))
     }
 
     fn subject(&self) -> Option<String> {

@@ -39,6 +39,8 @@ fn command_lines_mean_what_they_say() {
         "admin revoke file 名簿.csv --reason 誤送信",
         "admin revoke lift label 社外秘 --reason 調査終了",
         "lease request 名簿.csv --days 3 --opens 5 --rights view,print --reason 出張",
+        "lease refill",
+        "lease refill 1e1e /srv/共有 名簿.csv",
         "admin lease refuse 1e1e --reason 不要",
         "admin token --valid-seconds 600",
         "admin audit --after 10 --verify",

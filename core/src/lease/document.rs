@@ -163,7 +163,8 @@ pub struct Lent<'a> {
     lease: &'a Lease,
     /// Where its key is; none for a file that was created under the lease.
     index: Option<usize>,
-    file: &'a LeaseFile,
+    /// To what its key is bound.
+    binding: LeaseBinding,
     /// What of it a stricter policy has left.
     rights: Rights,
     ends_at: Timestamp,
@@ -240,22 +241,12 @@ impl ValidLease {
         self.check_lent(self.covers(wish)?, wish, used, now, narrowed)
     }
 
-    /// The same for a file that the lease's person created on this terminal, under a lease of its label: it may be opened as the
-    /// lease's own files of the same label and owner group may. Its key is not in the lease.
+    /// For what a file that the lease's person creates now, under a lease of its label, may be opened: the same as the lease's own
+    /// files of the same label and owner group.
     ///
     /// # Errors
-    /// As [`ValidLease::permits`]; [`Refused::OtherLabel`] when the lease is not of the label, or has no file of the owner group.
-    pub fn permits_created(
-        &self,
-        wish: &Wish,
-        used: u32,
-        now: Timestamp,
-        narrowed: &[Narrowing],
-    ) -> Result<Lent<'_>, Refused> {
-        self.check_lent(self.like(wish)?, wish, used, now, narrowed)
-    }
-
-    fn like(&self, wish: &Wish) -> Result<Lent<'_>, Refused> {
+    /// [`Refused::OtherPerson`]; [`Refused::OtherLabel`] when the lease is not of the label, or has no file of the owner group.
+    pub fn binds_created(&self, wish: &Wish) -> Result<LeaseBinding, Refused> {
         if wish.person != self.0.person {
             return Err(Refused::OtherPerson);
         }
@@ -264,7 +255,48 @@ impl ValidLease {
         }
         let same = |file: &LeaseFile| (file.label, file.owner_group) == (wish.label, wish.owner_group);
         let file = self.0.files.iter().find(|file| same(file)).ok_or(Refused::OtherLabel)?;
-        Ok(Lent { lease: &self.0, index: None, file, rights: file.rights, ends_at: file.ends_at })
+        Ok(LeaseBinding { file: wish.file, ..LeaseBinding::of(&self.0, file) })
+    }
+
+    /// As [`ValidLease::permits`] for a file that was created on this terminal, with what [`ValidLease::binds_created`] gave then.
+    /// Its key is not in the lease, and opens only if that is the same binding.
+    ///
+    /// # Errors
+    /// As [`ValidLease::permits`]; [`Refused::OtherLabel`] when the lease is not of the label.
+    pub fn permits_created(
+        &self,
+        binding: LeaseBinding,
+        wish: &Wish,
+        used: u32,
+        now: Timestamp,
+        narrowed: &[Narrowing],
+    ) -> Result<Lent<'_>, Refused> {
+        if wish.person != self.0.person || wish.person != binding.person {
+            return Err(Refused::OtherPerson);
+        }
+        if wish.file != binding.file {
+            return Err(Refused::OtherFile);
+        }
+        if self.0.label != Some(wish.label)
+            || (binding.label, binding.owner_group) != (wish.label, wish.owner_group)
+        {
+            return Err(Refused::OtherLabel);
+        }
+        let ends_at = binding.ends_at.min(self.0.term.ends_at);
+        let lent = Lent { lease: &self.0, index: None, binding, rights: binding.rights, ends_at };
+        self.check_lent(lent, wish, used, now, narrowed)
+    }
+
+    /// Whether this is the same lease with other files, signed later: what a terminal that holds `older` may put in its place. Only a
+    /// lease of a label is ever signed anew, and nothing that was approved is another in it.
+    pub fn refills(&self, older: &Self) -> bool {
+        let approved = |lease: &Lease| {
+            let Lease { id, organisation, terminal, person, term, opens, label, .. } = lease;
+            (*id, *organisation, *terminal, *person, *term, *opens, *label)
+        };
+        self.0.label.is_some()
+            && self.0.issued_at > older.0.issued_at
+            && approved(&self.0) == approved(&older.0)
     }
 
     fn check_lent<'a>(
@@ -312,13 +344,14 @@ impl ValidLease {
         if (file.label, file.owner_group) != (wish.label, wish.owner_group) {
             return Err(Refused::OtherLabel);
         }
-        Ok(Lent { lease: &self.0, index: Some(index), file, rights: file.rights, ends_at: file.ends_at })
+        let binding = LeaseBinding::of(&self.0, file);
+        Ok(Lent { lease: &self.0, index: Some(index), binding, rights: file.rights, ends_at: file.ends_at })
     }
 }
 
 impl Lent<'_> {
     fn narrow(&mut self, narrowing: &Narrowing) {
-        if (narrowing.label, narrowing.owner_group) == (self.file.label, self.file.owner_group) {
+        if (narrowing.label, narrowing.owner_group) == (self.binding.label, self.binding.owner_group) {
             self.rights = self.rights.intersection(narrowing.rights);
             self.ends_at = self.ends_at.min(narrowing.ends_at);
         }
@@ -357,14 +390,9 @@ impl Lent<'_> {
     ///
     /// # Errors
     /// When the library fails.
-    pub fn seal_created(
-        &self,
-        key: &GrantKeyPair,
-        file: FileId,
-        dek: &Dek,
-    ) -> Result<(Vec<u8>, Vec<u8>), CryptoError> {
+    pub fn seal_created(&self, key: &GrantKeyPair, dek: &Dek) -> Result<(Vec<u8>, Vec<u8>), CryptoError> {
         let (encapsulated, mut sealer) = GrantSealer::new(&key.public(), &self.created_info())?;
-        let sealed = sealer.seal(&self.created_aad(file), dek)?;
+        let sealed = sealer.seal(&self.binding.aad(), dek)?;
         Ok((encapsulated, sealed))
     }
 
@@ -375,12 +403,11 @@ impl Lent<'_> {
     pub fn created_dek(
         &self,
         key: &GrantKeyPair,
-        file: FileId,
         encapsulated: &[u8],
         sealed: &[u8],
     ) -> Result<Dek, CryptoError> {
         let mut opener = GrantOpener::new(key, encapsulated, &self.created_info())?;
-        opener.open(&self.created_aad(file), sealed)
+        opener.open(&self.binding.aad(), sealed)
     }
 
     fn created_info(&self) -> Vec<u8> {
@@ -389,9 +416,5 @@ impl Lent<'_> {
         info.extend_from_slice(self.lease.terminal.as_bytes());
         info.extend_from_slice(self.lease.id.as_bytes());
         info
-    }
-
-    fn created_aad(&self, file: FileId) -> Vec<u8> {
-        LeaseBinding { file, ..LeaseBinding::of(self.lease, self.file) }.aad()
     }
 }

@@ -353,6 +353,11 @@ pub enum Answer {
 pub struct HeldLease {
     /// Identity.
     pub id: LeaseId,
+    /// The label for all of whose files it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<LabelId>,
+    /// When the document that is held was signed.
+    pub issued_at: Timestamp,
     /// From when until when.
     pub term: Term,
     /// How often files may be opened.

@@ -74,7 +74,7 @@ pub struct Lease {
     pub login: String,
     /// That person's display name.
     pub name: String,
-    /// When it was signed, by the key server's clock.
+    /// When it was signed, by the key server's clock; of two documents of one lease the later one counts.
     pub issued_at: Timestamp,
     /// From when until when.
     pub term: Term,
@@ -158,6 +158,15 @@ pub struct LeaseItem {
     pub name: Option<String>,
 }
 
+/// `POST /v1/leases/{id}/refill`, by the person of a lease of a label on its terminal: the files of the label that there are now.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct LeaseRefill {
+    /// The files, at most [`MAX_FILES`]: the lease has these then, and no others.
+    pub files: Vec<LeaseItem>,
+}
+
 /// `POST /v1/admin/leases/{id}/refuse` and `…/revoke`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -208,6 +217,9 @@ pub struct LeaseRecord {
     pub rights: Rights,
     /// Why it was asked for.
     pub reason: String,
+    /// The label for all of whose files it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<LabelId>,
     /// How many files.
     pub file_count: u32,
     /// The files; left out in lists.
@@ -223,6 +235,10 @@ pub struct LeaseRecord {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, format = DateTime))]
     pub decided_at: Option<Timestamp>,
+    /// When it was refilled last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, format = DateTime))]
+    pub refilled_at: Option<Timestamp>,
     /// When the terminal fetched it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, format = DateTime))]
@@ -309,8 +325,20 @@ pub struct LeaseSync {
     pub after_hash: Base64,
     /// Canonical JSON of [`OfflineRecord`]s, as hashed, at most [`MAX_RECORDS`].
     pub records: Vec<Base64>,
-    /// Leases that the terminal holds; they are not sent again.
-    pub held: Vec<LeaseId>,
+    /// Leases that the terminal holds; they are sent again only if they were refilled since.
+    pub held: Vec<LeaseInHand>,
+}
+
+/// Which document of a lease a terminal holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct LeaseInHand {
+    /// The lease.
+    pub lease: LeaseId,
+    /// When the document was signed, as it says.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = DateTime))]
+    pub issued_at: Timestamp,
 }
 
 /// Answer to [`LeaseSync`].
@@ -322,7 +350,7 @@ pub struct LeaseSyncAnswer {
     pub time: Timestamp,
     /// Records up to this sequence number are kept by the key server.
     pub accepted: u64,
-    /// Leases for this terminal that it does not hold yet.
+    /// Leases for this terminal that it does not hold yet, or of which it holds an older document.
     pub leases: Vec<SignedLease>,
     /// How often files were opened under each of `leases`, as far as the key server was told: they are not given anew.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -7,6 +7,7 @@
 
 mod clocks;
 mod confirmed;
+mod held;
 mod login;
 mod store;
 mod sync;
@@ -19,18 +20,18 @@ use crate::protect::Anchor;
 use crate::sessions::Login;
 use clocks::Time;
 use confirmed::Confirmed;
+use held::Held;
 use jiff::{SignedDuration, Timestamp};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
-use store::{Created, Holding, Store};
+use store::{Holding, Store};
 use tobari_core::audit::LogKey;
 use tobari_core::crypto::{CryptoError, Dek, GrantKeyPair, VerifyingKey};
 use tobari_core::envelope::Header;
 use tobari_core::ids::{GroupId, LabelId, LeaseId, OrganisationId, PersonId, TerminalId};
-use tobari_core::lease::{ClockFault, Lent, Reading, Refused, ValidLease, Wish, chain};
+use tobari_core::lease::{ClockFault, Reading, Refused, ValidLease, Wish, chain};
 use tobari_core::policy::{Right, Rights};
-use tobari_core::proto::base64::Base64;
 use tobari_core::proto::bulletin::{Bulletin, Revocations};
 use tobari_core::proto::control::{HeldFile, HeldLease};
 use tobari_core::proto::lease::{MAX_FILES, Narrowing, OfflineAct, OfflineRecord, SignedLease};
@@ -147,61 +148,6 @@ pub struct Leases {
 impl std::fmt::Debug for Leases {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Leases").field("held", &self.inner().held.len()).finish_non_exhaustive()
-    }
-}
-
-/// A lease in hand.
-struct Held {
-    lease: ValidLease,
-    /// Files that its person created under it.
-    created: Vec<Created>,
-    course: Arc<Course>,
-}
-
-impl Held {
-    fn new(lease: ValidLease, store: &Store) -> Self {
-        let id = lease.lease().id;
-        let narrowed = store.state().narrowed.iter().filter(|narrowing| narrowing.lease == id).copied();
-        let course = Course { over: AtomicBool::new(false), narrowed: RwLock::new(narrowed.collect()) };
-        // Only leases of labels have any.
-        let created = if lease.lease().label.is_some() { store.created(id) } else { Vec::new() };
-        Self { lease, created, course: Arc::new(course) }
-    }
-
-    /// The file that `wish` is about, if it was created under this lease.
-    fn created(&self, wish: &Wish) -> Option<&Created> {
-        let same = |one: &&Created| {
-            (one.file, one.label, one.owner_group) == (wish.file, wish.label, wish.owner_group)
-        };
-        self.created.iter().find(same)
-    }
-
-    /// Whether it is of the person and the file, whatever the time and the right.
-    fn covers(&self, wish: &Wish) -> Result<(), Refused> {
-        match self.lease.covers(wish) {
-            Err(Refused::OtherFile) if self.created(wish).is_some() => Ok(()),
-            covered => covered.map(|_| ()),
-        }
-    }
-
-    fn permits(&self, wish: &Wish, used: u32, now: Timestamp) -> Result<Lent<'_>, Refused> {
-        let narrowed = self.course.narrowed();
-        match self.lease.permits(wish, used, now, &narrowed) {
-            Err(Refused::OtherFile) if self.created(wish).is_some() => {
-                self.lease.permits_created(wish, used, now, &narrowed)
-            }
-            permitted => permitted,
-        }
-    }
-
-    fn dek(&self, lent: &Lent<'_>, wish: &Wish, key: &GrantKeyPair) -> Result<Dek, CryptoError> {
-        match self.created(wish) {
-            Some(created) if self.lease.covers(wish).is_err() => {
-                let (encapsulated, sealed) = (created.encapsulated_key.as_ref(), created.sealed_dek.as_ref());
-                lent.created_dek(key, wish.file, encapsulated, sealed)
-            }
-            _ => lent.dek(key),
-        }
     }
 }
 
@@ -401,19 +347,7 @@ impl Leases {
         let (now, _) = self.time.now()?;
         let wish = wish(login.session.person, header, Right::View);
         for held in held.iter_mut().filter(|held| held.created.len() < MAX_FILES) {
-            // Whether openings are left does not matter: they are counted when it is opened.
-            let Ok(lent) = held.lease.permits_created(&wish, 0, now, &held.course.narrowed()) else {
-                continue;
-            };
-            let sealed = lent.seal_created(&self.identity.grant_key, wish.file, dek);
-            let (encapsulated, sealed) = sealed.map_err(|error| broken(error.to_string()))?;
-            let created = Created {
-                file: wish.file,
-                label: wish.label,
-                owner_group: wish.owner_group,
-                encapsulated_key: Base64(encapsulated),
-                sealed_dek: Base64(sealed),
-            };
+            let Some(created) = held.create(&self.identity.grant_key, &wish, dek, now)? else { continue };
             store.add_created(held.lease.lease().id, &created)?;
             held.created.push(created);
         }
@@ -439,6 +373,8 @@ impl Leases {
                 };
                 HeldLease {
                     id: lease.id,
+                    label: lease.label,
+                    issued_at: lease.issued_at,
                     term: lease.term,
                     opens: lease.opens,
                     used,

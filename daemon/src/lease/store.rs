@@ -29,6 +29,7 @@ use tobari_core::crypto::RootKey;
 use tobari_core::ids::{FileId, GroupId, LabelId, LeaseId, PersonId};
 use tobari_core::lease::LeaseClock;
 use tobari_core::lease::chain::{Head, follow};
+use tobari_core::policy::Rights;
 use tobari_core::proto::base64::Base64;
 use tobari_core::proto::lease::{Narrowing, OfflineRecord, SignedLease};
 
@@ -99,8 +100,19 @@ pub(super) struct Created {
     pub(super) label: LabelId,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) owner_group: Option<GroupId>,
+    /// Missing in what was kept before leases were refilled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) bound: Option<Bound>,
     pub(super) encapsulated_key: Base64,
     pub(super) sealed_dek: Base64,
+}
+
+/// To what the key of a [`Created`] file is bound, beside what it and its lease say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Bound {
+    pub(super) rights: Rights,
+    pub(super) ends_at: Timestamp,
 }
 
 /// The sealed state.
@@ -416,6 +428,34 @@ impl Store {
         let used = next.used.entry(id).or_insert(0);
         *used = (*used).max(spent).max(known);
         self.write_state(next)
+    }
+
+    /// Puts a newer document in the place of one that is kept. What was counted goes on, and `created` is written down before it with
+    /// all that it takes to open without the older document: a cut leaves either document, and opens the same under both.
+    pub(super) fn replace(
+        &mut self,
+        id: LeaseId,
+        signed: &SignedLease,
+        known: u32,
+        created: &[Created],
+    ) -> Result<(), Failure> {
+        self.sound()?;
+        let failed = |error: &io::Error| Failure::io("failed to write a lease", error);
+        if known > self.state.used_of(id) {
+            self.change(|state| {
+                state.used.insert(id, known);
+            })?;
+        }
+        if !created.is_empty() {
+            let lines: Result<Vec<_>, _> = created.iter().map(serde_json::to_vec).collect();
+            let lines = joined(&lines.map_err(|error| broken(error.to_string()))?);
+            files::replace(&self.directory, &format!("{id}.created"), &lines)
+                .map_err(|error| failed(&error))?;
+        }
+        let bytes = serde_json::to_vec(signed).map_err(|error| broken(error.to_string()))?;
+        files::replace(&self.directory, &format!("{id}.json"), &bytes).map_err(|error| failed(&error))?;
+        self.documents.insert(id, signed.clone());
+        Ok(())
     }
 
     /// Forgets what concerns leases that ended before `now`, the key server's time, and are not in hand.

@@ -1,11 +1,11 @@
 //! The exchange with the key server: what was done goes there, what was lent comes here, and the clock is set.
 
-use super::{Held, Leases, Proof};
+use super::{Held, Inner, Leases, Proof};
 use crate::failure::Failure;
 use tobari_core::ids::LeaseId;
 use tobari_core::lease::ValidLease;
 use tobari_core::proto::base64::Base64;
-use tobari_core::proto::lease::{LeaseSync, LeaseSyncAnswer, MAX_RECORDS, SignedLease};
+use tobari_core::proto::lease::{LeaseInHand, LeaseSync, LeaseSyncAnswer, MAX_RECORDS, SignedLease};
 use tobari_core::proto::problem::{Problem, ProblemCode};
 
 /// What the key server names when it refuses a report.
@@ -31,7 +31,12 @@ impl Leases {
             after: reported.sequence,
             after_hash: Base64(reported.hash.to_vec()),
             records: inner.store.records().iter().take(MAX_RECORDS).cloned().map(Base64).collect(),
-            held: inner.held.iter().map(|held| held.lease.lease().id).collect(),
+            held: inner
+                .held
+                .iter()
+                .map(|held| held.lease.lease())
+                .map(|lease| LeaseInHand { lease: lease.id, issued_at: lease.issued_at })
+                .collect(),
         })
     }
 
@@ -57,15 +62,10 @@ impl Leases {
         let mut new = Vec::new();
         for signed in &leases {
             if let Some((id, lease)) = self.checked(signed) {
-                if inner.held.iter().any(|held| held.lease.lease().id == id) {
-                    continue;
-                }
                 let known = opened.iter().find(|opened| opened.lease == id).map_or(0, |opened| opened.count);
-                inner.store.add(id, signed, known)?;
-                let held = Held::new(lease, &inner.store);
-                inner.held.push(held);
-                tracing::info!(lease = %id, "a lease is held");
-                new.push(id);
+                if inner.take(id, lease, signed, known)? {
+                    new.push(id);
+                }
             }
         }
         inner.narrow(&narrowed)?;
@@ -99,6 +99,40 @@ impl Leases {
             );
             let mut inner = self.inner();
             inner.store.refuse(&problem.detail);
+        }
+    }
+}
+
+impl Inner {
+    /// Keeps a lease that is not held yet, or a newer document of one that is. Gives whether it was taken.
+    fn take(
+        &mut self,
+        id: LeaseId,
+        lease: ValidLease,
+        signed: &SignedLease,
+        known: u32,
+    ) -> Result<bool, Failure> {
+        let Self { store, held, .. } = self;
+        match held.iter_mut().find(|held| held.lease.lease().id == id) {
+            None => {
+                store.add(id, signed, known)?;
+                held.push(Held::new(lease, store));
+                tracing::info!(lease = %id, "a lease is held");
+                Ok(true)
+            }
+            Some(held) if lease.refills(&held.lease) => {
+                store.replace(id, signed, known, &held.created)?;
+                // Keys in use stay under what has become of the lease, and so do those of the newer document.
+                held.lease = lease;
+                tracing::info!(lease = %id, files = held.lease.lease().files.len(), "a lease is refilled");
+                Ok(true)
+            }
+            Some(held) => {
+                if lease != held.lease {
+                    tracing::error!(lease = %id, "the key server sent an older or another document of a lease that is held");
+                }
+                Ok(false)
+            }
         }
     }
 }

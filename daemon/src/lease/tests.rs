@@ -7,6 +7,7 @@ mod ends;
 mod login;
 mod openings;
 mod receipt;
+mod refill;
 mod state;
 mod tpm;
 
@@ -22,7 +23,7 @@ use tobari_core::ids::FileId;
 use tobari_core::lease::{BootClock, LeaseBinding, lease_info, sign};
 use tobari_core::proto::base64::Base64;
 use tobari_core::proto::lease::{
-    Lease, LeaseFile, LeaseOpened, LeaseSyncAnswer, Narrowing, Opens, SignedLease, Term,
+    Lease, LeaseFile, LeaseInHand, LeaseOpened, LeaseSyncAnswer, Narrowing, Opens, SignedLease, Term,
 };
 
 const ORGANISATION: OrganisationId = OrganisationId::from_bytes([9; 16]);
@@ -110,33 +111,23 @@ impl Case {
 
     /// The same, asked for the label or for the file.
     fn lease_of(&self, opens: Opens, label: Option<LabelId>) -> SignedLease {
+        self.lease_with(&[&self.sample], |lease| (lease.opens, lease.label) = (opens, label))
+    }
+
+    /// A lease of three days to view and send these files, with what `change` makes of it before it is sealed and signed.
+    fn lease_with(&self, samples: &[&Sample], change: impl FnOnce(&mut Lease)) -> SignedLease {
         let term = Term { starts_at: at(START), ends_at: at("2026-06-04T00:00:00Z") };
-        let info = lease_info(ORGANISATION, TERMINAL, LEASE);
-        let (encapsulated, mut sealer) = GrantSealer::new(&self.key().public(), &info).unwrap();
-        let rights: Rights = [Right::View, Right::Send].into_iter().collect();
-        let file = self.sample.header.file_id();
-        let record = released(file, rights);
-        let binding = LeaseBinding {
-            file,
-            label: LABEL,
-            owner_group: None,
-            person: PERSON,
-            rights,
-            starts_at: term.starts_at,
-            ends_at: term.ends_at,
-        };
-        let sealed_dek = Base64(sealer.seal(&binding.aad(), &self.sample.dek).unwrap());
-        let file = LeaseFile {
-            file,
+        let files = (1..).zip(samples).map(|(audit, sample)| LeaseFile {
+            file: sample.header.file_id(),
             label: LABEL,
             owner_group: None,
             name: Some(String::from("file")),
-            rights,
+            rights: [Right::View, Right::Send].into_iter().collect(),
             ends_at: term.ends_at,
-            audit: 1,
-            sealed_dek,
-        };
-        let lease = Lease {
+            audit,
+            sealed_dek: Base64(Vec::new()),
+        });
+        let mut lease = Lease {
             version: 1,
             id: LEASE,
             organisation: ORGANISATION,
@@ -146,13 +137,31 @@ impl Case {
             name: String::from("名前"),
             issued_at: at(START),
             term,
-            opens,
-            label,
-            encapsulated_key: Base64(encapsulated),
-            files: vec![file],
+            opens: Opens::Unlimited,
+            label: None,
+            encapsulated_key: Base64(Vec::new()),
+            files: files.collect(),
         };
+        change(&mut lease);
+        let info = lease_info(ORGANISATION, TERMINAL, LEASE);
+        let (encapsulated, mut sealer) = GrantSealer::new(&self.key().public(), &info).unwrap();
+        lease.encapsulated_key = Base64(encapsulated);
+        let mut records = Vec::new();
+        for (file, sample) in lease.files.iter_mut().zip(samples) {
+            let binding = LeaseBinding {
+                file: file.file,
+                label: file.label,
+                owner_group: file.owner_group,
+                person: lease.person,
+                rights: file.rights,
+                starts_at: lease.term.starts_at,
+                ends_at: file.ends_at,
+            };
+            file.sealed_dek = Base64(sealer.seal(&binding.aad(), &sample.dek).unwrap());
+            records.push(released(file.file, file.rights));
+        }
         let mut signed = sign(&lease, &self.signing).unwrap();
-        signed.receipt = Some(receipt_of(vec![record], &log_signer(5)));
+        signed.receipt = Some(receipt_of(records, &log_signer(5)));
         signed
     }
 

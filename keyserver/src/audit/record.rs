@@ -64,6 +64,8 @@ pub enum Act {
     LeaseKey,
     /// A lease was issued.
     LeaseIssue,
+    /// A lease of a label was refilled with the files that there are.
+    LeaseRefill,
     /// A lease that was asked for was not given.
     LeaseRefuse,
     /// A lease was taken back.

@@ -9,7 +9,8 @@ use serde::Deserialize;
 use std::sync::Arc;
 use tobari_core::ids::{LeaseId, PersonId, TerminalId};
 use tobari_core::proto::lease::{
-    LeaseEnding, LeaseIssue, LeaseRecord, LeaseRequest, LeaseState, LeaseSync, LeaseSyncAnswer, LedgerEntry,
+    LeaseEnding, LeaseIssue, LeaseRecord, LeaseRefill, LeaseRequest, LeaseState, LeaseSync, LeaseSyncAnswer,
+    LedgerEntry,
 };
 use tobari_core::proto::problem::Problem;
 
@@ -54,6 +55,19 @@ pub(super) async fn request(
     Input(request): Input<LeaseRequest, LARGE>,
 ) -> Result<(StatusCode, Output<LeaseRecord>), ServiceError> {
     Ok((StatusCode::CREATED, Output(service.request_lease(&call, request).await?)))
+}
+
+/// Refills the caller's own lease of a label with the files that there are now.
+#[utoipa::path(post, path = "/v1/leases/{id}/refill", operation_id = "refill_lease", tag = "leases", params(("id" = String, Path)),
+    request_body = LeaseRefill,
+    responses((status = 200, body = LeaseRecord), (status = "default", body = Problem, content_type = "application/problem+json")))]
+pub(super) async fn refill(
+    State(service): App,
+    call: Call,
+    Id(id): Id<LeaseId>,
+    Input(refill): Input<LeaseRefill, LARGE>,
+) -> Result<Output<LeaseRecord>, ServiceError> {
+    Ok(Output(service.refill_lease(&call, id, refill).await?))
 }
 
 /// Brings what was done under the terminal's leases, and fetches what was lent.

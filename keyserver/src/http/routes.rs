@@ -38,6 +38,7 @@ fn routes() -> OpenApiRouter<Arc<Service>> {
         .routes(routes!(terminals::decisions))
         .routes(routes!(terminals::grants))
         .routes(routes!(leases::own, leases::request))
+        .routes(routes!(leases::refill))
         .routes(routes!(leases::sync))
         .routes(routes!(leases::list, leases::issue))
         .routes(routes!(leases::ledger))

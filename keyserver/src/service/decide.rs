@@ -190,10 +190,18 @@ impl<'a> Question<'a> {
         self.decide_all(header, &[right], None)
     }
 
-    /// The decision on one file of a lease: `offline`, and each right that is to be lent. Never more than that is allowed.
-    pub(super) fn lend(&self, header: &Header, rights: Rights) -> (Asked, Result<Allowed, Refusal>) {
+    /// The decision on one file of a lease: `offline`, and each right that is to be lent. Never more than that is allowed, and never
+    /// for longer than `until`.
+    pub(super) fn lend(
+        &self,
+        header: &Header,
+        rights: Rights,
+        until: Timestamp,
+    ) -> (Asked, Result<Allowed, Refusal>) {
         let needed: Vec<Right> = std::iter::once(Right::Offline).chain(rights.iter()).collect();
-        self.decide_all(header, &needed, Some(rights))
+        let (asked, outcome) = self.decide_all(header, &needed, Some(rights));
+        let shorter = |allowed: Allowed| Allowed { expires_at: allowed.expires_at.min(until), ..allowed };
+        (asked, outcome.map(shorter))
     }
 
     fn decide_all(

@@ -123,7 +123,10 @@ pub enum Change {
     PutLease(Box<LeaseRow>),
     /// A lease that was in this state, and how it stands now. Stale when it was not.
     MoveLease(LeaseState, Box<LeaseRow>),
-    /// What a new lease lends, so that it is decided again when the policy changes.
+    /// An issued lease with this document, and how it stands with another one. Stale when it has another one, or has ended.
+    RefillLease(Vec<u8>, Box<LeaseRow>),
+    /// What a lease lends from now on, so that it is decided again when the policy changes; the lease counts as issued. What it lent
+    /// before stays beside it, and what was narrowed stays as it is.
     PutLeaseCases(Vec<LeaseCaseRow>),
     /// What a stricter policy leaves.
     NarrowLeases(Vec<LeaseCaseRow>),
@@ -202,6 +205,7 @@ impl Change {
             | Self::StepUp(..)
             | Self::PutLease(_)
             | Self::MoveLease(..)
+            | Self::RefillLease(..)
             | Self::PutLeaseCases(_)
             | Self::EndLease(_)
             | Self::LeasesIssued(_)
@@ -328,6 +332,7 @@ impl Tables {
             | Change::StepUp(..)
             | Change::PutLease(_)
             | Change::MoveLease(..)
+            | Change::RefillLease(..)
             | Change::PutLeaseCases(_)
             | Change::EndLease(_)
             | Change::LeasesIssued(_)

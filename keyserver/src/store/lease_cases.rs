@@ -11,14 +11,17 @@ use tobari_core::proto::lease::{LeaseState, Narrowing};
 
 const TABLE: &str = "lease_cases";
 
-/// What a new lease lends; the lease counts as issued.
+/// What a lease lends; it counts as issued. Of a lease that is refilled the terminal may still use what it had before, so both are
+/// lent; what was narrowed is never more again.
 pub(super) async fn put(connection: &mut impl Sql, rows: &[LeaseCaseRow]) -> Result<(), StoreError> {
     for row in rows {
         let left = row.left;
         let insert = query(
             "INSERT INTO lease_cases (lease, label, owner_group, person, terminal, second_factor, by_label, rights, \
              starts_at, ends_at, lease_ends_at, narrowed) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) \
-             ON CONFLICT (lease, label, owner_group) DO NOTHING",
+             ON CONFLICT (lease, label, owner_group) DO UPDATE SET rights = lease_cases.rights | excluded.rights, \
+             ends_at = CASE WHEN excluded.ends_at > lease_cases.ends_at THEN excluded.ends_at ELSE lease_cases.ends_at END \
+             WHERE lease_cases.narrowed = 0",
         )
         .bind(left.lease.to_string())
         .bind(left.label.to_string())

@@ -47,6 +47,21 @@ pub(super) fn step(before: LeaseState, row: &LeaseRow) -> Result<Query, StoreErr
     .bind(&row.document))
 }
 
+/// An issued lease that had the document `before`, and how it stands now.
+pub(super) fn refill(before: &[u8], row: &LeaseRow) -> Result<Query, StoreError> {
+    Ok(query(
+        "UPDATE leases SET file_count = $4, body = $5, files = $6, document = $7 \
+         WHERE id = $1 AND state = $2 AND document = $3",
+    )
+    .bind(row.id.to_string())
+    .bind(text(&LeaseState::Issued)?)
+    .bind(before.to_vec())
+    .bind(i64::from(row.file_count))
+    .bind(text(&row.body)?)
+    .bind(text(&row.files)?)
+    .bind(&row.document))
+}
+
 /// The lease is named by the bulletin until its end.
 pub(super) fn revoke(lease: LeaseId, ends_at: Timestamp) -> Query {
     query("INSERT INTO lease_revocations (lease, ends_at) VALUES ($1, $2) ON CONFLICT (lease) DO NOTHING")

@@ -32,7 +32,7 @@ pub use policy::{ChangeRequestRow, PolicyVersionRow, RequestState};
 pub use rows::{
     Digest, FileKeyRow, LabelKeyRow, LabelRow, LeaseBody, LeaseCaseRow, LeaseCases, LeaseFileRow,
     LeaseFilter, LeaseKind, LeaseRecordRow, LeaseRow, LeaseTerminalRow, LoginFailuresRow, NextCertificate,
-    PersonRow, SessionRow, Tables, TerminalRow, TokenRow, UnsealWindowRow,
+    PersonRow, Refilled, SessionRow, Tables, TerminalRow, TokenRow, UnsealWindowRow,
 };
 
 use jiff::Timestamp;

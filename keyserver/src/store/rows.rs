@@ -249,6 +249,18 @@ pub struct LeaseBody {
     /// The label for all of whose files it was asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<LabelId>,
+    /// That it has other files now than those for which it was approved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refilled: Option<Refilled>,
+}
+
+/// The last refilling of a lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refilled {
+    /// When its document was signed, as it says.
+    pub at: Timestamp,
+    /// How many files it has lent since it was issued; one that went and came again may count twice.
+    pub lent: u32,
 }
 
 /// One file of a lease.

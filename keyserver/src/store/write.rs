@@ -269,6 +269,9 @@ pub(super) async fn change(connection: &mut impl Sql, change: &Change) -> Result
         Change::MoveLease(before, row) => {
             return one(connection.execute(leases::step(*before, row)?).await?);
         }
+        Change::RefillLease(before, row) => {
+            return one(connection.execute(leases::refill(before, row)?).await?);
+        }
         Change::PutLeaseCases(rows) => return lease_cases::put(connection, rows).await,
         Change::NarrowLeases(rows) => return lease_cases::narrow(connection, rows).await,
         Change::EndLease(row) => leases::step(LeaseState::Issued, row)?,

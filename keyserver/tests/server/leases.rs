@@ -1,6 +1,6 @@
 //! Leases: never wider than online, recorded before a key leaves, one history for each terminal.
 
-use crate::support::{Reference, Site, Terminal, person_input};
+use crate::support::{Reference, Site, Terminal, in_hand, person_input};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use std::sync::atomic::Ordering;
@@ -112,7 +112,7 @@ async fn a_lease_that_is_asked_for_and_approved_opens_the_file_on_its_terminal()
     let place = |act: &str| acts.iter().position(|one| one == act).unwrap();
     assert!(place("lease-request") < place("lease-key") && place("lease-key") < place("lease-issue"));
     // It is not sent to who has it, and to nobody else.
-    let held = LeaseSync { held: vec![lease.id], counter: 2, ..first_sync() };
+    let held = LeaseSync { held: in_hand(&[lease.id]), counter: 2, ..first_sync() };
     let again = sync(&case.terminal, &held).await;
     assert!(again.leases.is_empty() && again.ended.is_empty());
     let other = site.another(&case.terminal, &case.admin, None).await;
@@ -262,7 +262,7 @@ async fn a_revoked_lease_is_in_the_bulletin_until_its_end() {
     let (_, after) = case.terminal.bulletin().await;
     assert_eq!(after.revocations.leases, [lease.id]);
     assert!(after.number > before.number);
-    let answer = sync(&case.terminal, &LeaseSync { held: vec![lease.id], ..first_sync() }).await;
+    let answer = sync(&case.terminal, &LeaseSync { held: in_hand(&[lease.id]), ..first_sync() }).await;
     assert_eq!((answer.ended, answer.leases.len()), (vec![lease.id], 0));
     let path = format!("/v1/admin/leases/{}/revoke", lease.id);
     let again = case.terminal.post(&path, Some(&case.admin), &json!({ "reason": "x" })).await;

@@ -21,6 +21,7 @@ mod older;
 mod overload;
 mod policy;
 mod processes;
+mod refill;
 mod revocations;
 mod second_person;
 mod servers;

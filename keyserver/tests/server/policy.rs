@@ -245,7 +245,11 @@ impl Officer {
 
 /// The reference case with two who could approve.
 pub(crate) async fn two_officers(site: &Site) -> (Reference, Officer, Officer) {
-    let case = site.reference().await;
+    officers_of(site, site.reference().await).await
+}
+
+/// The same where something is as it is already.
+pub(crate) async fn officers_of(site: &Site, case: Reference) -> (Reference, Officer, Officer) {
     let (terminal, admin) = (&case.terminal, Some(case.admin.as_str()));
     assert!(!status(terminal, &case.admin).await.second_person, "one administrator can begin");
     let mut input = person_input("fuku", vec![], &ALL);

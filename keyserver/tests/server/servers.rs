@@ -31,7 +31,7 @@ pub(crate) struct Pair {
     pub(crate) one: Site,
     pub(crate) two: Site,
     pub(crate) case: Reference,
-    database: Database,
+    pub(crate) database: Database,
 }
 
 impl Pair {

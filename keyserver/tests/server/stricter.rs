@@ -1,6 +1,6 @@
 //! A stricter policy reaches leases that are out, in the commit of the change; a wider one gives nothing back.
 
-use crate::support::{Reference, Site, Terminal, person_input};
+use crate::support::{Reference, Site, Terminal, in_hand, person_input};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use std::sync::atomic::Ordering;
@@ -49,7 +49,7 @@ fn report(held: &[LeaseId]) -> LeaseSync {
         after: 0,
         after_hash: Base64(chain::Head::START.hash.to_vec()),
         records: Vec::new(),
-        held: held.to_vec(),
+        held: in_hand(held),
     }
 }
 

@@ -26,6 +26,7 @@ use tobari_core::proto::api::{
 };
 use tobari_core::proto::base64::Base64;
 use tobari_core::proto::bulletin::{Bulletin, SignedBulletin};
+use tobari_core::proto::lease::LeaseInHand;
 use tobari_core::proto::problem::{Problem, ProblemCode};
 use tobari_core::proto::terminal::Reported;
 use tobari_keyserver::http::{Server, ServerOptions};
@@ -701,6 +702,11 @@ impl Terminal {
             file.header.authenticate(&dek).unwrap();
         }
     }
+}
+
+/// What a terminal says that holds the latest document of each of these leases.
+pub(crate) fn in_hand(leases: &[LeaseId]) -> Vec<LeaseInHand> {
+    leases.iter().map(|lease| LeaseInHand { lease: *lease, issued_at: Timestamp::MAX }).collect()
 }
 
 pub(crate) fn item(header: &[u8], right: Right) -> GrantItem {

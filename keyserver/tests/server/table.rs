@@ -116,6 +116,7 @@ fn rows(case: &Reference) -> Vec<Row> {
         row("POST", "/v1/admin/requests/{id}/apply", none(), Administrator(404)),
         row("GET", "/v1/leases", none(), Person(200)),
         row("POST", "/v1/leases", lease, Person(400)),
+        row("POST", "/v1/leases/{id}/refill", json!({ "files": [] }), Person(404)),
         row("POST", "/v1/terminals/leases", report, Terminal(400)),
         row("GET", "/v1/admin/leases", none(), Administrator(200)),
         row("POST", "/v1/admin/leases", issue, Roles(LEASES, 400)),

@@ -313,3 +313,76 @@ fn a_lease_of_a_label_has_its_files_and_what_is_created_under_it() -> Result<()>
     ensure!(site.tobari("bucho", &["cat", sessions::text(&new)])?.code != 0);
     Ok(())
 }
+
+#[test]
+fn a_lease_of_a_label_is_refilled_with_what_was_made_since() -> Result<()> {
+    if skipped_without_root("leases (several users)") {
+        return Ok(());
+    }
+    let mut site = Site::reference_case()?;
+    site.admin(&["label", "set", "社外秘", "--lease-by-label", "true"])?.ok()?;
+    let path = site.drop_file("起案書.txt", b"first")?;
+    let file = path.to_str().context("UTF-8")?;
+    // Without a lease of a label there is nothing to refill.
+    let none = site.tobari("bucho", &["lease", "refill"])?;
+    ensure!(none.code == 2 && none.stderr.contains("no lease of a label"), "{none:?}");
+    let ask = [
+        "lease",
+        "request",
+        "--label",
+        "社外秘",
+        "--days",
+        "3",
+        "--opens",
+        "3",
+        "--reason",
+        "出張",
+        "--json",
+    ];
+    let asked = site.tobari("bucho", &ask)?.ok()?.json()?;
+    let id = part(&asked, "/id").as_str().context("the request has an id")?.to_owned();
+    site.admin(&["lease", "approve", &id[..8]])?.ok()?;
+    site.tobari("bucho", &["lease", "list"])?.ok()?;
+    let made = site.drop_file("回覧.txt", b"made since")?;
+    let made = made.to_str().context("UTF-8")?;
+
+    // Not before the refill, and without the key server there is none.
+    site.key_server()?.terminate()?;
+    ensure!(site.tobari("bucho", &["cat", file])?.ok()?.stdout == b"first");
+    site.tobari("bucho", &["cat", made])?.fails_with(KEY_SERVER_UNREACHABLE)?;
+    site.tobari("bucho", &["lease", "refill"])?.fails_with(KEY_SERVER_UNREACHABLE)?;
+    site.start_key_server()?;
+    site.login("bucho")?.ok()?;
+    site.login("kacho")?.ok()?;
+    site.login(ADMIN)?.ok()?;
+    // Nobody else's.
+    ensure!(site.tobari("kacho", &["lease", "refill", &id])?.code != 0);
+    let refilled = site.tobari("bucho", &["lease", "refill", "--json"])?.ok()?.json()?;
+    ensure!(part(&refilled, "/id") == id.as_str() && part(&refilled, "/state") == "issued", "{refilled}");
+    ensure!(part(&refilled, "/file_count") == 2, "{refilled}");
+    let list = site.tobari("bucho", &["lease", "list", "--json"])?.ok()?.json()?;
+    ensure!(part(&list, "/held/0/issued_at") == part(&refilled, "/refilled_at"), "{list}");
+    ensure!(part(&list, "/held/0/used") == 1, "{list}");
+
+    site.key_server()?.terminate()?;
+    ensure!(site.tobari("bucho", &["cat", made])?.ok()?.stdout == b"made since");
+    // After a restart, too, and the openings of before count.
+    site.daemon()?.terminate()?;
+    site.start_daemon()?;
+    site.login("bucho")?.ok()?;
+    ensure!(site.tobari("bucho", &["cat", made])?.ok()?.stdout == b"made since");
+    let refused = site.tobari("bucho", &["cat", file])?.fails_with(LEASE_REFUSED)?;
+    ensure!(refused.stderr.contains('3'), "{refused:?}");
+
+    site.start_key_server()?;
+    site.login("bucho")?.ok()?;
+    site.login(ADMIN)?.ok()?;
+    site.tobari("bucho", &["lease", "list"])?.ok()?;
+    let ledger = site.admin(&["lease", "ledger", "--json"])?.ok()?.json()?;
+    let records = part(&ledger, "/ledger/0/records").as_array().context("records")?;
+    ensure!(records.len() == 3 && part(&ledger, "/ledger/0/lease/file_count") == 2, "{ledger}");
+    let found = site.admin(&["audit", "--json"])?.ok()?;
+    ensure!(found.text().contains("lease-refill"), "{found:?}");
+    site.admin(&["audit", "--verify"])?.ok()?;
+    Ok(())
+}

@@ -129,7 +129,8 @@ fn the_vector_of_a_label_opens_and_its_keys_are_on_record() {
     opens(&vector, &lease, &[10, 11, 12]);
     assert_eq!(lease.lease().label, Some(LABEL));
     let created = Wish { file: file_id(99), ..wish(10) };
-    assert!(lease.permits_created(&created, 0, at("2026-06-01T00:00:00Z"), &[]).is_ok());
+    let binding = lease.binds_created(&created).unwrap();
+    assert!(lease.permits_created(binding, &created, 0, at("2026-06-01T00:00:00Z"), &[]).is_ok());
 
     let log = LogKey::of(ORGANISATION, key);
     let good = vector.lease.receipt.unwrap();

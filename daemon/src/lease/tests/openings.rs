@@ -12,7 +12,8 @@ fn a_lease_opens_and_each_opening_is_written_down_and_survives_a_restart() {
     drop(leases);
     let again = case.load();
     let report = again.report().unwrap();
-    assert_eq!((report.after, report.records.len(), report.held), (0, 2, vec![LEASE]));
+    let held = vec![LeaseInHand { lease: LEASE, issued_at: at(START) }];
+    assert_eq!((report.after, report.records.len(), report.held), (0, 2, held));
     let (records, head) =
         chain::follow(chain::Head::START, report.records.iter().map(|one| one.0.as_slice())).unwrap();
     assert_eq!((head.sequence, records[1].0.person, records[1].0.right), (2, PERSON, Some(Right::View)));

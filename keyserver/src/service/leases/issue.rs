@@ -2,7 +2,7 @@
 //! signed and stored. Without the record no key is in the lease; without the stored lease no terminal gets it.
 
 use super::hold;
-use super::request::record;
+use super::request::{narrowed, record};
 use super::second_person::{Approved, weighty};
 use super::stricter::cases_of;
 use super::{LEASES, by_label, check_term};
@@ -27,7 +27,10 @@ use tobari_core::lease::{LeaseBinding, lease_info, sign};
 use tobari_core::policy::Rights;
 use tobari_core::proto::api::Refusal;
 use tobari_core::proto::base64::Base64;
-use tobari_core::proto::lease::{Lease, LeaseEnding, LeaseFile, LeaseIssue, LeaseRecord, LeaseState};
+use tobari_core::proto::lease::{
+    Lease, LeaseEnding, LeaseFile, LeaseIssue, LeaseRecord, LeaseState, Narrowing,
+};
+use tobari_core::proto::problem::ProblemCode;
 
 /// Between two attempts to issue a lease while something else is changed.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -66,6 +69,34 @@ pub(super) fn in_words(row: &LeaseRow) -> String {
         body.term.ends_at,
         body.reason
     )
+}
+
+/// What may be lent of a file: what was approved, less what a stricter policy has taken of the lease. That stays taken, whatever the
+/// policy gives now.
+fn still_lent(directory: &Directory, row: &LeaseRow, header: &Header) -> Narrowing {
+    let policy = header.policy();
+    let whole = Narrowing {
+        lease: row.id,
+        label: policy.label,
+        owner_group: policy.owner_group,
+        rights: row.body.rights,
+        ends_at: row.body.term.ends_at,
+    };
+    narrowed(directory, row.id).iter().filter(|one| one.is_of(&whole)).fold(whole, Narrowing::and)
+}
+
+/// The refusal of a file of which nothing is left.
+fn taken() -> Refusal {
+    Refusal {
+        code: ProblemCode::RightRefused,
+        detail: String::from(
+            "a stricter policy has taken such files from this lease for good: ask for a new one",
+        ),
+        right: None,
+        label_name: None,
+        rights: Rights::NONE,
+        reasons: Vec::new(),
+    }
 }
 
 fn refusal_record(
@@ -120,7 +151,15 @@ impl Service {
                 .and_then(|header| read_header(&header.0, self.identity.organisation, directory));
             let (asked, outcome) = match &header {
                 None => (Asked::default(), Err(unreadable())),
-                Some(header) => question.lend(header, row.body.rights),
+                Some(header) => {
+                    let Narrowing { rights, ends_at, .. } = still_lent(directory, row, header);
+                    if rights.is_empty() || ends_at <= at {
+                        let (file, label) = (Some(file.file), Some(file.label));
+                        (Asked { file, label, ..Asked::default() }, Err(taken()))
+                    } else {
+                        question.lend(header, rights, ends_at)
+                    }
+                }
             };
             match (outcome, header) {
                 (Ok(allowed), Some(header)) => {
@@ -239,45 +278,11 @@ impl Service {
         if alone && !weighty(&directory, &row).is_empty() {
             return Err(ServiceError::SecondPersonNeeded);
         }
-        let ready = self.keys_of_lease(&directory, &row, now, who).await?;
-
-        let records: Vec<Record> = ready
-            .iter()
-            .map(|file| Record {
-                file: file.asked.file,
-                file_name: file.name.clone(),
-                label: file.asked.label,
-                rights: Some(row.body.rights),
-                rules: file.asked.rules.clone(),
-                ..Record::new(Act::LeaseKey, now, who)
-                    .about("lease", row.id)
-                    .detail(Released::lent_to(row.person, row.terminal))
-            })
-            .collect();
         let basis = Basis::new(directory.version, Some(caller.session.row.id));
-        let (audited, receipt) = self.audit.commit_with_receipt(basis.clone(), Vec::new(), &records).await?;
-        let lease = self.document(&directory, &row, ready, audited, now)?;
-        let mut signed = sign(&lease, &self.identity.signing_key)
-            .map_err(|error| ServiceError::Internal(error.to_string()))?;
-        signed.receipt = receipt;
-
         row.state = LeaseState::Issued;
         row.body.decided_by = Some(caller.person.id);
         row.body.decided_at = Some(now);
-        row.files = lease
-            .files
-            .iter()
-            .map(|file| LeaseFileRow {
-                file: file.file,
-                label: file.label,
-                name: file.name.clone(),
-                rights: file.rights,
-                header: None,
-            })
-            .collect();
-        let document =
-            serde_json::to_vec(&signed).map_err(|error| ServiceError::Internal(error.to_string()))?;
-        row.document = Some(document);
+        let row = self.lent(&directory, row, (now, now), who, &basis).await?;
         let entry = Record::new(Act::LeaseIssue, now, who).about("lease", row.id).detail(in_words(&row));
         let change = match before {
             None => Change::PutLease(Box::new(row.clone())),
@@ -301,13 +306,58 @@ impl Service {
         Ok(record(&directory, row))
     }
 
+    /// The lease with its keys in it, signed at `issued_at`: each decided, recorded and released. What it lends counts once it is stored.
+    pub(super) async fn lent(
+        &self,
+        directory: &Directory,
+        mut row: LeaseRow,
+        (now, issued_at): (Timestamp, Timestamp),
+        who: Who,
+        basis: &Basis,
+    ) -> Result<LeaseRow, ServiceError> {
+        let ready = self.keys_of_lease(directory, &row, now, who).await?;
+        let records: Vec<Record> = ready
+            .iter()
+            .map(|file| Record {
+                file: file.asked.file,
+                file_name: file.name.clone(),
+                label: file.asked.label,
+                rights: Some(file.allowed.rights),
+                rules: file.asked.rules.clone(),
+                ..Record::new(Act::LeaseKey, now, who)
+                    .about("lease", row.id)
+                    .detail(Released::lent_to(row.person, row.terminal))
+            })
+            .collect();
+        let (audited, receipt) = self.audit.commit_with_receipt(basis.clone(), Vec::new(), &records).await?;
+        let lease = self.document(directory, &row, ready, audited, issued_at)?;
+        let mut signed = sign(&lease, &self.identity.signing_key)
+            .map_err(|error| ServiceError::Internal(error.to_string()))?;
+        signed.receipt = receipt;
+        row.files = lease
+            .files
+            .iter()
+            .map(|file| LeaseFileRow {
+                file: file.file,
+                label: file.label,
+                name: file.name.clone(),
+                rights: file.rights,
+                header: None,
+            })
+            .collect();
+        let document =
+            serde_json::to_vec(&signed).map_err(|error| ServiceError::Internal(error.to_string()))?;
+        row.document = Some(document);
+        Ok(row)
+    }
+
     fn document(
         &self,
         directory: &Directory,
         row: &LeaseRow,
         ready: Vec<Ready>,
         audited: Vec<Audited>,
-        now: Timestamp,
+        issued_at: Timestamp,
     ) -> Result<Lease, ServiceError> {
         let gone = || ServiceError::Internal(String::from("the lease's person or terminal is gone"));
         if audited.len() != ready.len() {
@@ -350,7 +400,7 @@ impl Service {
             person: person.id,
             login: person.login.clone(),
             name: person.name.clone(),
-            issued_at: now,
+            issued_at,
             term: row.body.term,
             opens: row.body.opens,
             label: row.body.label,

@@ -1,13 +1,14 @@
 //! Leases: asked for by a person or issued by an administrator, decided with the same policy as a grant, and sealed to one
 //! terminal by the one function that releases keys. `docs/spec/lease.md` is normative.
 //!
-//! [`request`] takes what is asked, [`issue`] decides and makes the signed lease, [`sync`] hands it to its terminal and takes
-//! back what was done under it, [`stricter`] takes back what a change of the policy does not give any more, while [`hold`] lets none be issued,
-//! [`ledger`] shows all of it.
+//! [`request`] takes what is asked, [`issue`] decides and makes the signed lease, [`refill`] makes it anew with the files that there are
+//! later, [`sync`] hands it to its terminal and takes back what was done under it, [`stricter`] takes back what a change of the policy
+//! does not give any more, while [`hold`] lets none be issued, [`ledger`] shows all of it.
 
 pub(super) mod hold;
 mod issue;
 mod ledger;
+mod refill;
 mod request;
 mod second_person;
 mod stricter;
@@ -22,7 +23,7 @@ use std::collections::HashSet;
 use tobari_core::ids::{LabelId, OrganisationId};
 use tobari_core::policy::{Right, Rights};
 use tobari_core::proto::admin::Role;
-use tobari_core::proto::lease::{LeaseRequest, MAX_FILES, Term};
+use tobari_core::proto::lease::{LeaseItem, LeaseRequest, MAX_FILES, Term};
 
 pub(super) const LEASES: &[Role] = &[Role::Leases];
 /// Longest lease.
@@ -71,23 +72,35 @@ fn check(
         let why = format!("must have 1 to {MAX_REASON} bytes without control characters");
         return Err(ServiceError::invalid(format!("{field}reason"), why));
     }
-    if request.files.is_empty() || request.files.len() > MAX_FILES {
-        let why = format!("must have 1 to {MAX_FILES} entries");
-        return Err(ServiceError::invalid(format!("{field}files"), why));
-    }
     if let Some(label) = request.label {
         by_label(directory, label, &format!("{field}label"))?;
     }
+    let files = check_files(field, &request.files, request.label, organisation, directory)?;
+    Ok((LeaseBodyInput { term, reason: reason.to_owned() }, files))
+}
+
+/// Reads the headers of files that are to be lent.
+fn check_files(
+    field: &str,
+    items: &[LeaseItem],
+    label: Option<LabelId>,
+    organisation: OrganisationId,
+    directory: &Directory,
+) -> Result<Vec<LeaseFileRow>, ServiceError> {
+    if items.is_empty() || items.len() > MAX_FILES {
+        let why = format!("must have 1 to {MAX_FILES} entries");
+        return Err(ServiceError::invalid(format!("{field}files"), why));
+    }
     let mut seen = HashSet::new();
-    let mut files = Vec::with_capacity(request.files.len());
-    for (index, item) in request.files.iter().enumerate() {
+    let mut files = Vec::with_capacity(items.len());
+    for (index, item) in items.iter().enumerate() {
         let at = |part: &str| format!("{field}files[{index}].{part}");
         if item.name.as_ref().is_some_and(|name| name.len() > MAX_FILE_NAME) {
             return Err(ServiceError::invalid(at("name"), format!("must be at most {MAX_FILE_NAME} bytes")));
         }
         let header = read_header(&item.header.0, organisation, directory)
             .ok_or_else(|| ServiceError::invalid(at("header"), super::decide::unreadable().detail))?;
-        if request.label.is_some_and(|label| label != header.policy().label) {
+        if label.is_some_and(|label| label != header.policy().label) {
             return Err(ServiceError::invalid(at("header"), "the file has another label than the lease"));
         }
         // Twice the same file, such as two copies: one entry opens both.
@@ -101,7 +114,7 @@ fn check(
             });
         }
     }
-    Ok((LeaseBodyInput { term, reason: reason.to_owned() }, files))
+    Ok(files)
 }
 
 /// Refuses leases of a label that does not allow them.
@@ -153,6 +166,7 @@ fn asked(
             decided_at: None,
             ended_at: None,
             label: request.label,
+            refilled: None,
         },
         file_count: u32::try_from(files.len()).unwrap_or(u32::MAX),
         files,

@@ -34,6 +34,7 @@ pub(super) fn record(directory: &Directory, row: LeaseRow) -> LeaseRecord {
         opens: row.body.opens,
         rights: row.body.rights,
         reason: row.body.reason,
+        label: row.body.label,
         file_count: row.file_count,
         files: row
             .files
@@ -48,6 +49,7 @@ pub(super) fn record(directory: &Directory, row: LeaseRow) -> LeaseRecord {
         requested_at: row.body.requested_at,
         decided_by: row.body.decided_by,
         decided_at: row.body.decided_at,
+        refilled_at: row.body.refilled.map(|refilled| refilled.at),
         fetched_at: row.fetched_at,
         ended_at: row.body.ended_at,
         opened: row.opened,

@@ -25,7 +25,8 @@ pub(super) fn weighty(directory: &Directory, row: &LeaseRow) -> Vec<Widening> {
     if of_files.chain(row.body.label).any(|label| level(&label) == highest) {
         why.push(Widening::Lease);
     }
-    let many = judge::unseal_limit(tables).is_some_and(|most| row.file_count > most);
+    let lent = row.body.refilled.map_or(row.file_count, |refilled| refilled.lent);
+    let many = judge::unseal_limit(tables).is_some_and(|most| lent > most);
     if row.body.rights.contains(Right::Decrypt) && many {
         why.push(Widening::Unsealing);
     }

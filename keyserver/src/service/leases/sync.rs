@@ -7,7 +7,7 @@ use crate::audit::{Act, Record, Who};
 use crate::service::{Call, Service, ServiceError};
 use crate::store::{Change, LeaseFilter, LeaseRecordRow, LeaseRow, LeaseTerminalRow};
 use jiff::Timestamp;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use tobari_core::ids::{LeaseId, RequestId, TerminalId};
 use tobari_core::lease::chain::{Head, follow};
 use tobari_core::lease::read_unchecked;
@@ -202,10 +202,16 @@ impl Service {
             .filter(|row| directory.tables.people.get(&row.person).is_some_and(|person| !person.disabled))
             .map(|row| row.id)
             .collect();
-        let mut missing =
-            issued.iter().filter(|row| active.contains(&row.id) && !sync.held.contains(&row.id));
+        let held: HashMap<LeaseId, Timestamp> =
+            sync.held.iter().map(|held| (held.lease, held.issued_at)).collect();
+        // Of what it holds it lacks a later document, when there is one.
+        let lacks = |row: &LeaseRow| {
+            let refilled = row.body.refilled.map(|refilled| refilled.at);
+            held.get(&row.id).is_none_or(|at| refilled.is_some_and(|refilled| refilled > *at))
+        };
+        let mut missing = issued.iter().filter(|row| active.contains(&row.id) && lacks(row));
         let (mut leases, mut opened, mut narrowings) = (Vec::new(), Vec::new(), Vec::new());
-        for row in issued.iter().filter(|row| active.contains(&row.id) && sync.held.contains(&row.id)) {
+        for row in issued.iter().filter(|row| active.contains(&row.id) && held.contains_key(&row.id)) {
             narrowings.extend(narrowed(&directory, row.id));
         }
         let mut fetched = Vec::new();
@@ -220,7 +226,9 @@ impl Service {
             }
             leases.push(signed);
             opened.push(LeaseOpened { lease: row.id, count: row.opened });
-            narrowings.extend(narrowed(&directory, row.id));
+            if !held.contains_key(&row.id) {
+                narrowings.extend(narrowed(&directory, row.id));
+            }
             if row.fetched_at.is_none() {
                 fetched.push((row.id, now));
             }
@@ -229,7 +237,7 @@ impl Service {
         if !fetched.is_empty() {
             self.audit.commit(vec![Change::FetchedLeases(fetched)], &[]).await?;
         }
-        let ended = sync.held.iter().filter(|id| !active.contains(id)).copied().collect();
+        let ended = sync.held.iter().map(|held| held.lease).filter(|id| !active.contains(id)).collect();
         Ok(LeaseSyncAnswer { time: now, accepted, leases, opened, narrowed: narrowings, ended, more })
     }
 }

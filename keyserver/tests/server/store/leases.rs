@@ -7,7 +7,7 @@ use tobari_core::proto::base64::Base64;
 use tobari_core::proto::lease::{LeaseState, Narrowing, Opens, Term};
 use tobari_keyserver::store::{
     Change, LeaseBody, LeaseCaseRow, LeaseCases, LeaseFileRow, LeaseFilter, LeaseRecordRow, LeaseRow,
-    LeaseTerminalRow, StoreError,
+    LeaseTerminalRow, Refilled, StoreError,
 };
 
 fn lease(person: PersonId, terminal: TerminalId, requested_at: i64) -> LeaseRow {
@@ -23,6 +23,7 @@ fn lease(person: PersonId, terminal: TerminalId, requested_at: i64) -> LeaseRow 
         decided_at: None,
         ended_at: None,
         label: None,
+        refilled: None,
     };
     let file = LeaseFileRow {
         file: FileId::generate(),
@@ -93,6 +94,18 @@ async fn lease_cases(checked: &mut Checked<'_>, issued: &LeaseRow, asked: &Lease
     }
     let (_, theirs) = kinds(LeaseCases::Person(asked.person), at(0)).await;
     assert!(store.lease_cases(theirs[0], at(0)).await.unwrap().is_empty());
+    // Refilled: what was lent before and what is lent now, until the later end. Again as when a lease is issued, it counts.
+    let print = Rights::only(Right::Print);
+    for (rights, ends_at) in [(print, at(1015)), (Rights::only(Right::View), at(1000))] {
+        let again = LeaseCaseRow { left: Narrowing { rights, ends_at, ..none.left }, ..none };
+        checked.commit(vec![Change::PutLeaseCases(vec![again])]).await;
+    }
+    let left = Narrowing { rights: none.left.rights.union(print), ends_at: at(1015), ..none.left };
+    let of_label = kinds(LeaseCases::Label(label), at(0)).await.1;
+    let of_lease = *of_label.iter().find(|kind| kind.person == issued.person).unwrap();
+    let found = store.lease_cases(of_lease, at(0)).await.unwrap();
+    assert!(found.contains(&LeaseCaseRow { left, ..none }) && found.contains(&owned), "{found:?}");
+    assert_eq!(kinds(LeaseCases::All, at(0)).await.0, seen + 2);
     // Narrowed: part of what every server holds.
     let version = store.version().await.unwrap();
     let left = Narrowing { rights: Rights::only(Right::View), ends_at: at(1005), ..owned.left };
@@ -100,6 +113,9 @@ async fn lease_cases(checked: &mut Checked<'_>, issued: &LeaseRow, asked: &Lease
     checked.commit(vec![Change::NarrowLeases(vec![narrowed])]).await;
     assert_eq!(store.version().await.unwrap(), version + 1);
     let held = async || store.load().await.unwrap().tables.narrowed_leases;
+    assert_eq!(held().await.into_values().collect::<Vec<_>>(), [(left, at(1020))]);
+    // Refilling widens none of it.
+    checked.commit(vec![Change::PutLeaseCases(vec![owned])]).await;
     assert_eq!(held().await.into_values().collect::<Vec<_>>(), [(left, at(1020))]);
     checked.commit(vec![Change::Prune(at(1500))]).await;
     assert_eq!(held().await.len(), 1);
@@ -147,6 +163,19 @@ pub(super) async fn leases(checked: &mut Checked<'_>) {
     assert_eq!(found(LeaseFilter { state: Some(LeaseState::Requested), ..all }).await, [others.id, new.id]);
     let twice = vec![step(LeaseState::Requested, &issued)];
     checked.refuse(twice, |error| matches!(error, StoreError::Stale)).await;
+
+    // Refilled, from the document that was there and no other.
+    let refill = |before: &[u8], row: &LeaseRow| Change::RefillLease(before.to_vec(), Box::new(row.clone()));
+    let stale = |error: &StoreError| matches!(error, StoreError::Stale);
+    issued.document = Some(vec![4, 5]);
+    issued.body.refilled = Some(Refilled { at: at(55), lent: 2 });
+    issued.files.push(LeaseFileRow { file: FileId::generate(), ..issued.files[0].clone() });
+    issued.file_count = 2;
+    checked.refuse(vec![refill(&[1, 2], &issued)], stale).await;
+    checked.commit(vec![refill(&[1, 2, 3], &issued)]).await;
+    assert_eq!(store.lease(old.id).await.unwrap(), Some(issued.clone()));
+    checked.refuse(vec![refill(&[1, 2, 3], &issued)], stale).await;
+    checked.refuse(vec![refill(&[], &new)], stale).await;
 
     // The first time counts.
     checked.commit(vec![Change::FetchedLeases(vec![(old.id, at(60))])]).await;
