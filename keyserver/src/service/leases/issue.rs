@@ -33,7 +33,7 @@ use tobari_core::proto::lease::{
 use tobari_core::proto::problem::ProblemCode;
 
 /// Between two attempts to issue a lease while something else is changed.
-const PAUSE: Duration = Duration::from_millis(100);
+pub(super) const PAUSE: Duration = Duration::from_millis(100);
 
 /// Format of the lease.
 const VERSION: u32 = 1;
