@@ -42,7 +42,7 @@ pub struct Limits {
     pub file_places: u32,
     /// Requests of the administration, and others, that are worked on at one time, each.
     pub other_places: u32,
-    /// Who is turned away is told after this: saying no costs work too, and who waits for it does not ask again meanwhile.
+    /// Who is turned away is told after this, and later when many are: saying no costs work too, and who waits for it does not ask again meanwhile.
     pub refusal_wait: Duration,
     /// A label's key is not retired, unless by force, before the next one has been in use for this long: files that nobody
     /// asked for in that time may be sealed for it all the same, but those of daily work are known.

@@ -16,12 +16,17 @@ use governor::{Quota, RateLimiter};
 use std::hash::Hash;
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::time::Duration;
 use tobari_core::crypto::sha256;
 use tobari_core::ids::PersonId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Refusals that wait at one time; more are given at once.
 const REFUSALS: usize = 4096;
+/// With so many more that wait, the wait is longer by its first length.
+const CROWD: usize = 128;
+/// Longest wait, in first lengths. A client gives up after 15 s.
+const LONGEST_WAIT: u32 = 4;
 /// Bytes of a body that are worth one more place.
 const BYTES_PER_PLACE: u64 = 128 * 1024;
 
@@ -107,10 +112,30 @@ impl Service {
         Ok(Admitted(place))
     }
 
-    /// Waits before a request is turned away.
+    /// Waits before a request is turned away; the longer, the more wait already, so that ten times too many requests cost little more
+    /// than a few too many.
     pub(crate) async fn before_refusal(&self) {
         if let Ok(_waits) = self.pace.refusals.try_acquire() {
-            tokio::time::sleep(self.limits.refusal_wait).await;
+            let waiting = REFUSALS.saturating_sub(self.pace.refusals.available_permits());
+            tokio::time::sleep(wait(self.limits.refusal_wait, waiting)).await;
         }
+    }
+}
+
+/// How long who is turned away waits, being one of so many.
+fn wait(first: Duration, waiting: usize) -> Duration {
+    let times = u32::try_from(1 + waiting / CROWD).unwrap_or(LONGEST_WAIT);
+    first.saturating_mul(times.min(LONGEST_WAIT))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_more_wait_the_longer_but_not_longer_than_a_client_waits() {
+        let waits = [1, CROWD - 1, CROWD, 3 * CROWD - 1, 3 * CROWD, REFUSALS, usize::MAX / 2]
+            .map(|waiting| wait(Duration::from_secs(2), waiting).as_secs());
+        assert_eq!(waits, [2, 2, 4, 6, 8, 8, 8]);
     }
 }
