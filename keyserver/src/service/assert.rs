@@ -48,7 +48,7 @@ impl Service {
         let login = fold_name(&request.login);
         // Held until the session can be found: taking the mark off and shutting a person out end sessions, and
         // one that was being begun must not come after it.
-        let changing = self.begin_change().await;
+        let changing = self.stand_still().await;
         let directory = self.directory.load_full();
         let now = self.clock.now();
         let who = Who { terminal: Some(terminal.id), request: Some(call.request), ..Who::default() };

@@ -8,7 +8,6 @@
 
 use super::directory::Directory;
 use super::identity;
-use super::leases::hold;
 use super::{Call, Service, ServiceError};
 use crate::store::Tables;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -199,7 +198,7 @@ impl Step {
 
 fn same_settings(before: &BTreeMap<String, Arc<Vec<u8>>>, after: &BTreeMap<String, Arc<Vec<u8>>>) -> bool {
     fn relevant(settings: &BTreeMap<String, Arc<Vec<u8>>>) -> impl Iterator<Item = (&String, &Arc<Vec<u8>>)> {
-        settings.iter().filter(|(name, _)| ![identity::BULLETIN, hold::HOLD].contains(&name.as_str()))
+        settings.iter().filter(|(name, _)| name.as_str() != identity::BULLETIN)
     }
     relevant(before).eq(relevant(after))
 }

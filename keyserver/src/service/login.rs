@@ -166,7 +166,7 @@ impl Service {
             // Held until the session can be found: a change of password, a shut-out or a removal ends the sessions that
             // there are, and one that was being begun with the old credentials must not come after it. On another
             // server it moves the version on.
-            let _changing = self.begin_change().await;
+            let _changing = self.stand_still().await;
             let directory = self.directory.load_full();
             let same = |terminal: &TerminalRow, person: &PersonRow| {
                 directory.tables.people.get(&person.id).is_some_and(|now| **now == *person)

@@ -44,7 +44,7 @@ pub use setup::{NewOrganisation, Setup, bootstrap_token};
 
 use crate::audit::{AuditError, AuditLog, Record};
 use crate::ca::{Authority, CaError};
-use crate::store::{Basis, Change, Loaded, Store, Tables};
+use crate::store::{Basis, Change, Loaded, Store, Tables, Turn};
 use crate::witness::{Watching, WitnessError, Witnesses};
 use arc_swap::ArcSwap;
 use directory::Directory;
@@ -52,7 +52,6 @@ use identity::Identity;
 use jiff::Timestamp;
 use judge::Warrant;
 use keys::KeyRing;
-use leases::hold;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use std::sync::{Arc, OnceLock};
 use tobari_core::clock::Clock;
@@ -83,7 +82,12 @@ pub struct Service {
 }
 
 /// The right to change this server's directory, one at a time.
-pub(crate) struct Changing<'a>(#[expect(dead_code, reason = "held, not read")] MutexGuard<'a, ()>);
+#[expect(dead_code, reason = "held, not read")]
+pub(crate) struct Changing<'a> {
+    here: MutexGuard<'a, ()>,
+    /// That no other server changes its own meanwhile, unless it was not to be had.
+    everywhere: Option<Turn>,
+}
 
 impl Service {
     /// Opens the organisation in `store`, on the current runtime.
@@ -177,9 +181,20 @@ impl Service {
         &self.identity.authority
     }
 
-    /// Waits for other changes on this server, and takes over those of other servers.
+    /// Waits for other changes, on all servers, and takes over those of other servers.
     pub(crate) async fn begin_change(&self) -> Changing<'_> {
-        let changing = Changing(self.changing.lock().await);
+        let everywhere = self.store.turn().await.unwrap_or_else(|error| {
+            // The commit still finds whatever comes between.
+            tracing::debug!(error = %crate::Causes(&error), "changes are made without taking turns");
+            None
+        });
+        Changing { everywhere, ..self.stand_still().await }
+    }
+
+    /// Waits for other changes on this server, and takes over those of other servers, for what changes nothing that servers hold
+    /// in memory but builds on it.
+    pub(super) async fn stand_still(&self) -> Changing<'_> {
+        let changing = Changing { here: self.changing.lock().await, everywhere: None };
         // If it fails the commit fails too, or finds that what it builds on is no longer so.
         if let Err(error) = self.catch_up(&changing).await {
             tracing::debug!(%error, "changes of other servers were not read");
@@ -203,40 +218,22 @@ impl Service {
     pub(crate) async fn change_on(
         &self,
         changing: &Changing<'_>,
-        changes: Vec<Change>,
-        record: Record,
-        warrant: &Warrant,
-    ) -> Result<(), ServiceError> {
-        let version = self.directory.load().version;
-        match self.try_change(changing, changes.clone(), &record, warrant).await {
-            // Other servers have issued leases since they were looked at, and nothing else has happened.
-            Err(ServiceError::Moved) if self.directory.load().version == version => {}
-            outcome => return outcome,
-        }
-        self.hold_leases(changing, record.session).await?;
-        self.try_change(changing, changes, &record, warrant).await
-    }
-
-    async fn try_change(
-        &self,
-        changing: &Changing<'_>,
         mut changes: Vec<Change>,
-        record: &Record,
+        record: Record,
         warrant: &Warrant,
     ) -> Result<(), ServiceError> {
         let now = self.clock.now();
         let before = self.directory.load_full();
-        changes.extend(hold::released(&before.tables));
         let mut tables: Tables = before.tables.clone();
         for change in &changes {
             tables.apply(change);
         }
-        let more = self.weigh(&before, &tables, &changes, record, warrant).await?;
+        let more = self.weigh(&before, &tables, &changes, &record, warrant).await?;
         more.iter().for_each(|change| tables.apply(change));
         changes.extend(more);
         let (mut after, mut numbered) = Directory::new(tables, &self.identity, Some(&before), now)?;
         // Leases that are out lend no more than the policy gives from this commit on.
-        let (taken, more_records) = self.stricter(&before, &after, record).await?;
+        let (taken, more_records) = self.stricter(&before, &after, &record).await?;
         if taken.iter().any(Change::is_of_tables) {
             let mut tables: Tables = before.tables.clone();
             changes.iter().chain(&taken).for_each(|change| tables.apply(change));
@@ -245,7 +242,7 @@ impl Service {
         changes.extend(taken);
         changes.extend(numbered);
         let basis = Basis::new(before.version, record.session);
-        let mut records = vec![record.clone()];
+        let mut records = vec![record];
         records.extend(more_records);
         match self.audit.commit_on(basis, changes, &records).await {
             Ok(_) => {

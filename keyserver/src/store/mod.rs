@@ -7,7 +7,8 @@
 //! Two stores: `sqlite` for one server, `postgres` for any number of servers over one database. The SQL and what a
 //! commit does are the same (`commit`, `write`, `read`, `load` over a connection of either, `sql`). Several servers
 //! agree by one rule: what a server decided on names the version of the tables it knew and its caller's session
-//! ([`Basis`]), and a commit in whose transaction either is no longer so writes nothing ([`StoreError::Moved`]).
+//! ([`Basis`]), and a commit in whose transaction either is no longer so writes nothing ([`StoreError::Moved`]). So that this
+//! is rare, and no change is overtaken again and again, they take turns ([`Turn`]).
 
 mod change;
 mod commit;
@@ -25,6 +26,7 @@ mod sql;
 pub mod sqlite;
 pub(crate) mod transfer;
 mod tree;
+mod turns;
 mod write;
 
 pub use change::Change;
@@ -37,12 +39,13 @@ pub use rows::{
 
 use jiff::Timestamp;
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::pin::Pin;
 use tobari_core::audit::{Frontier, Growth};
 use tobari_core::ids::{FileId, LabelId, LeaseId, PersonId, SessionId, TerminalId};
 use tobari_core::policy::Policy;
 use tobari_core::proto::terminal::Reported;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 /// What asynchronous store calls return, so that a store can be a trait object.
 pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
@@ -151,6 +154,18 @@ impl Basis {
     }
 }
 
+/// That it is this server's turn to change something. Over when it is dropped.
+#[derive(Debug)]
+pub struct Turn(#[expect(dead_code, reason = "its end is heard")] oneshot::Sender<Infallible>);
+
+impl Turn {
+    /// One, and what hears of its end.
+    fn new() -> (Self, oneshot::Receiver<Infallible>) {
+        let (turn, ended) = oneshot::channel();
+        (Self(turn), ended)
+    }
+}
+
 /// A durable store.
 pub trait Store: Send + Sync + std::fmt::Debug {
     /// Everything that is held in memory.
@@ -163,6 +178,12 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// be lost: it saves waiting, [`Basis`] keeps the promise.
     fn hints(&self) -> Option<watch::Receiver<u64>> {
         None
+    }
+
+    /// Waits until no server changes anything that all hold in memory; none where there is one server only. Whoever waits longest is
+    /// next. It may be lost at any time: it keeps changes from being overtaken, [`Basis`] keeps the promise.
+    fn turn(&self) -> StoreFuture<'_, Option<Turn>> {
+        Box::pin(async { Ok(None) })
     }
 
     /// All sessions that have not ended at `now`.

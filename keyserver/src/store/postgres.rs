@@ -4,6 +4,7 @@
 //! - One audit chain: a commit holds an advisory lock for its transaction, so all commits have one order, and each
 //!   reads the head that it continues. The lock goes with the transaction: a server that dies holds up nobody, and one
 //!   that is cut off is ended by the database itself after `IDLE`.
+//! - Servers take turns where they change what all of them hold in memory (`turns`).
 //! - `LISTEN` tells the other servers of a change at once. It may be lost; they also ask now and then.
 //! - What was answered is durable: a database with `fsync` off is refused, `synchronous_commit` is switched on.
 
@@ -12,16 +13,18 @@ use super::decode::unavailable;
 use super::migrations::{Dialect, migrated, migrator};
 use super::read::{self, reads};
 use super::tree;
+use super::turns::Turns;
 use super::{
     Appended, AuditHead, AuditRow, Basis, Change, Digest, LeaseCaseRow, LeaseCases, LeaseFilter, LeaseKind,
     LeaseRecordRow, LeaseRow, LeaseTerminalRow, Loaded, LoginFailuresRow, PolicyVersionRow, SessionRow,
-    Store, StoreError, StoreFuture, TokenRow,
+    Store, StoreError, StoreFuture, TokenRow, Turn,
 };
 use jiff::Timestamp;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgListener, PgPool, PgPoolOptions, PgSslMode};
 use sqlx::{Connection as _, Row as _};
 use std::collections::HashMap;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 use tobari_core::audit::Frontier;
 use tobari_core::ids::{FileId, LabelId, LeaseId, PersonId, SessionId, TerminalId};
@@ -30,7 +33,7 @@ use tobari_core::proto::terminal::Reported;
 use tokio::sync::{Mutex, watch};
 
 /// A connection, or a commit as a whole, that takes longer is given up.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 /// The database ends a transaction whose server says nothing for this long, and with it the lock of the audit log.
 const IDLE: &str = "5s";
 /// The database ends a statement that takes longer, waiting for the lock included.
@@ -105,6 +108,7 @@ impl std::fmt::Debug for Location {
 pub struct PostgresStore {
     readers: PgPool,
     writer: Mutex<Writer>,
+    turns: Arc<Turns>,
     hints: watch::Receiver<u64>,
     listener: tokio::task::JoinHandle<()>,
 }
@@ -136,7 +140,8 @@ impl PostgresStore {
         let (sender, hints) = watch::channel(0);
         let listener = tokio::spawn(listen(location.clone(), sender));
         let writer = Writer { location: location.clone(), connection: Some(connection), seen };
-        Ok(Self { readers, writer: Mutex::new(writer), hints, listener })
+        let turns = Turns::new(location.clone());
+        Ok(Self { readers, writer: Mutex::new(writer), turns, hints, listener })
     }
 }
 
@@ -335,6 +340,10 @@ impl Store for PostgresStore {
         Some(self.hints.clone())
     }
 
+    fn turn(&self) -> StoreFuture<'_, Option<Turn>> {
+        Box::pin(self.turns.next())
+    }
+
     reads! { PATIENCE }
 
     fn commit<'a>(
@@ -358,6 +367,7 @@ impl Store for PostgresStore {
     fn close(&self) -> StoreFuture<'_, ()> {
         Box::pin(async move {
             self.listener.abort();
+            self.turns.close().await;
             self.readers.close().await;
             match self.writer.lock().await.connection.take() {
                 Some(connection) => connection.close().await.map_err(unavailable),

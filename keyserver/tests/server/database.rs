@@ -239,6 +239,14 @@ impl Database {
     }
 
     /// A store of its own over a new database.
+    /// How many servers wait for a lock that is nobody's row.
+    pub(crate) async fn waiting(&self) -> i64 {
+        use sqlx::Connection as _;
+        let mut connection = sqlx::PgConnection::connect(&self.url("postgres")).await.unwrap();
+        let count = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted";
+        sqlx::query_scalar(count).fetch_one(&mut connection).await.unwrap()
+    }
+
     pub(crate) async fn store(&self, name: &str) -> PostgresStore {
         PostgresStore::open(&self.create(name).await).await.unwrap()
     }

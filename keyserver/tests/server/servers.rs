@@ -579,7 +579,8 @@ async fn a_server_that_is_cut_off_grants_nothing_and_holds_up_nobody() {
     }
     let before = grants(pair.one.store.as_ref()).await;
     until("no grants", async || grants(pair.one.store.as_ref()).await > before + 40).await;
-    // In the middle of whatever it is doing, a transaction that holds the lock of the audit log included.
+    // In the middle of whatever it is doing, a transaction that holds the lock of the audit log included; and while it is its turn.
+    let _turn = pair.two.store.turn().await.unwrap().unwrap();
     wire.cut(true);
     let answer = pair.at_two().post("/v1/grants", Some(&kacho), &items).await;
     assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{answer:?}");
@@ -608,6 +609,45 @@ async fn a_server_that_is_cut_off_grants_nothing_and_holds_up_nobody() {
     );
     running.shutdown().await;
     chain::verify(pair.one.store.as_ref()).await.unwrap();
+}
+
+#[tokio::test]
+async fn changes_of_several_servers_take_turns() {
+    let Some(pair) = Pair::start().await else { return };
+    let turn = pair.two.store.turn().await.unwrap().unwrap();
+    let (path, input) = pair.kacho(false);
+    let (here, admin) = (pair.at_one(), pair.case.admin.clone());
+    let change = tokio::spawn(async move { here.put(&path, Some(&admin), &input).await });
+    until("the change does not queue", async || pair.database.waiting().await == 1).await;
+    // Who only logs in or opens a file waits for nobody.
+    let file = pair.case.sealed("社外秘").await;
+    let bucho = pair.at_one().login("bucho").await;
+    pair.at_one().grant(&bucho, file.header.wire_bytes(), Right::View).await.unwrap();
+    assert!(!change.is_finished());
+    drop(turn);
+    change.await.unwrap().ok();
+
+    // Who waited and has gone away leaves nothing behind.
+    let turn = pair.two.store.turn().await.unwrap().unwrap();
+    let store = Arc::clone(&pair.one.store);
+    let gone = tokio::spawn(async move { store.turn().await.map(|_| ()) });
+    until("nobody queues", async || pair.database.waiting().await == 1).await;
+    gone.abort();
+    drop(turn);
+    for server in [&pair.one, &pair.two, &pair.one] {
+        drop(server.store.turn().await.unwrap().unwrap());
+    }
+    // Nor does a server whose connection the database has ended.
+    let turn = pair.two.store.turn().await.unwrap().unwrap();
+    pair.database
+        .run_sql(
+            "postgres",
+            "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted",
+        )
+        .await;
+    drop(pair.one.store.turn().await.unwrap().unwrap());
+    drop(turn);
+    drop(pair.two.store.turn().await.unwrap().unwrap());
 }
 
 #[tokio::test]

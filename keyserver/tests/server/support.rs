@@ -35,7 +35,7 @@ use tobari_keyserver::store::sqlite::SqliteStore;
 use tobari_keyserver::store::{
     Appended, AuditHead, AuditRow, Basis, Change, Digest, LeaseCaseRow, LeaseCases, LeaseFilter, LeaseKind,
     LeaseRecordRow, LeaseRow, LeaseTerminalRow, Loaded, LoginFailuresRow, PolicyVersionRow, SessionRow,
-    Store, StoreError, StoreFuture, TokenRow,
+    Store, StoreError, StoreFuture, TokenRow, Turn,
 };
 use tokio::sync::oneshot;
 
@@ -97,6 +97,9 @@ impl Store for Faulty {
     }
     fn hints(&self) -> Option<tokio::sync::watch::Receiver<u64>> {
         if self.deaf.load(Ordering::SeqCst) { None } else { self.inner.hints() }
+    }
+    fn turn(&self) -> StoreFuture<'_, Option<Turn>> {
+        self.inner.turn()
     }
     fn session(&self, token_hash: Digest) -> StoreFuture<'_, Option<SessionRow>> {
         self.fault(&self.reads_fail).unwrap_or_else(|| self.inner.session(token_hash))

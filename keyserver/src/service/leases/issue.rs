@@ -1,7 +1,6 @@
 //! Deciding on a lease and making it. The steps are those of a grant: decide, unwrap, record durably, release; then the whole is
 //! signed and stored. Without the record no key is in the lease; without the stored lease no terminal gets it.
 
-use super::hold;
 use super::request::{narrowed, record};
 use super::second_person::{Approved, weighty};
 use super::stricter::cases_of;
@@ -18,7 +17,6 @@ use crate::store::{Basis, Change, LeaseFileRow, LeaseRow};
 use jiff::Timestamp;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 use tobari_core::audit::Released;
 use tobari_core::crypto::GrantSealer;
 use tobari_core::envelope::Header;
@@ -31,9 +29,6 @@ use tobari_core::proto::lease::{
     Lease, LeaseEnding, LeaseFile, LeaseIssue, LeaseRecord, LeaseState, Narrowing,
 };
 use tobari_core::proto::problem::ProblemCode;
-
-/// Between two attempts to issue a lease while something else is changed.
-pub(super) const PAUSE: Duration = Duration::from_millis(100);
 
 /// Format of the lease.
 const VERSION: u32 = 1;
@@ -233,11 +228,8 @@ impl Service {
         let mut caller = caller;
         for _ in 0..ATTEMPTS {
             match self.make_on(row.clone(), before, &caller).await {
-                // What it was decided on has changed on another server, or is being changed: once more, on what is so then.
-                Err(ServiceError::Moved) => {
-                    tokio::time::sleep(PAUSE).await;
-                    caller = self.administrator(call, LEASES).await?;
-                }
+                // What it was decided on has changed on another server: once more, on what is so now.
+                Err(ServiceError::Moved) => caller = self.administrator(call, LEASES).await?,
                 result => return result,
             }
         }
@@ -270,9 +262,6 @@ impl Service {
     ) -> Result<LeaseRecord, ServiceError> {
         let (now, who) = (self.clock.now(), caller.who());
         let directory = self.directory.load_full();
-        if hold::is_held(&directory.tables, now) {
-            return Err(ServiceError::Moved);
-        }
         check_term("", row.body.term, now)?;
         let alone = approved.is_none() && judge::second_person(&directory.tables);
         if alone && !weighty(&directory, &row).is_empty() {

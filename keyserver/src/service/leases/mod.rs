@@ -3,9 +3,8 @@
 //!
 //! [`request`] takes what is asked, [`issue`] decides and makes the signed lease, [`refill`] makes it anew with the files that there are
 //! later, [`sync`] hands it to its terminal and takes back what was done under it, [`stricter`] takes back what a change of the policy
-//! does not give any more, while [`hold`] lets none be issued, [`ledger`] shows all of it.
+//! does not give any more, [`ledger`] shows all of it.
 
-pub(super) mod hold;
 mod issue;
 mod ledger;
 mod refill;

@@ -2,8 +2,7 @@
 //! anew or was made by others opens under it. Nobody approves it again, so nothing else of it changes: whose it is and where, for
 //! what, from when until when and how often; what a stricter policy has taken of it stays taken.
 
-use super::hold;
-use super::issue::{PAUSE, in_words};
+use super::issue::in_words;
 use super::request::record;
 use super::second_person::weighty;
 use super::stricter::cases_of;
@@ -36,8 +35,8 @@ impl Service {
         for _ in 0..ATTEMPTS {
             let caller = self.caller(call).await?;
             match self.refill_on(&caller, id, &refill).await {
-                // What it was decided on has changed on another server, or is being changed: once more, on what is so then.
-                Err(ServiceError::Moved) => tokio::time::sleep(PAUSE).await,
+                // What it was decided on has changed on another server, or the lease meanwhile: once more, on what is so now.
+                Err(ServiceError::Moved) => {}
                 result => return result,
             }
         }
@@ -54,9 +53,6 @@ impl Service {
         let _changing = self.begin_change().await;
         let (now, who) = (self.clock.now(), caller.who());
         let directory = self.directory.load_full();
-        if hold::is_held(&directory.tables, now) {
-            return Err(ServiceError::Moved);
-        }
         let (older, document) = self.refillable(caller, id, now).await?;
         let label = older.body.label.ok_or_else(not_of_a_label)?;
         by_label(&directory, label, "label")?;
