@@ -5,6 +5,7 @@ mod coverage;
 mod documents;
 mod fake;
 mod lease;
+mod many;
 mod messages;
 mod open;
 mod outputs;

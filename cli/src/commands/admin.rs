@@ -9,6 +9,7 @@ mod group;
 mod invariant;
 mod label;
 mod lease;
+mod many;
 pub(super) mod names;
 mod person;
 mod policy;

@@ -3,6 +3,7 @@
 use crate::app::App;
 use comfy_table::{ContentArrangement, Table};
 use jiff::Timestamp;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use std::path::Path;
 
 pub(super) use crate::message::printable;
@@ -59,6 +60,11 @@ pub(super) fn duration(app: &App, seconds: u64) -> String {
         })
         .collect();
     parts.join(" ")
+}
+
+/// A value in the query of a URL.
+pub(super) fn in_query(value: &str) -> String {
+    utf8_percent_encode(value, NON_ALPHANUMERIC).to_string()
 }
 
 /// A path for people, [`printable`].

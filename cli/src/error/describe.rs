@@ -127,6 +127,11 @@ impl Error {
         if self.of_refill() {
             id.push_str("-refill");
         }
+        if let Self::UnknownName { kind: kind @ ("person" | "terminal" | "lease"), known, .. } = self
+            && known.is_empty()
+        {
+            id = format!("{id}-{kind}");
+        }
         language.text(&format!("hint-{id}"), &self.arguments(language))
     }
 

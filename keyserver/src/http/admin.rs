@@ -2,13 +2,13 @@
 
 use super::call::{Asked, Id, Input, Output};
 use crate::audit::Act;
-use crate::service::admin::{AuditFilter, AuditVerification};
+use crate::service::admin::{AuditFilter, AuditVerification, Part};
 use crate::service::{Call, Service, ServiceError};
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Deserialize;
 use std::sync::Arc;
-use tobari_core::ids::ChangeRequestId;
+use tobari_core::ids::{ChangeRequestId, PersonId, TerminalId};
 use tobari_core::policy::{Group, Invariant, Post, Rule};
 use tobari_core::proto::admin::{
     AuditMatches, AuditPage, AuditProof, EnrolmentToken, EnrolmentTokenInput, FolderInput, GroupInput,
@@ -24,21 +24,70 @@ use tobari_core::proto::problem::Problem;
 
 type App = State<Arc<Service>>;
 
+/// Which people, in the order of their ids.
+#[derive(Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct PeopleQuery {
+    /// Who has this login name, in the form in which login names are compared: one person, or nobody.
+    #[serde(default)]
+    login: Option<String>,
+    /// Only people whose ids come after this one.
+    #[serde(default)]
+    #[param(value_type = Option<String>)]
+    after: Option<PersonId>,
+    /// At most so many, up to 1000; all when absent.
+    #[serde(default)]
+    limit: Option<u32>,
+}
+
+impl From<PeopleQuery> for Part<PersonId> {
+    fn from(query: PeopleQuery) -> Self {
+        let PeopleQuery { login: named, after, limit } = query;
+        Self { named, after, limit }
+    }
+}
+
+/// Which terminals, in the order of their ids.
+#[derive(Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct TerminalsQuery {
+    /// Those that have exactly this name.
+    #[serde(default)]
+    name: Option<String>,
+    /// Only terminals whose ids come after this one.
+    #[serde(default)]
+    #[param(value_type = Option<String>)]
+    after: Option<TerminalId>,
+    /// At most so many, up to 1000; all when absent.
+    #[serde(default)]
+    limit: Option<u32>,
+}
+
+impl From<TerminalsQuery> for Part<TerminalId> {
+    fn from(query: TerminalsQuery) -> Self {
+        let TerminalsQuery { name: named, after, limit } = query;
+        Self { named, after, limit }
+    }
+}
+
 /// Reading, replacing and deleting, which every collection has.
 macro_rules! objects {
     ($module:ident, $path:literal, $one:literal, $id:ty, $input:ty, $output:ty,
-     $list:ident, $find:ident, $replace:ident, $delete:ident) => {
+     $list:ident $(by $query:ident)?, $find:ident, $replace:ident, $delete:ident) => {
         pub(super) mod $module {
             use super::*;
 
-            /// All of them.
-            #[utoipa::path(get, path = $path, operation_id = stringify!($list), tag = "administration",
+            /// All of them, or those that are asked for.
+            #[utoipa::path(get, path = $path, operation_id = stringify!($list), tag = "administration", $(params($query),)?
                 responses((status = 200, body = Vec<$output>), (status = "default", body = Problem, content_type = "application/problem+json")))]
             pub(in crate::http) async fn list(
                 State(service): App,
                 call: Call,
+                $(Asked(query): Asked<$query>,)?
             ) -> Result<Output<Vec<$output>>, ServiceError> {
-                Ok(Output(service.$list(&call).await?))
+                Ok(Output(service.$list(&call $(, <$query as Into<Part<$id>>>::into(query))?).await?))
             }
 
             /// One of them.
@@ -141,7 +190,7 @@ objects!(
     tobari_core::ids::PersonId,
     PersonInput,
     PersonRecord,
-    people,
+    people by PeopleQuery,
     person,
     replace_person,
     delete_person
@@ -177,7 +226,7 @@ objects!(
     tobari_core::ids::TerminalId,
     TerminalInput,
     TerminalRecord,
-    terminals,
+    terminals by TerminalsQuery,
     one_terminal,
     replace_terminal,
     delete_terminal

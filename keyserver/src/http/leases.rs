@@ -16,6 +16,11 @@ use tobari_core::proto::problem::Problem;
 
 type App = State<Arc<Service>>;
 
+/// Hexadecimal digits of an id.
+const LEASE_ID_DIGITS: usize = 32;
+/// Most leases that can be asked for at once.
+const MAX_LIMIT: u32 = 1000;
+
 /// Which leases; each part narrows.
 #[derive(Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -30,12 +35,36 @@ pub(super) struct LeaseQuery {
     /// In this state.
     #[serde(default)]
     state: Option<LeaseState>,
+    /// Whose id begins so.
+    #[serde(default)]
+    id: Option<String>,
+    /// At most so many, up to 1000.
+    #[serde(default)]
+    limit: Option<u32>,
 }
 
-impl From<LeaseQuery> for LeaseFilter {
-    fn from(query: LeaseQuery) -> Self {
-        let LeaseQuery { person, terminal, state } = query;
-        Self { person, terminal, state, ..Self::default() }
+impl TryFrom<LeaseQuery> for LeaseFilter {
+    type Error = ServiceError;
+
+    fn try_from(query: LeaseQuery) -> Result<Self, ServiceError> {
+        let LeaseQuery { person, terminal, state, id, limit } = query;
+        let ids = id.as_deref().map(beginning_with).transpose()?;
+        if limit.is_some_and(|limit| !(1..=MAX_LIMIT).contains(&limit)) {
+            return Err(ServiceError::invalid("limit", format!("must be 1 to {MAX_LIMIT}")));
+        }
+        Ok(Self { person, terminal, state, ids, limit, ..Self::default() })
+    }
+}
+
+/// The first and the last id that there can be with this beginning.
+fn beginning_with(beginning: &str) -> Result<(LeaseId, LeaseId), ServiceError> {
+    let filled = |digit: &str| {
+        let rest = LEASE_ID_DIGITS.saturating_sub(beginning.len());
+        format!("{beginning}{}", digit.repeat(rest)).parse()
+    };
+    match (filled("0"), filled("f")) {
+        (Ok(first), Ok(last)) => Ok((first, last)),
+        _ => Err(ServiceError::invalid("id", "must be the beginning of an id")),
     }
 }
 
@@ -89,7 +118,7 @@ pub(super) async fn list(
     call: Call,
     Asked(query): Asked<LeaseQuery>,
 ) -> Result<Output<Vec<LeaseRecord>>, ServiceError> {
-    Ok(Output(service.leases(&call, query.into()).await?))
+    Ok(Output(service.leases(&call, query.try_into()?).await?))
 }
 
 /// Issues a lease that nobody asked for.
@@ -111,7 +140,7 @@ pub(super) async fn ledger(
     call: Call,
     Asked(query): Asked<LeaseQuery>,
 ) -> Result<Output<Vec<LedgerEntry>>, ServiceError> {
-    Ok(Output(service.lease_ledger(&call, query.into()).await?))
+    Ok(Output(service.lease_ledger(&call, query.try_into()?).await?))
 }
 
 /// One lease with its files.

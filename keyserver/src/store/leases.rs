@@ -156,6 +156,10 @@ pub(super) async fn leases(
     filter: LeaseFilter,
 ) -> Result<Vec<LeaseRow>, StoreError> {
     let mut conditions: Vec<(&str, Value)> = Vec::new();
+    if let Some((first, last)) = filter.ids {
+        conditions.push(("id >=", first.to_string().into()));
+        conditions.push(("id <=", last.to_string().into()));
+    }
     if let Some(terminal) = filter.terminal {
         conditions.push(("terminal =", terminal.to_string().into()));
     }

@@ -334,6 +334,8 @@ pub struct LeaseKind {
 /// Which leases.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct LeaseFilter {
+    /// From the first of these ids to the last.
+    pub ids: Option<(LeaseId, LeaseId)>,
     /// Of this person.
     pub person: Option<PersonId>,
     /// For this terminal.

@@ -19,6 +19,7 @@ mod leases;
 mod load;
 mod older;
 mod overload;
+mod parts;
 mod policy;
 mod processes;
 mod refill;

@@ -8,6 +8,7 @@ mod drill;
 mod gateway;
 mod lease;
 mod main_path;
+mod many_people;
 mod outage;
 mod revocation;
 mod rewrite;

@@ -49,7 +49,7 @@ pub(super) fn search(args: &Search, server: &mut Server, app: &mut App) -> Resul
         let records: Vec<Value> = records.iter().map(super::audit::document).collect();
         return app.json(&json!({ "records": records }));
     }
-    let names = Names::of(server)?;
+    let names = Names::of(server, &records)?;
     let header = ["audit-number", "audit-time", "audit-act", "audit-person", "audit-object", "audit-more"]
         .map(|word| app.word(word));
     let rows = records.iter().map(|record| names.row(app, record)).collect();
@@ -104,6 +104,10 @@ fn time(app: &App, typed: &str) -> Result<String, Error> {
     Ok(zoned.timestamp().to_string())
 }
 
+fn payload(record: &AuditRecord) -> Value {
+    serde_json::from_slice(&record.payload.0).unwrap_or(Value::Null)
+}
+
 /// Names for the ids in records.
 struct Names {
     people: HashMap<PersonId, String>,
@@ -111,15 +115,16 @@ struct Names {
 }
 
 impl Names {
-    fn of(server: &mut Server) -> Result<Self, Error> {
+    fn of(server: &mut Server, records: &[AuditRecord]) -> Result<Self, Error> {
+        let person = |record: &AuditRecord| payload(record).get("person")?.as_str()?.parse().ok();
         Ok(Self {
-            people: server.people()?.into_iter().map(|person| (person.id, person.login)).collect(),
+            people: server.logins(records.iter().filter_map(person).collect())?,
             labels: server.labels()?.into_iter().map(|label| (label.id, label.label.name)).collect(),
         })
     }
 
     fn row(&self, app: &App, record: &AuditRecord) -> Vec<String> {
-        let payload: Value = serde_json::from_slice(&record.payload.0).unwrap_or(Value::Null);
+        let payload = payload(record);
         let text = |name: &str| payload.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
         let time = text("time").parse().map(|time| text::time(app, time)).unwrap_or_default();
         let person = text("person");

@@ -4,10 +4,9 @@ use super::server::{Server, kebab, show, show_list};
 use crate::app::App;
 use crate::args::lease::{AdminLease, AdminLeaseEnd, AdminLeaseList};
 use crate::arguments;
-use crate::commands::lease::{one_lease, opens, request, state};
+use crate::commands::lease::{opens, request, state};
 use crate::commands::text;
 use crate::error::Error;
-use tobari_core::ids::LeaseId;
 use tobari_core::proto::lease::{
     LeaseEnding, LeaseIssue, LeaseRecord, LeaseState, LedgerEntry, OfflineAct, OfflineRecord,
 };
@@ -30,7 +29,7 @@ pub(super) fn run(args: AdminLease, server: &mut Server, app: &mut App) -> Resul
             return ledger(&entries, app);
         }
         AdminLease::Show(named) => {
-            let id = find(server, &named.lease, None)?;
+            let id = server.lease(&named.lease, None)?;
             let record: LeaseRecord = server.get(&format!("/v1/admin/leases/{id}"))?;
             show(app, &record, &COLUMNS, row)?;
             if app.settings.json {
@@ -41,7 +40,7 @@ pub(super) fn run(args: AdminLease, server: &mut Server, app: &mut App) -> Resul
             });
         }
         AdminLease::Approve(named) => {
-            let id = find(server, &named.lease, Some(LeaseState::Requested))?;
+            let id = server.lease(&named.lease, Some(LeaseState::Requested))?;
             server.post(&format!("leases/{id}/approve"), &serde_json::json!({}))?
         }
         AdminLease::Refuse(args) => end(server, args, LeaseState::Requested, "refuse")?,
@@ -69,18 +68,8 @@ fn end(
     before: LeaseState,
     verb: &str,
 ) -> Result<LeaseRecord, Error> {
-    let id = find(server, &args.lease, Some(before))?;
+    let id = server.lease(&args.lease, Some(before))?;
     server.post(&format!("leases/{id}/{verb}"), &LeaseEnding { reason: args.reason })
-}
-
-/// The lease that is meant; a whole id means itself in whatever state.
-fn find(server: &mut Server, typed: &str, state: Option<LeaseState>) -> Result<LeaseId, Error> {
-    if let Ok(id) = typed.parse() {
-        return Ok(id);
-    }
-    let leases: Vec<LeaseRecord> = server.list("leases")?;
-    let fitting = leases.iter().filter(|lease| state.is_none_or(|state| state == lease.state));
-    one_lease(typed, fitting.map(|lease| lease.id))
 }
 
 fn server_ids(server: &mut Server, filter: &AdminLeaseList) -> Result<Vec<String>, Error> {

@@ -21,12 +21,24 @@ pub(crate) fn one<T, I: Copy + Display>(
         return Ok(id(item));
     }
     let found: Vec<I> = items.iter().filter(|item| name(item) == typed).map(&id).collect();
-    match found.as_slice() {
-        [one] => Ok(*one),
-        [] => {
-            let known = items.iter().map(&name).collect();
-            Err(Error::UnknownName { kind, name: typed.to_owned(), known })
-        }
+    at_most_one(kind, typed, &found)?.ok_or_else(|| {
+        let known = items.iter().map(&name).collect();
+        Error::UnknownName { kind, name: typed.to_owned(), known }
+    })
+}
+
+/// The one id of what `typed` names, if anything has that name.
+///
+/// # Errors
+/// [`Error::AmbiguousName`] with the ids that fit.
+pub(crate) fn at_most_one<I: Copy + Display>(
+    kind: &'static str,
+    typed: &str,
+    found: &[I],
+) -> Result<Option<I>, Error> {
+    match found {
+        [] => Ok(None),
+        [one] => Ok(Some(*one)),
         several => {
             let known = several.iter().map(ToString::to_string).collect();
             Err(Error::AmbiguousName { kind, name: typed.to_owned(), known })

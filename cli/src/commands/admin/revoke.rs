@@ -5,11 +5,12 @@ use crate::app::App;
 use crate::args::admin::{Lift, Revoke, RevokeOne};
 use crate::commands::text;
 use crate::error::{Action, Error};
+use std::collections::HashMap;
 use std::fs::File;
 use std::path::PathBuf;
 use tobari_core::envelope::Header;
-use tobari_core::ids::FileId;
-use tobari_core::proto::admin::{PersonRecord, RevocationInput, RevocationRecord, Revoked};
+use tobari_core::ids::{FileId, PersonId};
+use tobari_core::proto::admin::{RevocationInput, RevocationRecord, Revoked};
 
 const COLUMNS: [&str; 5] = ["kind", "subject", "reason", "by", "since"];
 
@@ -17,7 +18,7 @@ pub(super) fn run(args: Revoke, server: &mut Server, app: &mut App) -> Result<()
     let (path, subject, reason) = match args {
         Revoke::List => {
             let revocations: Vec<RevocationRecord> = server.list("revocations")?;
-            let names = Names::new(server)?;
+            let names = Names::new(server, &revocations)?;
             return show_list(app, "revocations", &revocations, &COLUMNS, |app, record| {
                 row(app, record, &names)
             });
@@ -29,7 +30,7 @@ pub(super) fn run(args: Revoke, server: &mut Server, app: &mut App) -> Result<()
     };
     let record: RevocationRecord = server.post(path, &RevocationInput { subject, reason })?;
     server.changed(app);
-    let names = Names::new(server)?;
+    let names = Names::new(server, std::slice::from_ref(&record))?;
     show(app, &record, &COLUMNS, |app, record| row(app, record, &names))
 }
 
@@ -51,25 +52,26 @@ fn file(args: &RevokeOne) -> Result<Revoked, Error> {
 /// What ids are called.
 struct Names {
     labels: Vec<(String, String)>,
-    people: Vec<PersonRecord>,
+    people: HashMap<PersonId, String>,
 }
 
 impl Names {
-    fn new(server: &mut Server) -> Result<Self, Error> {
+    fn new(server: &mut Server, revocations: &[RevocationRecord]) -> Result<Self, Error> {
         let labels = server.labels()?.into_iter().map(|one| (one.id.to_string(), one.label.name)).collect();
-        Ok(Self { labels, people: server.people()? })
+        let people = revocations.iter().map(|revocation| revocation.revoked_by).collect();
+        Ok(Self { labels, people: server.logins(people)? })
     }
 }
 
 fn row(app: &App, record: &RevocationRecord, names: &Names) -> Vec<String> {
     let (kind, id) = kind_and_id(&record.subject);
     let subject = names.labels.iter().find(|(label, _)| *label == id).map_or(id, |(_, name)| name.clone());
-    let by = names.people.iter().find(|person| person.id == record.revoked_by);
+    let by = names.people.get(&record.revoked_by);
     vec![
         kind,
         subject,
         record.reason.clone(),
-        by.map_or_else(|| record.revoked_by.to_string(), |person| person.login.clone()),
+        by.cloned().unwrap_or_else(|| record.revoked_by.to_string()),
         text::time(app, record.revoked_at),
     ]
 }

@@ -10,9 +10,9 @@ use crate::error::Error;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use tobari_core::ids::{GroupId, LabelId, PersonId, PostId, TerminalId};
+use tobari_core::ids::{GroupId, LabelId, PostId, TerminalId};
 use tobari_core::policy::{Group, Post};
-use tobari_core::proto::admin::{LabelRecord, PersonRecord, Revoked, TerminalRecord};
+use tobari_core::proto::admin::{LabelRecord, Revoked};
 use tobari_core::proto::control::Request;
 use tobari_core::proto::policy::{ChangeInput, ChangeRequest, Collection, PolicyDiff};
 
@@ -170,14 +170,6 @@ impl Server {
         self.list("posts")
     }
 
-    pub(super) fn people(&mut self) -> Result<Vec<PersonRecord>, Error> {
-        self.list("people")
-    }
-
-    pub(super) fn terminals(&mut self) -> Result<Vec<TerminalRecord>, Error> {
-        self.list("terminals")
-    }
-
     pub(super) fn label(&mut self, typed: &str) -> Result<LabelId, Error> {
         names::one("label", typed, &self.labels()?, |one| one.id, |one| one.label.name.clone())
     }
@@ -188,14 +180,6 @@ impl Server {
 
     pub(super) fn post_id(&mut self, typed: &str) -> Result<PostId, Error> {
         names::one("post", typed, &self.posts()?, |one| one.id, |one| one.name.clone())
-    }
-
-    pub(super) fn person(&mut self, typed: &str) -> Result<PersonId, Error> {
-        names::one("person", typed, &self.people()?, |one| one.id, |one| one.login.clone())
-    }
-
-    pub(super) fn terminal(&mut self, typed: &str) -> Result<TerminalId, Error> {
-        names::one("terminal", typed, &self.terminals()?, |one| one.id, |one| one.terminal.name.clone())
     }
 }
 

@@ -6,6 +6,7 @@ mod folders;
 mod groups;
 mod invariants;
 mod labels;
+mod part;
 mod people;
 mod plan;
 mod policy;
@@ -17,6 +18,7 @@ mod rules;
 mod terminals;
 
 pub use audit::{AuditFilter, AuditVerification};
+pub use part::Part;
 pub(crate) use people::{check_login, new_person};
 pub(crate) use plan::{Acting, Deed, Plan};
 pub(crate) use terminals::new_token;

@@ -2,7 +2,7 @@
 //! they hold: nobody makes themselves more than they are.
 
 use super::plan::{Acting, Plan};
-use super::{MAX_LIST, POLICY, check_name};
+use super::{MAX_LIST, POLICY, Part, check_name};
 use crate::audit::Act;
 use crate::service::directory::Directory;
 use crate::service::error::{ServiceError, role_name};
@@ -106,13 +106,17 @@ fn check_last_administrator(
 }
 
 impl Service {
-    /// `GET /v1/admin/people`.
+    /// `GET /v1/admin/people`. A name is a login name.
     ///
     /// # Errors
-    /// No administrator.
-    pub async fn people(&self, call: &Call) -> Result<Vec<PersonRecord>, ServiceError> {
-        let tables = self.read_tables(call).await?;
-        Ok(tables.people.values().map(|row| record(row, None)).collect())
+    /// No administrator, a limit out of range.
+    pub async fn people(&self, call: &Call, part: Part<PersonId>) -> Result<Vec<PersonRecord>, ServiceError> {
+        self.any_administrator(call).await?;
+        let directory = self.directory.load_full();
+        let login = part.named.as_deref().map(fold_name);
+        let fits = |row: &PersonRow| login.as_ref().is_none_or(|login| *login == row.login_key);
+        let people = part.of(&directory.tables.people, fits)?;
+        Ok(people.into_iter().map(|row| record(row, None)).collect())
     }
 
     /// `GET /v1/admin/people/{id}`.

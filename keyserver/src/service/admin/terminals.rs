@@ -1,7 +1,7 @@
 //! Terminals and enrolment tokens.
 
 use super::plan::{Acting, Plan};
-use super::{check_name, check_names};
+use super::{Part, check_name, check_names};
 use crate::audit::{Act, Record};
 use crate::service::directory::Directory;
 use crate::service::error::ServiceError;
@@ -87,11 +87,18 @@ impl Service {
     /// `GET /v1/admin/terminals`.
     ///
     /// # Errors
-    /// No administrator.
-    pub async fn terminals(&self, call: &Call) -> Result<Vec<TerminalRecord>, ServiceError> {
-        let tables = self.read_tables(call).await?;
+    /// No administrator, a limit out of range.
+    pub async fn terminals(
+        &self,
+        call: &Call,
+        part: Part<TerminalId>,
+    ) -> Result<Vec<TerminalRecord>, ServiceError> {
+        self.any_administrator(call).await?;
+        let directory = self.directory.load_full();
+        let fits = |row: &TerminalRow| part.named.as_ref().is_none_or(|name| *name == row.name);
+        let terminals = part.of(&directory.tables.terminals, fits)?;
         let known = self.known_of_terminals().await?;
-        Ok(tables.terminals.values().map(|row| self.terminal_record(row, &known)).collect())
+        Ok(terminals.into_iter().map(|row| self.terminal_record(row, &known)).collect())
     }
 
     /// `GET /v1/admin/terminals/{id}`.

@@ -22,7 +22,8 @@ impl Service {
         let caller = self.may_read_ledger(call).await?;
         let entry = Record::new(Act::LeaseLedgerRead, self.clock.now(), caller.who());
         self.audit.commit(Vec::new(), &[entry]).await?;
-        let filter = LeaseFilter { issued: true, limit: Some(MAX_ENTRIES), ..filter };
+        let limit = filter.limit.map_or(MAX_ENTRIES, |limit| limit.min(MAX_ENTRIES));
+        let filter = LeaseFilter { issued: true, limit: Some(limit), ..filter };
         let rows = self.store.leases(filter).await?;
         let directory = self.directory.load_full();
         let mut entries = Vec::with_capacity(rows.len());

@@ -135,7 +135,8 @@ impl Service {
     }
 
     async fn lease_records(&self, filter: LeaseFilter) -> Result<Vec<LeaseRecord>, ServiceError> {
-        let filter = LeaseFilter { limit: Some(MAX_LISTED), ..filter };
+        let limit = filter.limit.map_or(MAX_LISTED, |limit| limit.min(MAX_LISTED));
+        let filter = LeaseFilter { limit: Some(limit), ..filter };
         let rows = self.store.leases(filter).await?;
         let directory = self.directory.load();
         Ok(rows.into_iter().map(|row| record(&directory, row)).collect())

@@ -146,6 +146,9 @@ pub(super) async fn leases(checked: &mut Checked<'_>) {
     assert_eq!(found(all).await, [others.id, new.id, old.id], "newest first");
     assert_eq!(found(LeaseFilter { limit: Some(2), ..all }).await, [others.id, new.id]);
     assert_eq!(found(LeaseFilter { person: Some(person), ..all }).await, [new.id, old.id]);
+    assert_eq!(found(LeaseFilter { ids: Some((old.id, old.id)), ..all }).await, [old.id]);
+    let between = Some((old.id.min(new.id), old.id.max(new.id)));
+    assert_eq!(found(LeaseFilter { ids: between, person: Some(person), ..all }).await, [new.id, old.id]);
     assert_eq!(found(LeaseFilter { terminal: Some(terminal), ..all }).await, [others.id, old.id]);
     let both = LeaseFilter { person: Some(person), terminal: Some(terminal), ..all };
     assert_eq!(found(both).await, [old.id]);
