@@ -1,20 +1,35 @@
 //! The client of the daemon's control socket. One connection, one request after the other.
 
 use crate::error::Error;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::BorrowedFd;
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::time::{Duration, Instant};
 use tobari_core::ids::TerminalId;
+use tobari_core::proto::admin::is_change;
 use tobari_core::proto::bulletin::Bulletin;
 use tobari_core::proto::control::{Answer, Event, Request, VERSION};
 use tobari_core::proto::frame::{FrameError, receive_frame, send_frame};
 use tobari_core::proto::problem::{Problem, ProblemCode};
 
+/// How often somebody is told that there is no answer yet.
+const TOLD_EVERY: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
+
+/// Told for how long an answer has been waited for, again and again, and once nothing when it is there.
+pub type WhileWaiting = Box<dyn FnMut(Option<Duration>)>;
+
 /// A connection to `tobarid`.
-#[derive(Debug)]
 pub struct Client {
     stream: UnixStream,
+    waiting: Option<WhileWaiting>,
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").field("stream", &self.stream).finish_non_exhaustive()
+    }
 }
 
 /// Another hand on the connection.
@@ -48,7 +63,7 @@ impl Client {
     pub fn connect(socket: &Path) -> Result<Self, Error> {
         let unreachable = |source| Error::DaemonUnreachable { socket: socket.to_owned(), source };
         let stream = UnixStream::connect(socket).map_err(unreachable)?;
-        let mut client = Self { stream };
+        let mut client = Self { stream, waiting: None };
         match client.ask(&Request::Hello { version: VERSION }, &[])? {
             Answer::Hello { version, .. } if version == VERSION => Ok(client),
             Answer::Hello { version, program } => Err(Error::DaemonVersion { version, program }),
@@ -92,7 +107,13 @@ impl Client {
         heard: &mut dyn FnMut(Event),
     ) -> Result<Answer, Error> {
         self.send(request, descriptors)?;
+        self.hear(heard)
+    }
+
+    /// What the daemon says to a request that was sent.
+    fn hear(&mut self, heard: &mut dyn FnMut(Event)) -> Result<Answer, Error> {
         loop {
+            self.wait();
             let (event, _) = match receive_frame::<Event>(&self.stream, 0) {
                 Ok(Some(frame)) => frame,
                 Ok(None) => return Err(Error::DaemonLost(io::ErrorKind::UnexpectedEof.into())),
@@ -111,6 +132,31 @@ impl Client {
                     return Err(Error::refused(problem, subject, rights, reasons, particulars));
                 }
             }
+        }
+    }
+
+    /// Has `waiting` told from now on how long an answer is in coming.
+    pub fn tell(&mut self, waiting: WhileWaiting) {
+        self.waiting = Some(waiting);
+    }
+
+    /// Waits until there is something to read, or the socket has failed, which reading it tells.
+    fn wait(&mut self) {
+        let Some(waiting) = &mut self.waiting else { return };
+        let begin = Instant::now();
+        let mut told = false;
+        loop {
+            match poll(&mut [PollFd::new(&self.stream, PollFlags::IN)], Some(&TOLD_EVERY)) {
+                Ok(0) => {
+                    told = true;
+                    waiting(Some(begin.elapsed()));
+                }
+                Err(rustix::io::Errno::INTR) => {}
+                Ok(_) | Err(_) => break,
+            }
+        }
+        if told {
+            waiting(None);
         }
     }
 
@@ -157,7 +203,7 @@ impl Client {
     /// Sends a request to the key server in the caller's session and gives the body of a successful answer.
     ///
     /// # Errors
-    /// [`Error::Problem`] as the key server says, and as [`Client::ask`].
+    /// [`Error::Problem`] as the key server says, and as [`Client::ask`]; when the daemon goes away with a change, `OutcomeUnknown`.
     pub fn forward(
         &mut self,
         method: &str,
@@ -165,7 +211,15 @@ impl Client {
         body: Option<serde_json::Value>,
     ) -> Result<serde_json::Value, Error> {
         let request = Request::Forward { method: method.to_owned(), path: path.to_owned(), body };
-        let Answer::Forwarded { status, body } = self.ask(&request, &[])? else {
+        self.send(&request, &[])?;
+        let answer = self.hear(&mut |_| {}).map_err(|error| match error {
+            Error::DaemonLost(source) if is_change(method, path) => {
+                let why = format!("the connection to tobarid broke off: {source}");
+                Problem::local(ProblemCode::OutcomeUnknown, why).into()
+            }
+            error => error,
+        });
+        let Answer::Forwarded { status, body } = answer? else {
             return Err(Error::DaemonAnswer);
         };
         if status < 400 {

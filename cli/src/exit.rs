@@ -92,6 +92,8 @@ exits! {
     SecondPersonNeeded = 29, "second-person-needed";
     /// A lease covers the file and does not permit to open it.
     LeaseRefused = 30, "lease-refused";
+    /// No answer came to a change: it may have been made, or be in work.
+    OutcomeUnknown = 31, "outcome-unknown";
 }
 
 impl From<ProblemCode> for Exit {
@@ -120,6 +122,7 @@ impl From<ProblemCode> for Exit {
             ProblemCode::CorruptEnvelope => Self::CorruptEnvelope,
             ProblemCode::LocalIo => Self::Io,
             ProblemCode::LeaseRefused => Self::LeaseRefused,
+            ProblemCode::OutcomeUnknown => Self::OutcomeUnknown,
         }
     }
 }

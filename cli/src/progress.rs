@@ -50,6 +50,43 @@ impl Progress {
     }
 }
 
+/// Says on a terminal that an answer is long in coming, in one line that goes away when it is there.
+#[derive(Debug)]
+pub struct Waiting {
+    shown: bool,
+    line: Option<ProgressBar>,
+}
+
+impl Waiting {
+    /// Nothing yet.
+    pub fn new(shown: bool) -> Self {
+        Self { shown, line: None }
+    }
+
+    /// Says it in these words.
+    pub fn say(&mut self, words: String) {
+        if !self.shown {
+            return;
+        }
+        let line = self.line.get_or_insert_with(|| {
+            let line = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+            if let Ok(style) = ProgressStyle::with_template("{msg}") {
+                line.set_style(style);
+            }
+            line
+        });
+        line.set_message(words);
+        line.tick();
+    }
+
+    /// The answer is there.
+    pub fn over(&mut self) {
+        if let Some(line) = self.line.take() {
+            line.finish_and_clear();
+        }
+    }
+}
+
 impl Drop for Progress {
     fn drop(&mut self) {
         self.0.finish_and_clear();

@@ -12,3 +12,4 @@ mod outputs;
 mod policy;
 mod sample;
 mod seal;
+mod waiting;

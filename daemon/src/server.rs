@@ -17,12 +17,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 use tobari_core::clock::Clock;
+use tobari_core::proto::admin::is_change;
 use tobari_core::proto::problem::{Problem, ProblemCode};
 
 /// Longest answer that is read, in bytes.
 const MAX_ANSWER: usize = 32 << 20;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long answers are waited for: to an act of the administration for longer than a key server works on one
+/// (`docs/spec/api.md`, 10), so that what is made there is not said here to have failed.
+const TIMEOUTS: Timeouts =
+    Timeouts { usual: Duration::from_secs(15), administration: Duration::from_secs(11 * 60) };
 /// How long in all somebody is kept waiting for a server that has too much to do.
 const BUSY_PATIENCE: Duration = Duration::from_secs(10);
 /// An HTTP/2 connection with requests on it is asked this often whether it lives, and may take as long to say so.
@@ -123,10 +127,14 @@ impl<'a> Call<'a> {
     }
 
     /// Whether it may be sent again when it is not known whether a server has done it. Making an object or a terminal twice
-    /// is not the same as once; asking, logging in and putting are.
+    /// is not the same as once, and what is removed cannot be found the second time; asking, logging in and putting are the same.
     fn may_repeat(&self) -> bool {
-        self.method != Method::POST
+        !matches!(self.method, Method::POST | Method::DELETE)
             || !(self.path.starts_with("/v1/admin/") || self.path.starts_with("/v1/terminals/"))
+    }
+
+    fn is_change(&self) -> bool {
+        is_change(self.method.as_str(), self.path)
     }
 
     /// The same in a person's session.
@@ -134,6 +142,21 @@ impl<'a> Call<'a> {
     pub fn with_token(mut self, token: &'a Token) -> Self {
         self.token = Some(token);
         self
+    }
+}
+
+/// How long whole answers may take.
+#[derive(Debug, Clone, Copy)]
+struct Timeouts {
+    usual: Duration,
+    /// What an administrator does or compares.
+    administration: Duration,
+}
+
+impl Timeouts {
+    fn of(self, call: &Call<'_>) -> Duration {
+        let acts = call.method != Method::GET && call.path.starts_with("/v1/admin/");
+        call.patience.unwrap_or(if acts { self.administration } else { self.usual })
     }
 }
 
@@ -233,6 +256,7 @@ pub struct KeyServer {
     clock: Arc<dyn Clock>,
     contact: Mutex<Contact>,
     closed: tokio::sync::watch::Sender<bool>,
+    timeouts: Timeouts,
 }
 
 /// As whom the key server is spoken to.
@@ -327,7 +351,7 @@ impl KeyServer {
         let (closed, _) = tokio::sync::watch::channel(false);
         let contact = Mutex::default();
         let current = AtomicUsize::new(0);
-        Ok(Self { urls, current, identity, runtime, clock, contact, closed })
+        Ok(Self { urls, current, identity, runtime, clock, contact, closed, timeouts: TIMEOUTS })
     }
 
     /// The URL of the server that answered last.
@@ -354,7 +378,7 @@ impl KeyServer {
     /// Sends a request and waits for the answer.
     ///
     /// # Errors
-    /// `CertificateExpired` and `KeyServerUnreachable`; an answer of any status is not an error here.
+    /// `CertificateExpired`, `KeyServerUnreachable` and, for changes, `OutcomeUnknown`; an answer of any status is not an error here.
     pub fn call(&self, call: Call<'_>) -> Result<Reply, Problem> {
         let identity = self.identity();
         let mut result = self.attempt(&identity, &call);
@@ -387,9 +411,16 @@ impl KeyServer {
 
     async fn send_unless_closed(&self, identity: &Identity, call: &Call<'_>) -> Result<Reply, Problem> {
         let mut closed = self.closed.subscribe();
+        let stopping = || {
+            let why = "the key server cannot be reached: tobarid is stopping";
+            Problem::local(ProblemCode::KeyServerUnreachable, why)
+        };
+        if *closed.borrow() {
+            return Err(stopping());
+        }
         tokio::select! {
             biased;
-            _ = closed.wait_for(|closed| *closed) => Err(Problem::local(ProblemCode::KeyServerUnreachable, "the key server cannot be reached: tobarid is stopping")),
+            _ = closed.wait_for(|closed| *closed) => Err(if call.is_change() { unknown(stopping()) } else { stopping() }),
             result = self.send(identity, call) => result,
         }
     }
@@ -419,8 +450,10 @@ impl KeyServer {
 
     async fn send_once(&self, identity: &Identity, call: &Call<'_>) -> Result<Reply, Problem> {
         let mut result = Err(Unsent::nowhere());
+        let mut perhaps_done = false;
         for (index, url) in self.in_turn() {
-            result = Self::send_to(identity, url, call).await;
+            result = Self::send_to(identity, url, call, self.timeouts.of(call)).await;
+            perhaps_done |= result.as_ref().is_err_and(|unsent| unsent.perhaps_done);
             let elsewhere = match &result {
                 // It cannot reach its database; another one perhaps can.
                 Ok(reply) => reply.status == StatusCode::SERVICE_UNAVAILABLE && call.may_repeat(),
@@ -434,13 +467,22 @@ impl KeyServer {
                 break;
             }
         }
-        result.map_err(|unsent| unsent.problem)
+        result.map_err(|unsent| match unsent.problem.code {
+            // Whoever asked before may have done it, wherever else it could not be sent.
+            ProblemCode::KeyServerUnreachable if perhaps_done && call.is_change() => unknown(unsent.problem),
+            _ => unsent.problem,
+        })
     }
 
-    async fn send_to(identity: &Identity, server: &ServerUrl, call: &Call<'_>) -> Result<Reply, Unsent> {
+    async fn send_to(
+        identity: &Identity,
+        server: &ServerUrl,
+        call: &Call<'_>,
+        timeout: Duration,
+    ) -> Result<Reply, Unsent> {
         let path = call.path;
         let url = server.0.join(path).map_err(|error| internal(format!("path '{path}': {error}")))?;
-        let mut request = identity.http.request(call.method.clone(), url);
+        let mut request = identity.http.request(call.method.clone(), url).timeout(timeout);
         if let Some(token) = call.token {
             let mut value = HeaderValue::try_from(format!("Bearer {}", token.expose()))
                 .map_err(|_| internal(String::from("the session's token is not a header value")))?;
@@ -449,9 +491,6 @@ impl KeyServer {
         }
         if let Some(etag) = call.unless {
             request = request.header(IF_NONE_MATCH, etag);
-        }
-        if let Some(patience) = call.patience {
-            request = request.timeout(patience);
         }
         if let Some(body) = &call.body {
             request = request.json(body);
@@ -494,7 +533,6 @@ fn client(mut tls: ClientConfig) -> Result<reqwest::Client, ClientError> {
         .no_proxy()
         .redirect(reqwest::redirect::Policy::none())
         .connect_timeout(CONNECT_TIMEOUT)
-        .timeout(REQUEST_TIMEOUT)
         // A request that waits must notice when nobody is at the other end any more.
         .http2_keep_alive_interval(KEEP_ALIVE)
         .http2_keep_alive_timeout(KEEP_ALIVE)
@@ -530,10 +568,19 @@ fn unreachable(server: &ServerUrl, error: &reqwest::Error) -> Problem {
         }
         root = cause.to_string();
     }
+    if error.is_timeout() && !error.is_connect() {
+        let why = format!("the key server {server} did not answer in time");
+        return Problem::local(ProblemCode::KeyServerUnreachable, why);
+    }
     if error.is_timeout() {
         root = String::from("it did not answer in time");
     }
     unreachable_because(server, &root)
+}
+
+/// The same for a change that was sent.
+fn unknown(problem: Problem) -> Problem {
+    Problem { code: ProblemCode::OutcomeUnknown, ..problem }
 }
 
 fn unreachable_because(server: &ServerUrl, why: &str) -> Problem {

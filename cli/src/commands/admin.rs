@@ -37,7 +37,7 @@ pub(super) fn audit(args: &Audit, app: &mut App) -> Result<(), Error> {
     if let Audit::Verify(args) = args {
         return super::audit_verify::run(args, app);
     }
-    let mut server = Server::new(app.client()?, How::default());
+    let mut server = Server::new(app.client()?, How::default(), app);
     match args {
         Audit::Search(args) => audit_log::search(args, &mut server, app),
         Audit::Export(args) => audit_log::export(args, &mut server, app),
@@ -54,7 +54,7 @@ pub(super) fn run(args: Administration, app: &mut App) -> Result<(), Error> {
         args => args,
     };
     let how = How { reason: how.reason.filter(|_| !has_own_reason(&what)), ..how };
-    let mut server = Server::new(app.client()?, how);
+    let mut server = Server::new(app.client()?, how, app);
     let result = one(what, &mut server, app);
     // The change was looked at or requested, not made: that is what there is to show.
     match server.instead() {

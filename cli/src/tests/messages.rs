@@ -43,6 +43,7 @@ pub(super) fn problem_codes() -> Vec<ProblemCode> {
         P::CorruptEnvelope,
         P::LocalIo,
         P::LeaseRefused,
+        P::OutcomeUnknown,
     ];
     match P::Internal {
         P::InvalidRequest
@@ -73,7 +74,8 @@ pub(super) fn problem_codes() -> Vec<ProblemCode> {
         | P::NotConfigured
         | P::CorruptEnvelope
         | P::LocalIo
-        | P::LeaseRefused => {}
+        | P::LeaseRefused
+        | P::OutcomeUnknown => {}
     }
     all.into()
 }

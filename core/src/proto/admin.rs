@@ -373,6 +373,13 @@ pub struct AuditPage {
     pub records: Vec<AuditRecord>,
 }
 
+/// Whether a request changes something under `/v1/admin/` when it succeeds, so that without an answer nobody knows.
+pub fn is_change(method: &str, path: &str) -> bool {
+    let path = path.split_once('?').map_or(path, |(path, _query)| path);
+    let only_asks = matches!(path, "/v1/admin/policy/diff" | "/v1/admin/explain");
+    method != "GET" && path.starts_with("/v1/admin/") && !only_asks
+}
+
 /// `GET /v1/admin/audit/checkpoint?first=N&last=M`: the log as it is signed now, and the proof for some of its records.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

@@ -55,6 +55,8 @@ pub enum ProblemCode {
     AuditUnavailable,
     /// 503: the store cannot be reached.
     StoreUnavailable,
+    /// 504: no answer came to a change of the administration, which may have been made, or be in work (also made by the daemon).
+    OutcomeUnknown,
     /// The key server cannot be reached (made by the daemon, not by the server).
     KeyServerUnreachable,
     /// 401: the terminal's certificate has expired (also made by the daemon, which knows its own).

@@ -264,3 +264,117 @@ fn a_request_in_work_ends_when_the_client_is_closed() {
     });
     assert!(client.call(Call::get("/v1/bulletin")).is_err());
 }
+
+/// A server that hears of a request and never answers it.
+fn silent(ca: &Authority) -> (FakeKeyServer, Arc<AtomicUsize>, std::sync::mpsc::Receiver<()>) {
+    let (heard, was_heard) = std::sync::mpsc::channel();
+    let times = Arc::new(AtomicUsize::new(0));
+    let noted = Arc::clone(&times);
+    let server = FakeKeyServer::start(ca, move |_| {
+        noted.fetch_add(1, Ordering::SeqCst);
+        let _ = heard.send(());
+        loop {
+            std::thread::park();
+        }
+    });
+    (server, times, was_heard)
+}
+
+fn change(method: Method, path: &str) -> Call<'_> {
+    Call { method, body: Some(serde_json::Value::from("x")), ..Call::get(path) }
+}
+
+#[test]
+fn a_change_is_waited_for_when_anything_else_would_have_been_given_up() {
+    let ca = Authority::new();
+    let (given_up, was_given_up) = std::sync::mpsc::channel::<()>();
+    let was_given_up = Mutex::new(was_given_up);
+    let server = FakeKeyServer::start(&ca, move |asked| {
+        if asked.path.starts_with("/v1/admin/rules") {
+            // A slow change: it takes longer than the client waits for other answers.
+            was_given_up.lock().unwrap().recv().unwrap();
+            return Said::json(200, &"made");
+        }
+        loop {
+            std::thread::park();
+        }
+    });
+    let (mut client, _runtime) = client(&server.url, &ca, &ca, "2026-01-01T00:00:00Z");
+    client.timeouts.usual = Duration::from_millis(300);
+    std::thread::scope(|scope| {
+        let changing = scope.spawn(|| client.call(change(Method::PUT, "/v1/admin/rules/x")));
+        // The control: the usual time passes, and with it this.
+        let problem = client.call(Call::get("/v1/admin/people")).err().unwrap();
+        assert_eq!(problem.code, ProblemCode::KeyServerUnreachable);
+        assert!(problem.detail.contains("did not answer in time"), "{}", problem.detail);
+        given_up.send(()).unwrap();
+        assert_eq!(changing.join().unwrap().unwrap().object::<String>().unwrap(), "made");
+    });
+    assert!(TIMEOUTS.administration > Duration::from_secs(600), "longer than a key server works on it");
+}
+
+#[test]
+fn a_change_without_an_answer_is_said_to_be_unknown_and_only_what_can_be_repeated_is_sent_again() {
+    let ca = Authority::new();
+    let asking = |urls: &str, method: &Method, path: &str| {
+        let (client, _runtime) = client(urls, &ca, &ca, "2026-01-01T00:00:00Z");
+        client.call(change(method.clone(), path)).err().unwrap()
+    };
+    // It hears of a request, and then nobody hears of it.
+    let breaking = || {
+        let times = Arc::new(AtomicUsize::new(0));
+        let noted = Arc::clone(&times);
+        let server = FakeKeyServer::start(&ca, move |_| {
+            noted.fetch_add(1, Ordering::SeqCst);
+            panic!("the connection breaks off")
+        });
+        (server, times)
+    };
+    for (method, path, code, times) in [
+        (Method::POST, "/v1/admin/people", ProblemCode::OutcomeUnknown, 1),
+        (Method::DELETE, "/v1/admin/people/x", ProblemCode::OutcomeUnknown, 1),
+        (Method::PUT, "/v1/admin/people/x", ProblemCode::OutcomeUnknown, 2),
+        // What changes nothing there has not been reached, and that is all.
+        (Method::POST, "/v1/admin/policy/diff", ProblemCode::KeyServerUnreachable, 1),
+        (Method::GET, "/v1/admin/people", ProblemCode::KeyServerUnreachable, 2),
+    ] {
+        let ((first, of_first), (second, of_second)) = (breaking(), breaking());
+        let problem = asking(&format!("{},{}", first.url, second.url), &method, path);
+        assert_eq!(problem.code, code, "{method} {path}: {}", problem.detail);
+        let asked = of_first.load(Ordering::SeqCst) + of_second.load(Ordering::SeqCst);
+        assert_eq!(asked, times, "{method} {path}");
+        // That the last one cannot be reached says nothing of the one before, which may have done it.
+        let problem = asking(&format!("{},https://127.0.0.1:1", first.url), &method, path);
+        assert_eq!(problem.code, code, "{method} {path}");
+        // What was sent to nobody was not done.
+        let problem = asking("https://127.0.0.1:1", &method, path);
+        assert_eq!(problem.code, ProblemCode::KeyServerUnreachable, "{method} {path}");
+    }
+}
+
+#[test]
+fn a_change_that_takes_too_long_is_unknown_too() {
+    let ca = Authority::new();
+    let (server, _, _) = silent(&ca);
+    let (mut client, _runtime) = client(&server.url, &ca, &ca, "2026-01-01T00:00:00Z");
+    client.timeouts.administration = Duration::from_millis(300);
+    let problem = client.call(change(Method::PUT, "/v1/admin/rules/x")).err().unwrap();
+    assert_eq!(problem.code, ProblemCode::OutcomeUnknown, "{}", problem.detail);
+    assert!(problem.detail.contains("did not answer in time"), "{}", problem.detail);
+}
+
+#[test]
+fn a_change_in_work_is_unknown_when_the_daemon_stops_and_none_is_begun_then() {
+    let ca = Authority::new();
+    let (server, times, was_heard) = silent(&ca);
+    let (client, _runtime) = client(&server.url, &ca, &ca, "2026-01-01T00:00:00Z");
+    std::thread::scope(|scope| {
+        let waits = scope.spawn(|| client.call(change(Method::POST, "/v1/admin/people")).err().unwrap().code);
+        was_heard.recv().unwrap();
+        client.close();
+        assert_eq!(waits.join().unwrap(), ProblemCode::OutcomeUnknown);
+    });
+    let problem = client.call(change(Method::POST, "/v1/admin/people")).err().unwrap();
+    assert_eq!(problem.code, ProblemCode::KeyServerUnreachable);
+    assert_eq!(times.load(Ordering::SeqCst), 1);
+}

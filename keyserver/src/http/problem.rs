@@ -50,6 +50,7 @@ fn kind(code: ProblemCode) -> (StatusCode, &'static str, &'static str) {
         ProblemCode::StoreUnavailable => {
             (StatusCode::SERVICE_UNAVAILABLE, "store-unavailable", "Store unavailable")
         }
+        ProblemCode::OutcomeUnknown => (StatusCode::GATEWAY_TIMEOUT, "outcome-unknown", "Outcome unknown"),
         ProblemCode::CertificateExpired => {
             (StatusCode::UNAUTHORIZED, "certificate-expired", "Certificate expired")
         }
@@ -107,7 +108,8 @@ impl Failure {
             | ServiceError::NotAdministrator(_)
             | ServiceError::NotGateway
             | ServiceError::SecondPersonNeeded
-            | ServiceError::StepUpNeeded => (error.to_string(), None, None, None),
+            | ServiceError::StepUpNeeded
+            | ServiceError::OutcomeUnknown => (error.to_string(), None, None, None),
             // Where the witness is, is for the log.
             ServiceError::WitnessAway(_) => (
                 String::from("a witness has not seen the audit log for too long, so nothing is released"),
@@ -202,6 +204,7 @@ mod tests {
             ProblemCode::Internal,
             ProblemCode::AuditUnavailable,
             ProblemCode::StoreUnavailable,
+            ProblemCode::OutcomeUnknown,
         ] {
             assert_eq!(serde_json::to_value(code).unwrap(), code_name(code));
         }

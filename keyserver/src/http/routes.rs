@@ -6,13 +6,14 @@ use crate::service::{Admitted, Call, Kind, LONGEST_WAIT, Service, ServiceError};
 use axum::Router;
 use axum::extract::{FromRequestParts as _, MatchedPath, Request, State};
 use axum::http::header::CONTENT_LENGTH;
-use axum::http::{HeaderName, HeaderValue};
+use axum::http::{HeaderName, HeaderValue, Method};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tobari_core::ids::RequestId;
+use tobari_core::proto::admin::is_change;
 use utoipa::OpenApi as _;
 use utoipa::openapi::{RefOr, Schema};
 use utoipa_axum::router::OpenApiRouter;
@@ -20,6 +21,9 @@ use utoipa_axum::routes;
 
 /// A request that takes longer is answered as failed; what it began is finished all the same.
 const DEADLINE: Duration = Duration::from_secs(30);
+/// The same for what an administrator does or compares: a change of the policy decides on all leases that are out. Whoever waits for
+/// it is one of few, and better told late than wrongly.
+const ADMINISTRATION_DEADLINE: Duration = Duration::from_secs(600);
 /// What may hold its answer back.
 const WAITS: &str = "/v1/changes";
 
@@ -159,6 +163,18 @@ async fn admit(service: &Service, request: Request) -> (Request, Result<Option<A
     (Request::from_parts(parts, body), admitted)
 }
 
+/// How long a request may take, and what it is answered then.
+fn deadline(method: &Method, path: &str, waits: bool) -> (Duration, ServiceError) {
+    if waits {
+        return (DEADLINE + Duration::from_secs(LONGEST_WAIT.into()), ServiceError::TimedOut);
+    }
+    if is_change(method.as_str(), path) {
+        return (ADMINISTRATION_DEADLINE, ServiceError::OutcomeUnknown);
+    }
+    let asks = *method != Method::GET && path.starts_with("/v1/admin/");
+    (if asks { ADMINISTRATION_DEADLINE } else { DEADLINE }, ServiceError::TimedOut)
+}
+
 async fn surround(State(service): State<Arc<Service>>, mut request: Request, next: Next) -> Response {
     let started = Instant::now();
     let id = RequestId::generate();
@@ -169,7 +185,7 @@ async fn surround(State(service): State<Arc<Service>>, mut request: Request, nex
     // A task of its own: a caller that goes away, or the deadline, must not stop an act between its record
     // and its effect. A panic ends the task, not the connection.
     let waits = route.as_deref() == Some(WAITS);
-    let deadline = if waits { DEADLINE + Duration::from_secs(LONGEST_WAIT.into()) } else { DEADLINE };
+    let (deadline, too_late) = deadline(&method, request.uri().path(), waits);
     let (request, admitted) = admit(&service, request).await;
     let answer = match admitted {
         // The place is held until the work is done, which may be later than the answer.
@@ -189,7 +205,7 @@ async fn surround(State(service): State<Arc<Service>>, mut request: Request, nex
     let mut response = match answer {
         Ok(Ok(response)) => response,
         Ok(Err(error)) => ServiceError::Internal(error.to_string()).into_response(),
-        Err(_) => ServiceError::TimedOut.into_response(),
+        Err(_) => too_late.into_response(),
     };
     if let Some(failure) = response.extensions_mut().remove::<Failure>() {
         response = failure.respond(id);
@@ -212,4 +228,27 @@ async fn surround(State(service): State<Arc<Service>>, mut request: Request, nex
         metrics::histogram!("tobari_request_seconds", "route" => route, "status" => status).record(elapsed);
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tobari_core::proto::problem::ProblemCode;
+
+    #[test]
+    fn a_change_of_the_administration_has_time_and_is_never_said_not_to_have_been_made() {
+        for (method, path, seconds, code) in [
+            (Method::PUT, "/v1/admin/rules/x", 600, ProblemCode::OutcomeUnknown),
+            (Method::POST, "/v1/admin/policy/changes", 600, ProblemCode::OutcomeUnknown),
+            (Method::DELETE, "/v1/admin/people/x?y", 600, ProblemCode::OutcomeUnknown),
+            (Method::POST, "/v1/admin/policy/diff", 600, ProblemCode::StoreUnavailable),
+            (Method::POST, "/v1/admin/explain", 600, ProblemCode::StoreUnavailable),
+            (Method::GET, "/v1/admin/people", 30, ProblemCode::StoreUnavailable),
+            (Method::POST, "/v1/grants", 30, ProblemCode::StoreUnavailable),
+        ] {
+            let (time, error) = deadline(&method, path, false);
+            assert_eq!((time.as_secs(), error.code()), (seconds, code), "{method} {path}");
+        }
+        assert_eq!(deadline(&Method::GET, WAITS, true).0.as_secs(), 85);
+    }
 }

@@ -105,6 +105,9 @@ pub enum ServiceError {
     /// Environment: it took too long.
     #[error("the server did not answer in time")]
     TimedOut,
+    /// Environment: a change took too long. It is finished all the same, or fails.
+    #[error("the change is still in work: whether it will have been made is not known yet")]
+    OutcomeUnknown,
     /// Environment: the operator gave another root key than the database's.
     #[error("the root key does not open {0}: is it the right one?")]
     WrongRootKey(&'static str),
@@ -150,6 +153,7 @@ impl ServiceError {
             Self::TooManyRequests => ProblemCode::TooManyRequests,
             Self::AuditUnavailable | Self::WitnessAway(_) => ProblemCode::AuditUnavailable,
             Self::StoreUnavailable(_) | Self::TimedOut => ProblemCode::StoreUnavailable,
+            Self::OutcomeUnknown => ProblemCode::OutcomeUnknown,
             Self::Internal(_) | Self::WrongRootKey(_) | Self::AuditNotIntact(_) => ProblemCode::Internal,
         }
     }

@@ -7,14 +7,19 @@ use crate::arguments;
 use crate::client::Client;
 use crate::commands::text;
 use crate::error::Error;
+use crate::progress::Waiting;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use std::time::Duration;
 use tobari_core::ids::{GroupId, LabelId, PostId, TerminalId};
 use tobari_core::policy::{Group, Post};
 use tobari_core::proto::admin::{LabelRecord, Revoked};
 use tobari_core::proto::control::Request;
 use tobari_core::proto::policy::{ChangeInput, ChangeRequest, Collection, PolicyDiff};
+
+/// From when on somebody wants to know that it goes on.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// The administration API.
 #[derive(Debug)]
@@ -34,7 +39,16 @@ pub(super) enum Instead {
 }
 
 impl Server {
-    pub(super) fn new(client: Client, how: How) -> Self {
+    /// On a terminal it is said when an answer is long in coming.
+    pub(super) fn new(mut client: Client, how: How, app: &App) -> Self {
+        let (language, mut line) = (app.settings.language, Waiting::new(app.settings.progress));
+        client.tell(Box::new(move |waited| match waited {
+            None => line.over(),
+            Some(waited) if waited < PATIENCE => {}
+            Some(waited) => {
+                line.say(language.text("waiting-for-key-server", &arguments! { seconds: waited.as_secs() }));
+            }
+        }));
         Self { client, how, instead: None }
     }
 
