@@ -53,7 +53,7 @@ pub struct Explain {
 pub enum Policy {
     /// Show the number of the version, and whether a second person is needed
     Show,
-    /// Show what a change would give and take; takes the words of the command after "tobari admin"
+    /// Show what a change would give and take, of leases that are out too; takes the words of the command after "tobari admin"
     Diff(Diff),
     /// Show who changed the policy, when and why
     History(History),

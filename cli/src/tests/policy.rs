@@ -115,6 +115,50 @@ fn a_change_is_looked_at_in_both_spellings_and_both_languages() {
 }
 
 #[test]
+fn a_look_at_a_change_tells_the_leases_that_it_takes_and_narrows() {
+    let part = |left: &[&str]| {
+        json!({ "label": id(0x1a), "label_name": "社外秘", "owner_group": id(0x96), "group_name": "総務部",
+            "lost": ["send"], "left": left, "until": "2026-11-23T00:00:00Z", "was_until": "2026-11-23T00:00:00Z" })
+    };
+    let loss = |lease: u8, left: &[&str], parts: u64| {
+        json!({ "lease": id(lease), "person": id(3), "login": "bucho", "terminal": id(0x7e), "terminal_name": "持出01",
+            "ended": left.is_empty(), "parts": [part(left)], "parts_total": parts })
+    };
+    let mut shown = diff();
+    shown["gained"] = json!([]);
+    shown["lost"] = json!([]);
+    shown["leases"] =
+        json!({ "total": 25, "ended": 21, "first": [loss(0x1e, &[], 1), loss(0x2e, &["view"], 4)] });
+    let fake = Fake::saying(move |request, _| {
+        Some(done(match request {
+            Request::Forward { path, .. } if path.ends_with("/policy/diff") => {
+                Answer::Forwarded { status: 200, body: shown.clone() }
+            }
+            Request::Forward { method, path, body } => {
+                let (status, body) = answer(&method, &path, body);
+                Answer::Forwarded { status, body }
+            }
+            _ => sample::notice(sample::bulletin(Vec::new())),
+        }))
+    });
+    for (language, words) in [
+        ("en", ["takes back 21 and narrows 4", "and 23 more leases", "and 3 more, see --json", "none"]),
+        ("ja", ["21 件を取り消し、4 件を狭めます", "ほかに 23 件の持ち出し", "ほかに 3 件", "なし"]),
+    ] {
+        let (ran, _) = run(&fake, language, &format!("{RULE} --dry-run"));
+        assert_eq!(ran.exit, Exit::Ok, "{ran:?}");
+        for words in
+            words.into_iter().chain([&*id(0x1e), &*id(0x2e), "bucho", "持出01", "社外秘", "2026-11-23"])
+        {
+            assert!(ran.text().contains(words), "{words}: {}", ran.text());
+        }
+        assert!(!ran.text().contains("nobody gains"), "{}", ran.text());
+    }
+    let (ran, _) = run(&fake, "en", &format!("{RULE} --dry-run --json"));
+    assert_eq!(ran.json()["leases"]["total"], 25);
+}
+
+#[test]
 fn every_change_of_the_policy_can_be_asked_beforehand() {
     let fake = fake();
     for (line, collection, named) in [

@@ -1,7 +1,7 @@
 //! The key server's API for policy at work: explaining decisions, comparing before a change, invariants, versions,
 //! and changes that need a second person.
 
-use crate::ids::{ChangeRequestId, GroupId, LabelId, PersonId, PostId};
+use crate::ids::{ChangeRequestId, GroupId, LabelId, LeaseId, PersonId, PostId, TerminalId};
 use crate::policy::{Case, GroupScope, LabelScope, Policy, PostScope, Protection, Right, Rights};
 use crate::proto::api::Reason;
 use jiff::Timestamp;
@@ -9,6 +9,10 @@ use serde::{Deserialize, Serialize};
 
 /// Most differences of one kind in an answer; the totals say how many there are.
 pub const MAX_DIFFERENCES: usize = 3000;
+/// Most leases in an answer of which a change takes something; the total says how many there are.
+pub const MAX_LEASES: usize = 20;
+/// Most parts of one of them.
+pub const MAX_LEASE_PARTS: usize = 10;
 
 /// `POST /v1/admin/explain`: what may this person do, and by which rules?
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -211,6 +215,69 @@ pub struct PolicyDiff {
     pub breaks: Vec<BrokenInvariant>,
     /// Whether it must be requested and approved.
     pub needs_second_person: bool,
+    /// What it takes of leases that are out.
+    #[serde(default)]
+    pub leases: LeaseLosses,
+}
+
+/// What a change takes of leases that are out.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct LeaseLosses {
+    /// How many lose something.
+    pub total: u64,
+    /// How many of these are taken back, because nothing is left of them.
+    pub ended: u64,
+    /// The first [`MAX_LEASES`] by their ids.
+    pub first: Vec<LeaseLoss>,
+}
+
+/// What a change takes of one lease.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct LeaseLoss {
+    /// The lease.
+    pub lease: LeaseId,
+    /// Who holds it.
+    pub person: PersonId,
+    /// Login name.
+    pub login: String,
+    /// On which terminal.
+    pub terminal: TerminalId,
+    /// Its name.
+    pub terminal_name: String,
+    /// Whether it is taken back, because nothing is left of it.
+    pub ended: bool,
+    /// The first [`MAX_LEASE_PARTS`] parts that lose something.
+    pub parts: Vec<LeaseLossPart>,
+    /// How many such parts there are.
+    pub parts_total: u64,
+}
+
+/// What a change takes of a lease for its files of one label and owner group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct LeaseLossPart {
+    /// The label of the files.
+    pub label: LabelId,
+    /// Its name.
+    pub label_name: String,
+    /// Their owner group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner_group: Option<GroupId>,
+    /// Its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group_name: Option<String>,
+    /// The rights that it loses at once.
+    pub lost: Rights,
+    /// The rights that are left.
+    pub left: Rights,
+    /// Until when these are left.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = DateTime))]
+    pub until: Timestamp,
+    /// Until when all of them would have been.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = DateTime))]
+    pub was_until: Timestamp,
 }
 
 /// An invariant that does not hold, by one example.

@@ -15,7 +15,9 @@ use tobari_core::policy::{
     violations,
 };
 use tobari_core::proto::admin::Role;
-use tobari_core::proto::policy::{BrokenInvariant, DiffRow, MAX_DIFFERENCES, PolicyDiff, Widening};
+use tobari_core::proto::policy::{
+    BrokenInvariant, DiffRow, LeaseLosses, MAX_DIFFERENCES, PolicyDiff, Widening,
+};
 
 /// The setting that says whether a second person is needed: `on` or `off`. While it is missing, the rule begins with the second
 /// administrator who could approve; from then on it is `on`, whoever goes.
@@ -136,6 +138,8 @@ pub(crate) fn judge(
             widens,
             breaks,
             needs_second_person,
+            // Of the store, not of the tables: [`Service::foreseen`](crate::service::Service) has it.
+            leases: LeaseLosses::default(),
         },
         digest: HEXLOWER.encode(&sha256(&[&digest])),
     })

@@ -14,6 +14,7 @@ use tobari_core::proto::admin::PersonRecord;
 use tobari_core::proto::base64::Base64;
 use tobari_core::proto::bulletin::Revocations;
 use tobari_core::proto::lease::{LeaseRecord, LeaseState, LeaseSync, LeaseSyncAnswer, SignedLease};
+use tobari_core::proto::policy::{ChangeRequest, LeaseLosses, MAX_LEASES, PolicyDiff};
 use tobari_core::proto::problem::ProblemCode;
 use tobari_keyserver::store::{Change, Store as _};
 
@@ -151,6 +152,22 @@ fn both() -> Rights {
     [Right::View, Right::Send].into_iter().collect()
 }
 
+/// What is said beforehand that a change through its own route would take of leases; terminals are not compared.
+async fn foreseen(case: &Case, (method, path, body): (&str, &str, &Value)) -> Option<LeaseLosses> {
+    let below = path.strip_prefix("/v1/admin/").unwrap();
+    let (collection, id) = below.split_once('/').map_or((below, None), |(one, id)| (one, Some(id)));
+    if collection == "terminals" {
+        return None;
+    }
+    let input = (method != "DELETE").then_some(body);
+    let change = json!({ "collection": collection, "id": id, "input": input, "reason": "理由" });
+    let diff: PolicyDiff = case.admin("POST", "/v1/admin/policy/diff", &change).await.ok().to();
+    // Who asks a second person shows the same.
+    let request: ChangeRequest = case.admin("POST", "/v1/admin/requests", &change).await.created().to();
+    assert_eq!(request.diff.leases, diff.leases);
+    Some(diff.leases)
+}
+
 /// The change and its reverse; the first takes the lease away, the second must not give it back.
 async fn takes_for_good(case: &Case, change: (&str, &str, Value), back: Option<(&str, &str, Value)>) {
     let before = case.reference.terminal.bulletin().await.1.number;
@@ -160,6 +177,18 @@ async fn takes_for_good(case: &Case, change: (&str, &str, Value), back: Option<(
     case.site.store.commits_fail.store(true, Ordering::SeqCst);
     case.admin(method, path, body).await.refused(ProblemCode::AuditUnavailable);
     case.site.store.commits_fail.store(false, Ordering::SeqCst);
+    assert_eq!((case.lent_now().await, case.state().await), (both(), LeaseState::Issued));
+    if let Some(losses) = foreseen(case, (method, path, body)).await {
+        assert_eq!((losses.total, losses.ended), (1, 1), "{path}");
+        let [loss] = losses.first.as_slice() else { panic!("{losses:?}") };
+        assert_eq!((loss.lease, loss.ended, loss.login.as_str()), (case.lease.id, true, "bucho"));
+        assert_eq!((loss.person, loss.terminal), (case.lease.person, case.lease.terminal));
+        assert_eq!(loss.terminal_name, case.lease.terminal_name);
+        let [part] = loss.parts.as_slice() else { panic!("{loss:?}") };
+        assert_eq!((part.lost, part.left, part.label_name.as_str()), (both(), Rights::NONE, "社外秘"));
+        assert_eq!(part.owner_group, Some(case.reference.group));
+    }
+    // What is only looked at takes nothing.
     assert_eq!((case.lent_now().await, case.state().await), (both(), LeaseState::Issued));
 
     case.admin(method, path, body).await.ok();
@@ -410,8 +439,16 @@ async fn a_lesser_protection_at_the_renewal_narrows_and_takes_leases() {
 async fn a_part_that_is_taken_narrows_the_lease_for_good() {
     let mut case = Case::new().await;
     let deny = rule(&case, json!({ "rights": ["send", "print"] }));
+    let losses = foreseen(&case, ("POST", "/v1/admin/rules", &deny)).await.unwrap();
+    assert_eq!((losses.total, losses.ended, losses.first[0].parts_total), (1, 0, 1));
+    let part = &losses.first[0].parts[0];
+    assert_eq!((part.lost, part.left), (Rights::only(Right::Send), Rights::only(Right::View)));
+    assert_eq!((part.until, part.was_until), (case.lease.term.ends_at, case.lease.term.ends_at));
     let made: Value = case.admin("POST", "/v1/admin/rules", &deny).await.created().to();
     assert_eq!((case.lent_now().await, case.state().await), (Rights::only(Right::View), LeaseState::Issued));
+    // What is gone cannot be lost again.
+    let again = foreseen(&case, ("POST", "/v1/admin/rules", &deny)).await.unwrap();
+    assert_eq!(again, LeaseLosses::default());
     let acts = ["lease-key", "lease-issue", "lease-narrow"];
     assert_eq!(case.acts().await, acts);
     let path = format!("/v1/admin/rules/{}", made["id"].as_str().unwrap());
@@ -430,6 +467,10 @@ async fn a_part_that_is_taken_narrows_the_lease_for_good() {
     // A later end comes to nothing, an earlier one counts.
     let end = case.site.clock_now() + SignedDuration::from_hours(24);
     let until = rule(&case, json!({ "conditions": { "not_before": end } }));
+    let losses = foreseen(&case, ("POST", "/v1/admin/rules", &until)).await.unwrap();
+    let part = &losses.first[0].parts[0];
+    assert_eq!((losses.ended, part.lost, part.left), (0, Rights::NONE, Rights::only(Right::View)));
+    assert_eq!((part.until, part.was_until), (end, case.lease.term.ends_at));
     case.admin("POST", "/v1/admin/rules", &until).await.ok();
     let revocations = case.revocations().await;
     assert_eq!((revocations.narrowed.len(), revocations.narrowed[0].ends_at), (1, end));
@@ -440,6 +481,34 @@ async fn a_part_that_is_taken_narrows_the_lease_for_good() {
     case.admin("POST", "/v1/admin/rules", &rule(&case, json!({}))).await.ok();
     let revocations = case.revocations().await;
     assert_eq!((revocations.leases, revocations.narrowed.len()), (vec![case.lease.id], 0));
+}
+
+/// More leases lose something than are listed, and these are among those that are taken then.
+#[tokio::test]
+async fn of_many_leases_that_would_be_lost_the_first_are_listed_and_all_are_counted() {
+    let case = Case::new().await;
+    let mut ids = vec![case.lease.id];
+    for _ in 0..MAX_LEASES {
+        ids.push(issue(&case.site, &case.reference, &[&case.file], json!({})).await.id);
+    }
+    ids.sort();
+    let path = format!("/v1/admin/people/{}", case.lease.person);
+    let mut out = case.bucho();
+    out["disabled"] = json!(true);
+    let losses = foreseen(&case, ("PUT", &path, &out)).await.unwrap();
+    assert_eq!((losses.total, losses.ended), (ids.len() as u64, ids.len() as u64));
+    let listed: Vec<LeaseId> = losses.first.iter().map(|loss| loss.lease).collect();
+    assert_eq!(listed, ids[..MAX_LEASES]);
+    // A change that gives more, and one that is about somebody else, take nothing.
+    let wide = rule(&case, json!({ "effect": "allow", "rights": ["print"] }));
+    assert_eq!(foreseen(&case, ("POST", "/v1/admin/rules", &wide)).await, Some(LeaseLosses::default()));
+    let post = json!({ "name": "係員", "rank": 1 });
+    let other = foreseen(&case, ("POST", "/v1/admin/posts", &post)).await;
+    assert_eq!(other, Some(LeaseLosses::default()));
+    case.admin("PUT", &path, &out).await.ok();
+    let mut taken = case.revocations().await.leases;
+    taken.sort();
+    assert_eq!(taken, ids);
 }
 
 #[tokio::test]

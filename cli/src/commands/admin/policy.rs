@@ -13,8 +13,9 @@ use tobari_core::ids::{GroupId, LabelId};
 use tobari_core::policy::{Case, OwnerCase};
 use tobari_core::proto::control::{Answer, Request};
 use tobari_core::proto::policy::{
-    ChangeInput, Collection, DiffRow, ExplainRequest, Explanation, PolicyDiff, PolicyStatus, PolicyVersion,
-    SecondPersonInput, StepUpRequest, SteppedUp, UnsealLimitInput, UnsealWindowInput, Widening,
+    ChangeInput, Collection, DiffRow, ExplainRequest, Explanation, LeaseLoss, LeaseLossPart, LeaseLosses,
+    PolicyDiff, PolicyStatus, PolicyVersion, SecondPersonInput, StepUpRequest, SteppedUp, UnsealLimitInput,
+    UnsealWindowInput, Widening,
 };
 
 /// `tobari admin explain`.
@@ -171,9 +172,9 @@ pub(super) fn diff_text(app: &App, diff: &PolicyDiff) -> String {
     let unknown = diff.widens.contains(&Widening::Unknown);
     if unknown {
         lines.push(app.word("diff-unknown"));
-    } else if diff.gained.is_empty() && diff.lost.is_empty() {
+    } else if diff.gained.is_empty() && diff.lost.is_empty() && diff.leases.total == 0 {
         lines.push(app.word("diff-nothing"));
-    } else {
+    } else if !diff.gained.is_empty() || !diff.lost.is_empty() {
         let mut rows: Vec<Vec<String>> = diff.gained.iter().map(|row| line(app, "+", row)).collect();
         rows.extend(diff.lost.iter().map(|row| line(app, "-", row)));
         let names = ["", "group", "post", "login", "label", "rights", "zone", "cases"];
@@ -186,6 +187,9 @@ pub(super) fn diff_text(app: &App, diff: &PolicyDiff) -> String {
         if all > listed {
             lines.push(app.text("diff-more", &arguments! { count: all - listed }));
         }
+    }
+    if diff.leases.total > 0 {
+        lines.extend(lease_losses(app, &diff.leases));
     }
     for broken in &diff.breaks {
         let arguments = arguments! {
@@ -203,6 +207,48 @@ pub(super) fn diff_text(app: &App, diff: &PolicyDiff) -> String {
         lines.push(app.text("diff-second-person", &arguments! { why: why.join(", ") }));
     }
     lines.join("\n")
+}
+
+/// The leases that are out and that the change takes back or narrows, a line for each part.
+fn lease_losses(app: &App, losses: &LeaseLosses) -> Vec<String> {
+    let LeaseLosses { total, ended, first } = losses;
+    let narrowed = total.saturating_sub(*ended);
+    let mut lines = vec![app.text("diff-leases", &arguments! { ended: *ended, narrowed: narrowed })];
+    let names = ["lease", "login", "terminal", "label", "group", "lost", "left", "until"];
+    let header = names.iter().map(|name| app.word(&format!("column-{name}"))).collect();
+    let mut rows = Vec::new();
+    for loss in first {
+        rows.extend(loss.parts.iter().map(|part| lease_part(app, loss, part)));
+        let more = loss.parts_total.saturating_sub(loss.parts.len() as u64);
+        if more > 0 {
+            let words = app.text("diff-lease-parts", &arguments! { count: more });
+            let (login, terminal) = (text::printable(&loss.login), text::printable(&loss.terminal_name));
+            rows.push(vec![loss.lease.to_string(), login, terminal, words]);
+        }
+    }
+    lines.push(text::table(Some(header), rows, 0));
+    let more = total.saturating_sub(first.len() as u64);
+    if more > 0 {
+        lines.push(app.text("diff-leases-more", &arguments! { count: more }));
+    }
+    lines
+}
+
+fn lease_part(app: &App, loss: &LeaseLoss, part: &LeaseLossPart) -> Vec<String> {
+    let nothing = part.left.is_empty();
+    let left = if nothing { app.word("none") } else { part.left.to_string() };
+    let until = if nothing { String::new() } else { text::time(app, part.until) };
+    let cells = [
+        loss.lease.to_string(),
+        loss.login.clone(),
+        loss.terminal_name.clone(),
+        part.label_name.clone(),
+        part.group_name.clone().unwrap_or_default(),
+        part.lost.to_string(),
+        left,
+        until,
+    ];
+    cells.iter().map(|cell| text::printable(cell)).collect()
 }
 
 fn line(app: &App, sign: &str, row: &DiffRow) -> Vec<String> {

@@ -111,7 +111,9 @@ impl Service {
         self.holds(&caller, deed.roles()).await?;
         let directory = self.directory.load_full();
         let plan = self.plan(&Acting::from(&caller), &directory, &deed).await?;
-        Ok(self.judge_plan(&directory, &plan).await?.diff)
+        let diff = self.judge_plan(&directory, &plan).await?.diff;
+        let leases = self.foreseen(&directory, plan.after(&directory.tables)).await?;
+        Ok(PolicyDiff { leases, ..diff })
     }
 
     /// `POST /v1/admin/policy/changes`: makes a change, with its reason. Answers as the object's own route does.

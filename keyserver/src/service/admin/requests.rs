@@ -13,7 +13,7 @@ use crate::store::{Change, ChangeRequestRow, PersonRow, RequestState, Tables};
 use jiff::{SignedDuration, Timestamp};
 use std::sync::Arc;
 use tobari_core::ids::{ChangeRequestId, PersonId};
-use tobari_core::proto::policy::{ChangeInput, ChangeRequest, ReasonInput, RequestProgress};
+use tobari_core::proto::policy::{ChangeInput, ChangeRequest, PolicyDiff, ReasonInput, RequestProgress};
 
 /// Most requests that wait at one time.
 const MAX_WAITING: usize = 100;
@@ -123,6 +123,8 @@ impl Service {
         }
         let plan = self.plan(&Acting::from(&caller), &directory, &deed).await?;
         let Judged { diff, digest } = self.judge_plan(&directory, &plan).await?;
+        let leases = self.foreseen(&directory, plan.after(&directory.tables)).await?;
+        let diff = PolicyDiff { leases, ..diff };
         let object = plan.record.object.clone().unwrap_or_default();
         let detail = plan.record.detail.clone().unwrap_or_default();
         let row = ChangeRequestRow {
@@ -171,13 +173,15 @@ impl Service {
         caller: &Caller,
         row: &ChangeRequestRow,
         judged: Judged,
+        (directory, after): (&Directory, Tables),
     ) -> Result<(), ServiceError> {
         if judged.digest == row.digest {
             return Ok(());
         }
         let version = judged.diff.policy_version;
+        let leases = self.foreseen(directory, after).await?;
         let row = ChangeRequestRow {
-            diff: judged.diff,
+            diff: PolicyDiff { leases, ..judged.diff },
             digest: judged.digest,
             state: RequestState::Pending,
             ..row.clone()
@@ -225,7 +229,8 @@ impl Service {
         let plan = self.plan(&acting, &directory, &deed).await?;
         // By the requester, as when it is applied.
         let judged = self.judge_as(&directory, &plan, row.requested_by).await?;
-        self.compare_again(&changing, &caller, &row, judged).await?;
+        let after = plan.after(&directory.tables);
+        self.compare_again(&changing, &caller, &row, judged, (&directory, after)).await?;
         let approved = |by, at, reason| RequestState::Approved { by, at, reason };
         self.conclude(&changing, &caller, row, Act::Approve, approved, &input).await
     }
@@ -330,7 +335,8 @@ impl Service {
         }
         let mut plan = self.plan(&Acting::from(&caller), &directory, &deed).await?;
         let judged = self.judge_as(&directory, &plan, caller.person.id).await?;
-        self.compare_again(&changing, &caller, &row, judged).await?;
+        let after = plan.after(&directory.tables);
+        self.compare_again(&changing, &caller, &row, judged, (&directory, after)).await?;
         let warrant = Warrant { reason: row.reason.clone(), approval: Some((id, by)) };
         if deed.is_of_leases() {
             let state = RequestState::Applied { by, at: self.clock.now() };

@@ -3,8 +3,9 @@
 //!
 //! [`request`] takes what is asked, [`issue`] decides and makes the signed lease, [`refill`] makes it anew with the files that there are
 //! later, [`sync`] hands it to its terminal and takes back what was done under it, [`stricter`] takes back what a change of the policy
-//! does not give any more, [`ledger`] shows all of it.
+//! does not give any more, of which [`foreseen`] tells beforehand, [`ledger`] shows all of it.
 
+mod foreseen;
 mod issue;
 mod ledger;
 mod refill;
