@@ -319,6 +319,7 @@ hint-unknown-name = there are: { $known }
 hint-unknown-name-person = 'tobari admin person list' shows who there is
 hint-unknown-name-terminal = 'tobari admin terminal list' shows which there are
 hint-unknown-name-lease = 'tobari admin lease list' and 'tobari lease list' show which there are and in which state
+hint-unknown-name-request = 'tobari admin request list' shows which there are
 error-ambiguous-name = several of kind { $kind } are named { $name }
 hint-ambiguous-name = name one of them by its path or id: { $known }
 error-no-terminal = a password is needed and there is no terminal to ask on

@@ -319,6 +319,7 @@ hint-unknown-name = あるもの: { $known }
 hint-unknown-name-person = いる人は 'tobari admin person list' で見られます
 hint-unknown-name-terminal = ある端末は 'tobari admin terminal list' で見られます
 hint-unknown-name-lease = 持ち出しとその状態は 'tobari admin lease list' と 'tobari lease list' で見られます
+hint-unknown-name-request = 申請は 'tobari admin request list' で見られます
 error-ambiguous-name = { $name } という{ $kind }が複数あります
 hint-ambiguous-name = パスか ID で一つを指定してください: { $known }
 error-no-terminal = パスワードが必要ですが、尋ねる端末画面がありません

@@ -127,7 +127,8 @@ impl Error {
         if self.of_refill() {
             id.push_str("-refill");
         }
-        if let Self::UnknownName { kind: kind @ ("person" | "terminal" | "lease"), known, .. } = self
+        if let Self::UnknownName { kind: kind @ ("person" | "terminal" | "lease" | "request"), known, .. } =
+            self
             && known.is_empty()
         {
             id = format!("{id}-{kind}");

@@ -35,7 +35,8 @@ fn answer(method: &str, path: &str, body: Option<Value>) -> (u16, Value) {
         ("POST", "policy/diff") => (200, diff()),
         ("POST", "policy/changes") => (200, body.unwrap()["input"].clone()),
         ("POST", "requests") => (201, request("pending")),
-        ("GET", "requests") => (200, json!([request("pending")])),
+        ("GET", path) if path.starts_with("requests?") => (200, json!([request("pending")])),
+        ("GET", path) if path.starts_with("requests/") => (200, request("pending")),
         ("POST", path) if path.ends_with("/approve") => (200, request("approved")),
         ("POST", path) if path.ends_with("/apply") => (200, json!({})),
         ("POST", "explain") => (

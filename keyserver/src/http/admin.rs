@@ -437,14 +437,30 @@ pub(super) async fn policy_at(
     Ok(Output(service.policy_at(&call, id).await?))
 }
 
+/// Which requests: all in the order of their times, or a part in the order of their ids.
+#[derive(Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct RequestsQuery {
+    /// Only requests whose ids come after this one.
+    #[serde(default)]
+    #[param(value_type = Option<String>)]
+    after: Option<ChangeRequestId>,
+    /// At most so many, up to 1000; all when absent.
+    #[serde(default)]
+    limit: Option<u32>,
+}
+
 /// Changes that wait for a second person, and those that are over.
-#[utoipa::path(get, path = "/v1/admin/requests", tag = "policy", 
+#[utoipa::path(get, path = "/v1/admin/requests", tag = "policy", params(RequestsQuery),
     responses((status = 200, body = Vec<ChangeRequest>), (status = "default", body = Problem, content_type = "application/problem+json")))]
 pub(super) async fn change_requests(
     State(service): App,
     call: Call,
+    Asked(query): Asked<RequestsQuery>,
 ) -> Result<Output<Vec<ChangeRequest>>, ServiceError> {
-    Ok(Output(service.change_requests(&call).await?))
+    let part = Part { named: None, after: query.after, limit: query.limit };
+    Ok(Output(service.change_requests(&call, part).await?))
 }
 
 /// One of them.

@@ -74,12 +74,20 @@ async fn parts_in_the_order_of_ids_make_up_the_whole_list() {
         case.terminal.post("/v1/admin/people", Some(&case.admin), &input).await.created();
     }
     site.another(&case.terminal, &case.admin, None).await;
-    for collection in ["people", "terminals"] {
+    for number in 0..5 {
+        let change = json!({ "collection": "posts", "input": { "name": format!("係{number}"), "rank": 1 }, "reason": "x" });
+        case.terminal.post("/v1/admin/requests", Some(&case.admin), &change).await.created();
+    }
+    for collection in ["people", "terminals", "requests"] {
         let ask = async |query: &str| {
             let path = format!("/v1/admin/{collection}{query}");
             of(&case.terminal.get(&path, Some(&case.admin)).await.ok().body, "id")
         };
-        let whole = ask("").await;
+        let mut whole = ask("").await;
+        if collection == "requests" {
+            // As a whole in the order of their times.
+            whole.sort();
+        }
         assert!(whole.len() >= 2 && whole.is_sorted(), "{whole:?}");
         for size in [1, 2, 3, 1000] {
             let mut parts = ask(&format!("?limit={size}")).await;

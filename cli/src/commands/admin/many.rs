@@ -1,4 +1,5 @@
-//! What a large organisation has tens of thousands of: people and terminals. One that is named is asked for by its name, so that a
+//! What a large organisation has tens of thousands of, people and terminals, or what is long by itself, requests with all that they
+//! would give and take. One that is named is asked for by its name, so that a
 //! look-up costs the same however many there are; a list comes in parts, because an answer as long as all of it does not fit
 //! through the daemon's control socket.
 
@@ -10,10 +11,11 @@ use serde::de::DeserializeOwned;
 use std::collections::{BTreeSet, HashMap};
 use std::fmt::Display;
 use std::str::FromStr;
-use tobari_core::ids::{LeaseId, PersonId, TerminalId};
+use tobari_core::ids::{ChangeRequestId, LeaseId, PersonId, TerminalId};
 use tobari_core::policy::fold_name;
 use tobari_core::proto::admin::{PersonRecord, TerminalRecord};
 use tobari_core::proto::lease::{LeaseRecord, LeaseState};
+use tobari_core::proto::policy::ChangeRequest;
 use tobari_core::proto::problem::ProblemCode;
 
 /// Objects asked for at once; fewer where so many do not fit into one answer.
@@ -26,13 +28,18 @@ const ONE_BY_ONE: usize = 200;
 /// A collection that is not fetched as a whole.
 trait Many: DeserializeOwned {
     type Id: Copy + Ord + Display + FromStr;
+    const COLLECTION: &'static str;
+
+    fn id(&self) -> Self::Id;
+}
+
+/// One whose objects are asked for by name.
+trait Named: Many {
     /// What one of them is called in messages.
     const KIND: &'static str;
-    const COLLECTION: &'static str;
     /// The part of the query that names one.
     const BY: &'static str;
 
-    fn id(&self) -> Self::Id;
     fn known_as(&self) -> &str;
     /// The form in which names are compared.
     fn compared(name: &str) -> String;
@@ -40,13 +47,16 @@ trait Many: DeserializeOwned {
 
 impl Many for PersonRecord {
     type Id = PersonId;
-    const KIND: &'static str = "person";
     const COLLECTION: &'static str = "people";
-    const BY: &'static str = "login";
 
     fn id(&self) -> PersonId {
         self.id
     }
+}
+
+impl Named for PersonRecord {
+    const KIND: &'static str = "person";
+    const BY: &'static str = "login";
 
     fn known_as(&self) -> &str {
         &self.login
@@ -59,13 +69,16 @@ impl Many for PersonRecord {
 
 impl Many for TerminalRecord {
     type Id = TerminalId;
-    const KIND: &'static str = "terminal";
     const COLLECTION: &'static str = "terminals";
-    const BY: &'static str = "name";
 
     fn id(&self) -> TerminalId {
         self.id
     }
+}
+
+impl Named for TerminalRecord {
+    const KIND: &'static str = "terminal";
+    const BY: &'static str = "name";
 
     fn known_as(&self) -> &str {
         &self.terminal.name
@@ -73,6 +86,15 @@ impl Many for TerminalRecord {
 
     fn compared(name: &str) -> String {
         name.to_owned()
+    }
+}
+
+impl Many for ChangeRequest {
+    type Id = ChangeRequestId;
+    const COLLECTION: &'static str = "requests";
+
+    fn id(&self) -> ChangeRequestId {
+        self.id
     }
 }
 
@@ -95,6 +117,19 @@ impl Server {
     /// All terminals.
     pub(super) fn terminals(&mut self) -> Result<Vec<TerminalRecord>, Error> {
         self.all()
+    }
+
+    /// All requests, in the order of their times.
+    pub(super) fn change_requests(&mut self) -> Result<Vec<ChangeRequest>, Error> {
+        let mut requests: Vec<ChangeRequest> = self.all()?;
+        requests.sort_by_key(|request| request.requested_at);
+        Ok(requests)
+    }
+
+    /// The request with this id.
+    pub(super) fn change_request(&mut self, typed: &str) -> Result<ChangeRequest, Error> {
+        let found = typed.parse().ok().map(|id| self.by_id(id)).transpose()?.flatten();
+        found.ok_or_else(|| Error::UnknownName { kind: "request", name: typed.to_owned(), known: Vec::new() })
     }
 
     /// The login names of these people, as far as there are such people.
@@ -136,7 +171,7 @@ impl Server {
         }
     }
 
-    fn named<T: Many>(&mut self, typed: &str) -> Result<T::Id, Error> {
+    fn named<T: Named>(&mut self, typed: &str) -> Result<T::Id, Error> {
         if let Ok(id) = typed.parse::<T::Id>()
             && self.by_id::<T>(id)?.is_some()
         {

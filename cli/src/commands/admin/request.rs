@@ -15,27 +15,27 @@ const COLUMNS: [&str; 6] = ["id", "state", "requested-by", "expires", "summary",
 pub(super) fn run(args: Request, server: &mut Server, app: &mut App) -> Result<(), Error> {
     match args {
         Request::List => {
-            let requests: Vec<ChangeRequest> = server.list("requests")?;
+            let requests = server.change_requests()?;
             show_list(app, "requests", &requests, &COLUMNS, row)
         }
         Request::Show(args) => {
-            let request = find(server, &args.request_id)?;
+            let request = server.change_request(&args.request_id)?;
             show_request(app, &request)
         }
         Request::Approve(args) => {
-            let request = find(server, &args.request_id)?;
+            let request = server.change_request(&args.request_id)?;
             let path = format!("requests/{}/approve", request.id);
             let request: ChangeRequest = server.ask(&path, &ReasonInput { reason: args.because })?;
             show_request(app, &request)
         }
         Request::Refuse(args) => {
-            let request = find(server, &args.request_id)?;
+            let request = server.change_request(&args.request_id)?;
             let path = format!("requests/{}/refuse", request.id);
             let request: ChangeRequest = server.ask(&path, &ReasonInput { reason: args.because })?;
             show_request(app, &request)
         }
         Request::Apply(args) => {
-            let request = find(server, &args.request_id)?;
+            let request = server.change_request(&args.request_id)?;
             let made: Value = server.ask(&format!("requests/{}/apply", request.id), &Value::Null)?;
             server.changed(app);
             if app.settings.json {
@@ -53,12 +53,6 @@ pub(super) fn run(args: Request, server: &mut Server, app: &mut App) -> Result<(
             }
         }
     }
-}
-
-fn find(server: &mut Server, typed: &str) -> Result<ChangeRequest, Error> {
-    let requests: Vec<ChangeRequest> = server.list("requests")?;
-    let id = super::names::one("request", typed, &requests, |one| one.id, |one| one.id.to_string())?;
-    requests.into_iter().find(|one| one.id == id).ok_or(Error::DaemonAnswer)
 }
 
 fn row(app: &App, request: &ChangeRequest) -> Vec<String> {

@@ -2,6 +2,7 @@
 //! whoever approves agrees to that, on the version of the policy that it names. When the policy has moved on and the change would do
 //! something else by now, the approval is void and the request waits again, with the new comparison.
 
+use super::Part;
 use super::plan::{Acting, Deed};
 use super::policy::check_reason;
 use crate::audit::{Act, Who};
@@ -71,16 +72,22 @@ fn requester(tables: &Tables, row: &ChangeRequestRow, who: Who) -> Result<Acting
 }
 
 impl Service {
-    /// `GET /v1/admin/requests`.
+    /// `GET /v1/admin/requests`: all in the order of their times, or a part in the order of their ids.
     ///
     /// # Errors
-    /// No administrator.
-    pub async fn change_requests(&self, call: &Call) -> Result<Vec<ChangeRequest>, ServiceError> {
+    /// No administrator, a limit out of range.
+    pub async fn change_requests(
+        &self,
+        call: &Call,
+        part: Part<ChangeRequestId>,
+    ) -> Result<Vec<ChangeRequest>, ServiceError> {
         let tables = self.read_tables(call).await?;
         let now = self.clock.now();
-        let mut list: Vec<ChangeRequest> =
-            tables.change_requests.values().map(|row| shown(&tables, row, now)).collect();
-        list.sort_by_key(|request| request.requested_at);
+        let rows = part.of(&tables.change_requests, |_| true)?;
+        let mut list: Vec<ChangeRequest> = rows.into_iter().map(|row| shown(&tables, row, now)).collect();
+        if part.limit.is_none() {
+            list.sort_by_key(|request| request.requested_at);
+        }
         Ok(list)
     }
 
