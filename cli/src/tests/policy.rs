@@ -6,6 +6,7 @@ use super::sample;
 use crate::exit::Exit;
 use serde_json::{Value, json};
 use tobari_core::proto::control::{Answer, Request};
+use tobari_core::proto::problem::{Problem, ProblemCode};
 
 fn id(byte: u8) -> String {
     format!("{byte:02x}").repeat(16)
@@ -157,6 +158,32 @@ fn a_look_at_a_change_tells_the_leases_that_it_takes_and_narrows() {
     }
     let (ran, _) = run(&fake, "en", &format!("{RULE} --dry-run --json"));
     assert_eq!(ran.json()["leases"]["total"], 25);
+}
+
+#[test]
+fn a_request_is_asked_for_alone_and_one_that_is_not_there_is_said_so() {
+    let fake = Fake::saying(|request, _| {
+        Some(done(match request {
+            Request::Forward { path, .. } if path.ends_with(&id(0x77)) => {
+                Answer::Forwarded { status: 200, body: self::request("pending") }
+            }
+            _ => {
+                let problem = Problem::local(ProblemCode::NotFound, "no such request");
+                Answer::Forwarded { status: 404, body: serde_json::to_value(problem).unwrap() }
+            }
+        }))
+    });
+    for (typed, exit, asked) in [
+        (id(0x77), Exit::Ok, 1),
+        (id(0x78), Exit::NotFound, 1),
+        (id(0x77)[..8].to_owned(), Exit::NotFound, 0),
+    ] {
+        fake.asked();
+        let ran = fake.run(&["admin", "request", "show", &typed]);
+        assert_eq!(ran.exit, exit, "{typed}: {}", ran.err);
+        assert_eq!(fake.asked().len(), asked, "{typed}");
+        assert_eq!(ran.err.contains("'tobari admin request list'"), exit == Exit::NotFound, "{}", ran.err);
+    }
 }
 
 #[test]

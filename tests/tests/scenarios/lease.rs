@@ -54,6 +54,13 @@ fn a_lease_opens_without_the_key_server_and_its_use_is_in_the_ledger() -> Result
     let refused = site.tobari("kacho", &["lease", "request", file, "--days", "1", "--reason", "x"])?;
     ensure!(refused.code != 0 && refused.stderr.contains("offline"), "{refused:?}");
     let id = lent(&site, file, &["--rights", "view,send", "--opens", "3"])?;
+    // Whoever wants to shut the person out is told what of theirs is out, and nothing is done yet.
+    let diff = ["policy", "diff", "--json", "--", "person", "set", "bucho", "--disabled", "true"];
+    let diff = site.admin(&diff)?.ok()?.json()?;
+    ensure!(
+        part(&diff, "/leases/total") == 1 && part(&diff, "/leases/first/0/lease") == id.as_str(),
+        "{diff}"
+    );
 
     site.key_server()?.terminate()?;
     ensure!(site.tobari("bucho", &["cat", file])?.ok()?.stdout == b"taken along");
