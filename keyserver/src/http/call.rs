@@ -53,24 +53,29 @@ impl<T: DeserializeOwned, S: Send + Sync, const LIMIT: usize> FromRequest<S> for
         if !json {
             return Err(ServiceError::invalid("Content-Type", "must be application/json"));
         }
-        let too_large =
-            || ServiceError::TooLarge(format!("the body of this request has at most {LIMIT} bytes"));
         let announced = request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
         if announced.and_then(|value| value.parse::<u64>().ok()).is_some_and(|length| length > LIMIT as u64) {
-            return Err(too_large());
+            return Err(too_large(LIMIT));
         }
-        let bytes: Bytes = match axum::body::to_bytes(request.into_body(), LIMIT).await {
-            Ok(bytes) => bytes,
-            Err(error) => {
-                let source = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
-                if source.contains("length limit") {
-                    return Err(too_large());
-                }
-                return Err(ServiceError::invalid("body", "the connection broke off in the body"));
-            }
-        };
+        let bytes = read(request.into_body(), LIMIT).await?;
         serde_json::from_slice(&bytes).map(Self).map_err(|_| name_fault::<T>(&bytes))
     }
+}
+
+/// All of a body of at most `limit` bytes.
+pub(super) async fn read(body: Body, limit: usize) -> Result<Bytes, ServiceError> {
+    axum::body::to_bytes(body, limit).await.map_err(|error| {
+        let source = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+        if source.contains("length limit") {
+            too_large(limit)
+        } else {
+            ServiceError::invalid("body", "the connection broke off in the body")
+        }
+    })
+}
+
+fn too_large(limit: usize) -> ServiceError {
+    ServiceError::TooLarge(format!("the body of this request has at most {limit} bytes"))
 }
 
 /// Reads again, slower, to say which field is at fault.

@@ -1,9 +1,11 @@
 //! Routes and what surrounds each request: request id, deadline, metrics, problems.
 
+use super::call::{LARGE, read};
 use super::problem::Failure;
 use super::{admin, leases, meta, terminals};
 use crate::service::{Admitted, Call, Kind, LONGEST_WAIT, Service, ServiceError};
 use axum::Router;
+use axum::body::{Body, Bytes, HttpBody as _};
 use axum::extract::{FromRequestParts as _, MatchedPath, Request, State};
 use axum::http::header::CONTENT_LENGTH;
 use axum::http::{HeaderName, HeaderValue, Method};
@@ -24,6 +26,10 @@ const DEADLINE: Duration = Duration::from_secs(30);
 /// The same for what an administrator does or compares: a change of the policy decides on all leases that are out. Whoever waits for
 /// it is one of few, and better told late than wrongly.
 const ADMINISTRATION_DEADLINE: Duration = Duration::from_secs(600);
+/// A body that takes longer to come is not waited for.
+const BODY: Duration = Duration::from_secs(20);
+/// What is asked without a certificate.
+const ENROLS: &str = "/v1/terminals/enrol";
 /// What may hold its answer back.
 const WAITS: &str = "/v1/changes";
 
@@ -145,22 +151,37 @@ fn kind(path: &str) -> Kind {
     }
 }
 
-/// Lets a request in before its body is read. Health and metrics are for operators, and are asked when all is full.
-async fn admit(service: &Service, request: Request) -> (Request, Result<Option<Admitted>, ServiceError>) {
+/// Lets a request's body come and the request in, or not. Health and metrics are for operators, and are asked when all is full.
+async fn admit(service: &Service, request: Request) -> Result<(Request, Option<Admitted>), ServiceError> {
     let (mut parts, body) = request.into_parts();
-    let free = !parts.uri.path().starts_with("/v1/") || parts.uri.path() == WAITS;
-    let admitted = if free {
-        Ok(None)
-    } else {
-        let kind = kind(parts.uri.path());
-        let length = parts.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-        match Call::from_request_parts(&mut parts, &()).await {
-            Ok(call) => service.admit(&call, kind, length.unwrap_or(0)).map(Some),
-            // The route says what is wrong with it.
-            Err(_) => Ok(None),
-        }
+    let path = parts.uri.path();
+    if !path.starts_with("/v1/") || path == WAITS {
+        return Ok((Request::from_parts(parts, body), None));
+    }
+    let (kind, enrols) = (kind(path), path == ENROLS);
+    let length = parts.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    // One that does not say how long it is may be as long as any.
+    let length = length.unwrap_or(if body.is_end_stream() { 0 } else { LARGE as u64 });
+    let Ok(call) = Call::from_request_parts(&mut parts, &()).await else {
+        // The route says what is wrong with it, and reads nothing.
+        return Ok((Request::from_parts(parts, Body::empty()), None));
     };
-    (Request::from_parts(parts, body), admitted)
+    let knocked = service.knock(&call, kind, enrols, length)?;
+    // Of one that is too long for every route the route says so.
+    let body = if length > LARGE as u64 { body } else { Body::from(arrived(body).await?) };
+    let length = body.size_hint().exact().unwrap_or(0);
+    let admitted = service.admit(knocked, length)?;
+    Ok((Request::from_parts(parts, body), Some(admitted)))
+}
+
+/// All of a body.
+async fn arrived(body: Body) -> Result<Bytes, ServiceError> {
+    match tokio::time::timeout(BODY, read(body, LARGE)).await {
+        Ok(bytes) => bytes,
+        Err(_) => {
+            Err(ServiceError::invalid("body", format!("did not come within {} seconds", BODY.as_secs())))
+        }
+    }
 }
 
 /// How long a request may take, and what it is answered then.
@@ -186,10 +207,9 @@ async fn surround(State(service): State<Arc<Service>>, mut request: Request, nex
     // and its effect. A panic ends the task, not the connection.
     let waits = route.as_deref() == Some(WAITS);
     let (deadline, too_late) = deadline(&method, request.uri().path(), waits);
-    let (request, admitted) = admit(&service, request).await;
-    let answer = match admitted {
+    let answer = match admit(&service, request).await {
         // The place is held until the work is done, which may be later than the answer.
-        Ok(place) => {
+        Ok((request, place)) => {
             let work = async move {
                 let response = next.run(request).await;
                 drop(place);

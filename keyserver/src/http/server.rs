@@ -3,7 +3,7 @@
 
 use super::routes;
 use super::tls::{self, Certificate, TlsError};
-use crate::service::{Peer, Service};
+use crate::service::{CONNECTIONS, Peer, Service};
 use axum::Router;
 use axum::body::Body;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -18,9 +18,7 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tower::Service as _;
 
-/// Connections at one time; more wait in the kernel's queue.
-const CONNECTIONS: usize = 4096;
-/// Of these without a terminal's certificate: they need it for enrolment and health alone, and anybody on the network
+/// Of the connections those without a terminal's certificate: they need it for enrolment and health alone, and anybody on the network
 /// can open them.
 const STRANGERS: usize = 256;
 /// A connection without a certificate is ended after this, so that those that were left open make room.
@@ -127,7 +125,8 @@ impl Server {
                 accepted = accept(&self.listener, &limit) => {
                     let Some((stream, permit)) = accepted else { continue };
                     let (acceptor, router) = (acceptor.clone(), self.router.clone());
-                    let connection = serve(stream, acceptor, router, Arc::clone(&strangers), ended.clone());
+                    let (service, strangers) = (Arc::clone(&self.service), Arc::clone(&strangers));
+                    let connection = serve(stream, acceptor, router, service, strangers, ended.clone());
                     connections.spawn(async move {
                         connection.await;
                         drop(permit);
@@ -175,6 +174,7 @@ async fn serve(
     stream: TcpStream,
     acceptor: TlsAcceptor,
     router: Router,
+    service: Arc<Service>,
     strangers: Arc<Semaphore>,
     mut ended: watch::Receiver<bool>,
 ) {
@@ -186,6 +186,13 @@ async fn serve(
         Err(_) => return tracing::debug!("TLS handshake took too long"),
     };
     let peer: Option<Peer> = tls::peer(tls.get_ref().1.peer_certificates());
+    let _connected = match &peer {
+        None => None,
+        Some(peer) => match service.connect(peer) {
+            None => return tracing::debug!("too many connections of one terminal"),
+            connected => connected,
+        },
+    };
     let stranger = match peer {
         Some(_) => None,
         None => match strangers.try_acquire_owned() {

@@ -62,7 +62,7 @@ impl Caller {
     }
 }
 
-fn no_certificate() -> ServiceError {
+pub(super) fn no_certificate() -> ServiceError {
     ServiceError::TerminalNotAccepted(String::from(
         "this request needs the certificate of an enrolled terminal",
     ))

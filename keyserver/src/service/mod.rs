@@ -39,7 +39,7 @@ pub(crate) use changes::LONGEST_WAIT;
 pub use error::ServiceError;
 pub use limits::Limits;
 pub use older::{NamedKey, TakenUp, accept_older};
-pub(crate) use pace::{Admitted, Kind};
+pub(crate) use pace::{Admitted, CONNECTIONS, Kind};
 pub use setup::{NewOrganisation, Setup, bootstrap_token};
 
 use crate::audit::{AuditError, AuditLog, Record};
