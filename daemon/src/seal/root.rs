@@ -168,7 +168,20 @@ impl FolderRoot {
             Err(Errno::AGAIN) => None,
             known => Some(known),
         });
-        now.is_some_and(|now| now.is_ok_and(|now| now.same_file(&self.facts))) && self.control_is_in_place()
+        let here = match now {
+            Some(now) => now.is_ok_and(|now| now.same_file(&self.facts)),
+            // On the way there is a file system that the kernel would have to ask each time: as the kernel calls what is held. What was
+            // mounted over it is not seen like this.
+            None => self.is_called_so(),
+        };
+        here && self.control_is_in_place()
+    }
+
+    /// Whether what is held has its path still, by the kernel's own memory of names.
+    pub(crate) fn is_called_so(&self) -> bool {
+        let link = format!("/proc/self/fd/{}", self.top.as_raw_fd());
+        readlinkat(CWD, link, Vec::new())
+            .is_ok_and(|name| Path::new(OsStr::from_bytes(name.to_bytes())) == self.path)
     }
 
     /// Nothing new is begun here from now on, and walks end: the folder is opened anew, which the lock allows only once this

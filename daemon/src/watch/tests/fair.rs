@@ -170,6 +170,26 @@ fn a_renamed_control_directory_is_noticed_and_taken_in() {
     assert_eq!(open(&place.path("a")).unwrap(), b"text");
 }
 
+/// Both ways of looking: the kernel's, and that for where the kernel would have to ask a file system on the way.
+#[test]
+fn a_folder_that_was_moved_or_replaced_is_not_in_place() {
+    let above = tempfile::tempdir().unwrap();
+    let (path, moved) = (above.path().join("folder"), above.path().join("moved"));
+    fs::create_dir(&path).unwrap();
+    let root = FolderRoot::open(&path).unwrap();
+    let looks = || (root.is_in_place(), root.is_called_so());
+    assert_eq!(looks(), (true, true));
+    fs::rename(&path, &moved).unwrap();
+    assert_eq!(looks(), (false, false));
+    fs::create_dir(&path).unwrap();
+    assert_eq!(looks(), (false, false), "another one in its place");
+    fs::remove_dir(&path).unwrap();
+    fs::rename(&moved, &path).unwrap();
+    assert_eq!(looks(), (true, true));
+    fs::remove_dir_all(&path).unwrap();
+    assert_eq!(looks(), (false, false));
+}
+
 /// While nobody works on the folder: after a fault, say, until it is opened again.
 #[test]
 fn an_empty_control_directory_that_was_renamed_goes_and_no_other_directory() {
