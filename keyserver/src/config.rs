@@ -40,7 +40,7 @@ pub struct RawConfig {
     lockout_after: Option<u32>,
     /// Seconds of the first lock (10 to 3600; 60); each further failure doubles it, up to an hour.
     lockout_seconds: Option<i64>,
-    /// Requests of one terminal in a second, in the long run (10 to 1000000; 10000); four times as many at once.
+    /// Requests of one terminal in a second, in the long run (10 to 1000000; 2000); four times as many at once.
     terminal_requests_per_second: Option<u32>,
     /// The same for one person.
     person_requests_per_second: Option<u32>,

@@ -175,6 +175,8 @@ pub struct Site {
     log: Option<&'static str>,
     /// Environment variables of the daemon, for its next start.
     pub daemon_environment: Vec<(String, String)>,
+    /// Lines of the key server's configuration, for its next start.
+    pub key_server_settings: String,
     /// URL of the PostgreSQL database that the key server works on, instead of its own file.
     store: Option<String>,
 }
@@ -213,6 +215,7 @@ impl Site {
             session_settings: String::new(),
             log: None,
             daemon_environment: Vec::new(),
+            key_server_settings: String::new(),
             store,
         };
         write_private(&site.path("admin.password"), password(ADMIN).as_bytes())?;
@@ -310,6 +313,11 @@ impl Site {
                 command.args(["--store", url, "--root-key-file"]).arg(self.path("keyserver/root.key"))
             }
         };
+        if !self.key_server_settings.is_empty() {
+            let config = self.path("keyserver.toml");
+            std::fs::write(&config, &self.key_server_settings)?;
+            command.arg("--config").arg(config);
+        }
         let child = command
             .args(["--listen", &format!("127.0.0.1:{}", self.port)])
             .envs(self.log.map(|filter| ("TOBARI_LOG", filter)))

@@ -499,6 +499,8 @@ error-conflict-refill = { $field ->
     [refill-second-person] a second person has to agree to what the lease would lend then, and cannot by refilling it
    *[other] the lease cannot be refilled: { $detail }
 }
+error-conflict-lease-state = what this terminal says of its leases was not believed, and its leases are over
+hint-conflict-lease-state = the terminal has to be enrolled anew: stop tobarid, "tobarid enrol --force" with a new token, and start it
 hint-conflict-refill = see "tobari lease list"; ask for a new lease
 kind-lease = lease
 warning-lease-exchange = the leases are shown as this terminal knows them: { $why }

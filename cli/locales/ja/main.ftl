@@ -499,6 +499,8 @@ error-conflict-refill = { $field ->
     [refill-second-person] 補充後に貸すものには二人目の承認が要り、補充では承認できません
    *[other] この持ち出しは補充できません: { $detail }
 }
+error-conflict-lease-state = この端末の持ち出しの記録が受け付けられず、持ち出しは終わりました
+hint-conflict-lease-state = 端末の登録をやり直してください。tobaridを止め、新しいトークンで「tobarid enrol --force」を実行してから起動します
 hint-conflict-refill = 「tobari lease list」で確かめ、新しい持ち出しを申請してください
 kind-lease = 持ち出し
 warning-lease-exchange = この端末が知っている持ち出しを示します: { $why }

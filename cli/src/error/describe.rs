@@ -112,7 +112,7 @@ impl Error {
             {
                 "-lease"
             }
-            (ProblemCode::Conflict, ..) if self.of_refill() => "-refill",
+            (ProblemCode::Conflict, ..) => self.of_lease().unwrap_or_default(),
             (ProblemCode::SecondPersonNeeded, Some(_), _, _) => "-unseal",
             (ProblemCode::CorruptEnvelope, _, _, Some(0)) => "-whole",
             (ProblemCode::CorruptEnvelope, _, _, Some(_)) => "-tail",
@@ -124,9 +124,7 @@ impl Error {
     /// The next step, in `language`.
     pub fn hint(&self, language: Language) -> String {
         let mut id = self.of_session().filter(|id| *id == PROGRAM).map_or_else(|| self.code(), str::to_owned);
-        if self.of_refill() {
-            id.push_str("-refill");
-        }
+        id.push_str(self.of_lease().unwrap_or_default());
         if let Self::UnknownName { kind: kind @ ("person" | "terminal" | "lease" | "request"), known, .. } =
             self
             && known.is_empty()
@@ -150,11 +148,14 @@ impl Error {
         }
     }
 
-    /// Whether a lease could not be refilled because of what it is.
-    fn of_refill(&self) -> bool {
-        let Self::Problem { problem, .. } = self else { return false };
-        problem.code == ProblemCode::Conflict
-            && problem.field.as_deref().is_some_and(|field| field.starts_with("refill-"))
+    /// What stands in the way of a lease has texts of its own; the key server names it in `field`.
+    fn of_lease(&self) -> Option<&'static str> {
+        let Self::Problem { problem, .. } = self else { return None };
+        match (problem.code, problem.field.as_deref()?) {
+            (ProblemCode::Conflict, "lease-state") => Some("-lease-state"),
+            (ProblemCode::Conflict, field) if field.starts_with("refill-") => Some("-refill"),
+            _ => None,
+        }
     }
 
     fn subject(&self) -> Option<String> {

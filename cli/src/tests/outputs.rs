@@ -175,6 +175,7 @@ fn what_the_data_of_a_failure_say_is_told_in_both_languages() {
         told(refused, None, right.clone()),
         told(refused, None, Particulars { right: right.right, ..label.clone() }),
         told(refused, Some("legacy"), label),
+        told(ProblemCode::Conflict, Some("lease-state"), Particulars::default()),
         told(ProblemCode::Conflict, Some("refill-terminal"), Particulars::default()),
         told(ProblemCode::Conflict, Some("refill-label"), Particulars::default()),
         told(ProblemCode::Conflict, Some("refill-over"), Particulars::default()),

@@ -70,7 +70,7 @@ impl Service {
         if self.directory.load().version >= version {
             return Ok(());
         }
-        let changing = Changing { here: self.changing.lock().await, everywhere: None };
+        let changing = Changing { here: self.changing.lock().await, last: None, everywhere: None };
         self.catch_up(&changing).await
     }
 

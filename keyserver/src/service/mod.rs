@@ -68,6 +68,8 @@ pub struct Service {
     directory: ArcSwap<Directory>,
     /// Held while the directory is changed, so that changes see each other.
     changing: Mutex<()>,
+    /// Held beside it by whoever is no administrator.
+    small_changes: Mutex<()>,
     keys: KeyRing,
     key_uses: keys::KeyUses,
     sessions: sessions::Sessions,
@@ -85,6 +87,8 @@ pub struct Service {
 #[expect(dead_code, reason = "held, not read")]
 pub(crate) struct Changing<'a> {
     here: MutexGuard<'a, ()>,
+    /// That nobody else is ahead of administrators who is none.
+    last: Option<MutexGuard<'a, ()>>,
     /// That no other server changes its own meanwhile, unless it was not to be had.
     everywhere: Option<Turn>,
 }
@@ -119,6 +123,7 @@ impl Service {
             identity,
             directory: ArcSwap::from_pointee(directory),
             changing: Mutex::new(()),
+            small_changes: Mutex::new(()),
             keys,
             key_uses: keys::KeyUses::default(),
             sessions,
@@ -191,10 +196,17 @@ impl Service {
         Changing { everywhere, ..self.stand_still().await }
     }
 
+    /// The same for what terminals and ordinary people change, however often they ask: of all that wait here, one is in the queue in which
+    /// administrators wait.
+    pub(super) async fn begin_small_change(&self) -> Changing<'_> {
+        let last = Some(self.small_changes.lock().await);
+        Changing { last, ..self.begin_change().await }
+    }
+
     /// Waits for other changes on this server, and takes over those of other servers, for what changes nothing that servers hold
     /// in memory but builds on it.
     pub(super) async fn stand_still(&self) -> Changing<'_> {
-        let changing = Changing { here: self.changing.lock().await, everywhere: None };
+        let changing = Changing { here: self.changing.lock().await, last: None, everywhere: None };
         // If it fails the commit fails too, or finds that what it builds on is no longer so.
         if let Err(error) = self.catch_up(&changing).await {
             tracing::debug!(%error, "changes of other servers were not read");

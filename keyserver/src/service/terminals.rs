@@ -161,7 +161,7 @@ impl Service {
             .detail(format!("{}, keys kept by {}", row.name, row.protection));
         let changes = [Change::UseToken(hash), Change::PutTerminal(row)];
         for attempt in 1.. {
-            let changing = self.begin_change().await;
+            let changing = self.begin_small_change().await;
             match self.change(&changing, changes.to_vec(), record.clone()).await {
                 Ok(()) => break,
                 // A new terminal builds on nothing that another server could have changed.
@@ -199,7 +199,7 @@ impl Service {
                 return Err(ServiceError::conflict("certificate", "more than half of its life is left"));
             }
             let issued = self.identity.authority.terminal(terminal.id, &request.csr_pem, life, now)?;
-            let changing = self.begin_change().await;
+            let changing = self.begin_small_change().await;
             // As it is now: a name or tag that was changed meanwhile stays.
             let before = self.terminal_in(&self.directory.load(), call)?;
             let next = NextCertificate { fingerprint: issued.fingerprint, expires_at: issued.expires_at };
@@ -239,7 +239,7 @@ impl Service {
             if terminal.protection == protection {
                 break;
             }
-            let changing = self.begin_change().await;
+            let changing = self.begin_small_change().await;
             terminal = self.terminal_in(&self.directory.load(), call)?;
             let row = TerminalRow { protection, ..terminal.as_ref().clone() };
             let record = self
@@ -258,7 +258,7 @@ impl Service {
     /// A terminal shows its renewed certificate: from now on the one before is refused.
     pub(super) async fn begin_to_use(&self, call: &Call, peer: &Peer) -> Result<(), ServiceError> {
         for _ in 0..ATTEMPTS {
-            let changing = self.begin_change().await;
+            let changing = self.begin_small_change().await;
             let before = self.terminal_in(&self.directory.load(), call)?;
             let Some(next) = before.next.filter(|next| next.fingerprint == peer.fingerprint) else {
                 // Another request of the same terminal was faster.

@@ -332,6 +332,9 @@ async fn a_history_that_goes_back_forks_or_has_gaps_is_refused_for_good() {
         assert_eq!(problem.field.as_deref(), Some("lease-state"), "{what}");
         // From now on also what would have been right.
         terminal.post("/v1/terminals/leases", None, &good).await.refused(ProblemCode::Conflict);
+        // And no lease is given that would never be sent.
+        let answer = case.terminal.post("/v1/admin/leases", Some(&case.admin), &issue).await;
+        assert_eq!(answer.refused(ProblemCode::Conflict).field.as_deref(), Some("lease-state"));
     }
     assert_eq!(acts(&case).await.iter().filter(|act| *act == "lease-state-refused").count(), 6);
 }

@@ -4,6 +4,7 @@
 use super::request::{narrowed, record};
 use super::second_person::{Approved, weighty};
 use super::stricter::cases_of;
+use super::sync::LEASE_STATE;
 use super::{LEASES, by_label, check_term};
 use crate::audit::{Act, Audited, Record, Who};
 use crate::service::decide::{Allowed, Asked, Question, read_header, unreadable};
@@ -127,6 +128,11 @@ impl Service {
         let person = person.ok_or_else(|| ServiceError::conflict("person", "is gone or shut out"))?;
         let terminal = directory.tables.terminals.get(&row.terminal).filter(|terminal| !terminal.revoked);
         let terminal = terminal.ok_or_else(|| ServiceError::conflict("terminal", "is gone or revoked"))?;
+        if self.store.lease_terminal(terminal.id).await?.is_some_and(|state| state.blocked) {
+            // It would never be sent there.
+            let why = "the lease state of this terminal was refused: enrol the terminal anew before";
+            return Err(ServiceError::conflict(LEASE_STATE, why));
+        }
         let term = row.body.term;
         if term.ends_at > terminal.certificate_expires_at {
             let end = terminal.certificate_expires_at;

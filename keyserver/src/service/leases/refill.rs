@@ -50,7 +50,7 @@ impl Service {
         id: LeaseId,
         refill: &LeaseRefill,
     ) -> Result<LeaseRecord, ServiceError> {
-        let _changing = self.begin_change().await;
+        let _changing = self.begin_small_change().await;
         let (now, who) = (self.clock.now(), caller.who());
         let directory = self.directory.load_full();
         let (older, document) = self.refillable(caller, id, now).await?;

@@ -17,6 +17,8 @@ use tobari_core::proto::lease::{
     SignedLease,
 };
 
+/// What a refusal names when what a terminal says of its leases is not believed.
+pub(super) const LEASE_STATE: &str = "lease-state";
 /// Leases in one answer.
 const MAX_SENT: usize = 8;
 
@@ -250,7 +252,7 @@ struct New {
 }
 
 fn blocked(why: &str) -> ServiceError {
-    ServiceError::conflict("lease-state", why)
+    ServiceError::conflict(LEASE_STATE, why)
 }
 
 fn entry(record: &OfflineRecord, terminal: TerminalId, request: RequestId, now: Timestamp) -> Record {
