@@ -1,6 +1,7 @@
 //! A PostgreSQL of the test's own: a cluster in a temporary folder that listens on a socket in it and nowhere else. It
 //! ends with the test.
 
+use crate::support::skipped;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -34,7 +35,6 @@ struct Disk {
 
 impl Disk {
     /// None, loudly, where it cannot be mounted.
-    #[expect(clippy::print_stderr, reason = "what is skipped is said")]
     fn new(directory: &Path) -> Option<Self> {
         let (image, mount) = (directory.join("image"), directory.join("mount"));
         std::fs::File::create(&image).unwrap().set_len(1 << 30).unwrap();
@@ -43,7 +43,7 @@ impl Disk {
         let disk = Self { image, mount };
         let xfs_io = Command::new("xfs_io").arg("-V").output().is_ok();
         if !xfs_io || !rustix::process::geteuid().is_root() || !disk.attach() {
-            eprintln!("!! SKIPPED: the power of a disk cannot be cut here (root, loop devices, xfsprogs)");
+            skipped("the power of a disk cannot be cut here (root, loop devices, xfsprogs)");
             return None;
         }
         std::os::unix::fs::chown(&disk.mount, Some(NOBODY), Some(NOBODY)).unwrap();
@@ -122,13 +122,12 @@ impl Database {
         Self::start_on(|directory| Disk::new(directory).map(Some), preload).await
     }
 
-    #[expect(clippy::print_stderr, reason = "what is skipped is said")]
     async fn start_on(
         disk: impl FnOnce(&Path) -> Option<Option<Disk>>,
         preload: Option<&'static str>,
     ) -> Option<Self> {
         let Some(programs) = programs() else {
-            eprintln!("!! SKIPPED: PostgreSQL is not installed (apt-get install postgresql)");
+            skipped("PostgreSQL is not installed (apt-get install postgresql)");
             return None;
         };
         // Not below $TMPDIR: the path of a socket is at most 107 bytes long.
@@ -163,7 +162,12 @@ impl Database {
         self.kill();
         let disk = self.disk.as_ref().unwrap();
         disk.detach();
-        assert!(disk.attach());
+        // The kernel lets go of a loop device after its file system, in its own time.
+        let deadline = Instant::now() + PATIENCE;
+        while !disk.attach() {
+            assert!(Instant::now() < deadline, "{} cannot be mounted again", disk.image.display());
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// Starts the database; after a kill it recovers from its log first.

@@ -6,7 +6,7 @@ use crate::servers::{PATIENCE, Pair};
 use crate::support::{Terminal, person_input};
 use jiff::SignedDuration;
 use serde_json::{Value, json};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -142,6 +142,21 @@ fn the_check_of_lease_histories_finds_what_it_is_for() {
     assert_eq!(found(&[issued(41, 42), out, again, told(false, 43, 44)]), 0);
 }
 
+/// What a round of changes waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Done {
+    /// Who issues, by number, was answered, whatever the answer.
+    Asked(usize),
+    /// A lease was issued.
+    Issued,
+    /// A lease was taken back.
+    Revoked,
+    /// This terminal was told what there is.
+    Told(TerminalId),
+    /// A terminal was sent a lease.
+    Sent,
+}
+
 /// Several terminals of one person, and what is lent to them.
 struct Lending {
     pair: Pair,
@@ -151,6 +166,8 @@ struct Lending {
     ended: AtomicBool,
     /// Leases that are known to be issued, for who revokes.
     issued: Mutex<Vec<LeaseId>>,
+    /// When the last of its kind began that is done.
+    last: Mutex<HashMap<Done, u64>>,
 }
 
 impl Lending {
@@ -166,7 +183,8 @@ impl Lending {
         }
         let file = pair.case.sealed("社外秘").await;
         let (clock, ended) = (AtomicU64::new(1), AtomicBool::new(false));
-        Some(Self { pair, terminals, file, clock, ended, issued: Mutex::default() })
+        let (issued, last) = (Mutex::default(), Mutex::default());
+        Some(Self { pair, terminals, file, clock, ended, issued, last })
     }
 
     fn tick(&self) -> u64 {
@@ -177,8 +195,25 @@ impl Lending {
         self.ended.load(Ordering::SeqCst)
     }
 
+    fn done(&self, what: Done, began: u64) {
+        self.last.lock().unwrap().insert(what, began);
+    }
+
+    fn last(&self, what: Done) -> u64 {
+        self.last.lock().unwrap().get(&what).copied().unwrap_or_default()
+    }
+
+    /// Until each of these has begun and been done once more from now on.
+    async fn all_again(&self, wanted: &[Done]) {
+        let (deadline, since) = (Instant::now() + PATIENCE, self.tick());
+        while let Some(missing) = wanted.iter().find(|what| self.last(**what) <= since) {
+            assert!(Instant::now() < deadline, "{missing:?} is never done");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
     /// Issues one lease after the other, for each terminal in turn.
-    async fn issue(&self, at: Terminal) -> Vec<Event> {
+    async fn issue(&self, number: usize, at: Terminal) -> Vec<Event> {
         let mut events = Vec::new();
         for terminal in self.terminals.iter().cycle() {
             if self.is_over() {
@@ -196,11 +231,13 @@ impl Lending {
                 let lease = answer.to::<LeaseRecord>().id;
                 self.issued.lock().unwrap().push(lease);
                 events.push(Event::Issued { lease, began, acknowledged: self.tick() });
+                self.done(Done::Issued, began);
             } else {
                 // The policy does not give it, or it changed too often meanwhile.
                 assert!(answer.status.as_u16() < 500 || answer.status.as_u16() == 503, "{answer:?}");
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
+            self.done(Done::Asked(number), began);
         }
         events
     }
@@ -223,17 +260,22 @@ impl Lending {
             let began = self.tick();
             let gone = at.bulletin().await.1.revocations.leases.into_iter().collect();
             let answer: LeaseSyncAnswer = at.post("/v1/terminals/leases", None, &report).await.ok().to();
-            let sent = answer.leases.iter().map(|signed| read_unchecked(signed).unwrap().id).collect();
+            let sent: HashSet<_> =
+                answer.leases.iter().map(|signed| read_unchecked(signed).unwrap().id).collect();
+            if !sent.is_empty() {
+                self.done(Done::Sent, began);
+            }
             events.push(Event::Told { terminal: terminal.id, gone, sent, began, ended: self.tick() });
+            self.done(Done::Told(terminal.id), began);
         }
         events
     }
 
-    /// Takes back the lease that was issued last, again and again.
+    /// Takes back the lease that was issued last, again and again, once a terminal has had one.
     async fn revoke(&self, at: Terminal) -> Vec<Event> {
         let mut events = Vec::new();
         while !self.is_over() {
-            let lease = self.issued.lock().unwrap().pop();
+            let lease = if self.last(Done::Sent) > 0 { self.issued.lock().unwrap().pop() } else { None };
             let Some(lease) = lease else {
                 tokio::time::sleep(Duration::from_millis(2)).await;
                 continue;
@@ -243,14 +285,20 @@ impl Lending {
             let answer = at.post(&path, Some(&self.pair.case.admin), &json!({ "reason": "紛失" })).await;
             if answer.status.is_success() {
                 events.push(Event::Revoked { lease, began, acknowledged: self.tick() });
+                self.done(Done::Revoked, began);
             }
         }
         events
     }
 
-    /// Gives the person another post and the old one again.
-    async fn change(&self, rounds: usize, at: &[Terminal]) -> Vec<Event> {
+    /// Gives the person another post and the old one again, each time once `wanted` was done, which needs a lease that
+    /// may be issued, or `always`, which does not.
+    async fn change(&self, rounds: usize, at: &[Terminal], always: &[Done], wanted: &[Done]) -> Vec<Event> {
         let mut events = Vec::new();
+        let all: Vec<Done> = [always, wanted].concat();
+        let told: Vec<Done> = self.terminals.iter().map(|terminal| Done::Told(terminal.id)).collect();
+        self.all_again(&[Done::Issued, Done::Sent]).await;
+        self.all_again(&all).await;
         for round in 0..rounds {
             let (allowed, at) = (round % 2 == 1, &at[round / 2 % at.len()]);
             let people = &self.pair.case.people;
@@ -270,12 +318,9 @@ impl Lending {
                 answer.refused(ProblemCode::Conflict);
                 assert!(Instant::now() < deadline, "round {round} is never done");
             }
-            // Until the others have done something since.
-            let since = self.clock.load(Ordering::SeqCst);
-            while self.clock.load(Ordering::SeqCst) < since + 24 {
-                assert!(Instant::now() < deadline, "nobody does anything in round {round}");
-                tokio::time::sleep(Duration::from_millis(2)).await;
-            }
+            // Until the others have done something since, and every terminal was told of that.
+            self.all_again(if allowed { &all } else { always }).await;
+            self.all_again(&told).await;
         }
         self.ended.store(true, Ordering::SeqCst);
         events
@@ -289,19 +334,22 @@ impl Lending {
         change: Vec<Terminal>,
     ) -> Vec<Event> {
         let mut running = tokio::task::JoinSet::new();
-        for at in issue {
+        let always: Vec<Done> = (0..issue.len()).map(Done::Asked).collect();
+        let mut wanted = vec![Done::Issued];
+        for (number, at) in issue.into_iter().enumerate() {
             let lending = Arc::clone(self);
-            running.spawn(async move { lending.issue(at).await });
+            running.spawn(async move { lending.issue(number, at).await });
         }
         for number in 0..self.terminals.len() {
             let lending = Arc::clone(self);
             running.spawn(async move { lending.listen(&lending.terminals[number]).await });
         }
         if let Some(at) = revoke {
+            wanted.push(Done::Revoked);
             let lending = Arc::clone(self);
             running.spawn(async move { lending.revoke(at).await });
         }
-        let mut events = self.change(12, &change).await;
+        let mut events = self.change(12, &change, &always, &wanted).await;
         events.extend(running.join_all().await.into_iter().flatten());
         events
     }

@@ -298,8 +298,12 @@ async fn record(pair: Arc<Pair>, kind: Kind, changes: usize, administrate: Vec<T
         let (terminal, header) = (reader.at(pair.two.address), file.header.wire_bytes().to_vec());
         running.spawn(listen(terminal, kacho.clone(), header, clock, ended, Arc::clone(&latest)));
     }
+    // When each reader's last answered request began.
+    let mut asked = Vec::new();
     for address in [pair.one.address, pair.two.address, pair.two.address] {
         let terminal = reader.at(address);
+        let answered = Arc::new(AtomicU64::new(0));
+        asked.push(Arc::clone(&answered));
         let (clock, ended, kacho) = (Arc::clone(&clock), Arc::clone(&ended), kacho.clone());
         let header = file.header.wire_bytes().to_vec();
         running.spawn(async move {
@@ -308,6 +312,7 @@ async fn record(pair: Arc<Pair>, kind: Kind, changes: usize, administrate: Vec<T
                 let began = clock.fetch_add(1, Ordering::SeqCst);
                 let granted = is_granted(&terminal, &kacho, &header).await;
                 events.push(Event::Asked { granted, began, ended: clock.fetch_add(1, Ordering::SeqCst) });
+                answered.store(began, Ordering::SeqCst);
             }
             events
         });
@@ -319,11 +324,12 @@ async fn record(pair: Arc<Pair>, kind: Kind, changes: usize, administrate: Vec<T
         let at = &administrate[round % administrate.len()];
         change(&pair, at, kind, file.file_id, &reader, allowed).await;
         events.push(Event::Changed { allowed, began, acknowledged: tick(&clock) });
-        // Until somebody has asked since, and who listens has heard of it.
+        // Until all have asked since, and who listens has heard of it.
         let (deadline, since) = (Instant::now() + PATIENCE, clock.load(Ordering::SeqCst));
         let told = || trusting || latest.load(Ordering::SeqCst) == allowed;
-        while clock.load(Ordering::SeqCst) < since + 8 || !told() {
-            assert!(Instant::now() < deadline, "nobody asks, or who listens was not told of round {round}");
+        let all_asked = || asked.iter().all(|answered| answered.load(Ordering::SeqCst) >= since);
+        while !all_asked() || !told() {
+            assert!(Instant::now() < deadline, "who asks or listens was not answered in round {round}");
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }
@@ -429,12 +435,19 @@ async fn broken(store: &dyn Store, promises: &[Promises]) -> Option<String> {
     if let Err(error) = chain::verify(store).await {
         return Some(format!("{error:?}"));
     }
-    let tables = store.load().await.unwrap().tables;
+    // A database may be damaged where its log is not.
+    let tables = match store.load().await {
+        Ok(state) => state.tables,
+        Err(error) => return Some(format!("{error:?}")),
+    };
     let names: HashSet<&str> = tables.groups.values().map(|group| group.name.as_str()).collect();
     let mut recorded = HashSet::new();
     let mut after = 0;
     loop {
-        let page = store.audit_page(after, 1000).await.unwrap();
+        let page = match store.audit_page(after, 1000).await {
+            Ok(page) => page,
+            Err(error) => return Some(format!("{error:?}")),
+        };
         let Some(last) = page.last() else { break };
         after = last.sequence;
         for row in page {
@@ -504,7 +517,8 @@ async fn a_database_that_is_killed_loses_nothing_that_was_answered() {
     }
     ended.store(true, Ordering::SeqCst);
     let promises = running.join_all().await;
-    assert!(promises.iter().all(|promises| !promises.grants.is_empty() && !promises.groups.is_empty()));
+    assert!(promises.iter().any(|promises| !promises.grants.is_empty()));
+    assert!(promises.iter().any(|promises| !promises.groups.is_empty()));
     kept(pair.two.store.as_ref(), &promises).await;
 }
 

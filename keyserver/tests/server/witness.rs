@@ -1,7 +1,7 @@
 //! Witnesses: what they see, what happens when they are away, and a database that is older than what they saw. And the log on
 //! disks that fail.
 
-use crate::support::{Faulty, Site, item};
+use crate::support::{Faulty, Site, item, skipped};
 use jiff::Timestamp;
 use serde_json::json;
 use std::path::Path;
@@ -250,7 +250,6 @@ async fn a_log_that_is_removed_or_truncated_under_a_running_server_stops_all_gra
 struct Disk(tempfile::TempDir);
 
 impl Disk {
-    #[expect(clippy::print_stderr, reason = "what is skipped is said")]
     fn mount() -> Option<Self> {
         let place = tempfile::tempdir().unwrap();
         let (image, point) = (place.path().join("image"), place.path().join("disk"));
@@ -266,7 +265,7 @@ impl Disk {
             && run("mkfs.ext4", &["-q".as_ref(), "-F".as_ref(), image.as_os_str()])
             && run("mount", &["-o".as_ref(), "loop".as_ref(), image.as_os_str(), point.as_os_str()]);
         if !mounted {
-            eprintln!("!! SKIPPED: a file system of its own needs root, mkfs.ext4 and loop devices");
+            skipped("a file system of its own needs root, mkfs.ext4 and loop devices");
             return None;
         }
         Some(Self(place))
@@ -354,13 +353,8 @@ async fn a_failed_disk_stops_grants() {
     let failed =
         std::process::Command::new("xfs_io").args(["-x", "-c", "shutdown"]).arg(disk.point()).status();
     if !failed.is_ok_and(|status| status.success()) {
-        return skipped();
+        return skipped("xfs_io is not installed (apt-get install xfsprogs)");
     }
     grants_stop(&case, &bucho, &header).await;
     grants_stop(&case, &bucho, &header).await;
-}
-
-#[expect(clippy::print_stderr, reason = "what is skipped is said")]
-fn skipped() {
-    eprintln!("!! SKIPPED: xfs_io is not installed (apt-get install xfsprogs)");
 }
