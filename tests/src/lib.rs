@@ -10,6 +10,7 @@ use std::net::{TcpListener, TcpStream};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// How long a condition may take before a test fails.
@@ -18,6 +19,9 @@ pub const DEADLINE: Duration = Duration::from_secs(60);
 /// The people of the reference case: login name, post, and the uid under which their commands run.
 pub const PEOPLE: [(&str, &str, u32); 3] =
     [("bucho", "部長", 61001), ("kacho", "課長", 61002), ("ippan", "一般", 61003)];
+
+/// What the programs of a site log to.
+const LOGS: [&str; 2] = ["keyserver.log", "tobarid.log"];
 
 /// The administrator's login name; its commands run as the test's own user.
 pub const ADMIN: &str = "admin";
@@ -35,9 +39,15 @@ pub fn is_root() -> bool {
 /// Says loudly that `what` is not tested here, unless the test runs as root.
 pub fn skipped_without_root(what: &str) -> bool {
     if !is_root() {
-        let _ = writeln!(std::io::stderr(), "!! SKIPPED: {what}: not root");
+        skipped(format!("{what}: not root"));
     }
     !is_root()
+}
+
+/// Says what is not tested here; past the capture of output, which keeps what a passing test prints from everybody.
+pub fn skipped(what: impl std::fmt::Display) {
+    use std::io::Write as _;
+    let _ = std::io::stderr().write_all(format!("!! SKIPPED: {what}\n").as_bytes());
 }
 
 /// Folder of the programs under test.
@@ -58,6 +68,20 @@ pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) -> Result<()>
         std::thread::sleep(Duration::from_millis(10));
     }
     Ok(())
+}
+
+/// A port of TCP on which nobody listens, and that no other site of this process has had. It is below those that the
+/// kernel gives to clients (from 32768), so that it is still free when a server that was stopped starts again.
+pub fn free_port() -> Result<u16> {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    for _ in 0..1000 {
+        let offset = std::process::id().wrapping_mul(131).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        let port = u16::try_from(20_000 + offset % 12_000)?;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    bail!("no free port found")
 }
 
 /// A child process that is stopped with SIGTERM, then SIGKILL, on drop.
@@ -89,6 +113,19 @@ impl Process {
             std::thread::sleep(Duration::from_millis(10));
         }
         Ok(())
+    }
+
+    /// [`wait_until`], as long as it runs.
+    pub fn wait_until(&mut self, what: &str, mut condition: impl FnMut() -> bool) -> Result<()> {
+        let mut ended = None;
+        wait_until(what, || {
+            ended = self.0.try_wait().ok().flatten();
+            ended.is_some() || condition()
+        })?;
+        match ended {
+            None => Ok(()),
+            Some(status) => bail!("waited for {what}, and the process ended: {status}"),
+        }
     }
 
     /// Process id.
@@ -202,7 +239,7 @@ impl Site {
         let root = tempfile::Builder::new().prefix("tobari-test-").tempdir()?;
         // Other uids of the test reach the socket and the shared folder below it.
         set_mode(root.path(), 0o755)?;
-        let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
+        let port = free_port()?;
         let mut site = Self {
             root,
             port,
@@ -325,8 +362,8 @@ impl Site {
             .stdout(log.try_clone()?)
             .stderr(log)
             .spawn()?;
-        self.key_server = Some(Process(child));
-        wait_until("the key server to listen", || TcpStream::connect(("127.0.0.1", self.port)).is_ok())
+        let (process, port) = (self.key_server.insert(Process(child)), self.port);
+        process.wait_until("the key server to listen", || TcpStream::connect(("127.0.0.1", port)).is_ok())
     }
 
     /// Both programs again, with this log filter.
@@ -391,10 +428,12 @@ uids = 256
             .stdout(log.try_clone()?)
             .stderr(log)
             .spawn()?;
-        self.daemon = Some(Process(child));
-        wait_until("the daemon to answer", || {
+        let mut process = Process(child);
+        let started = process.wait_until("the daemon to answer", || {
             self.tobari(ADMIN, &["status"]).is_ok_and(|answer| answer.code == 0)
-        })
+        });
+        self.daemon = Some(process);
+        started
     }
 
     /// The first of 256 uids of this site's sessions. No other site of this machine has them: no other has the port.
@@ -495,13 +534,38 @@ uids = 256
     }
 }
 
+impl Site {
+    /// Which of the site's secrets is in which of its logs: passwords, the enrolment token, the root key, the recovery key.
+    fn leaked(&self) -> Option<String> {
+        let read = |name: &str| {
+            let bytes = std::fs::read(self.path(name)).unwrap_or_default();
+            String::from_utf8_lossy(&bytes).into_owned()
+        };
+        let mut secrets = vec![password("")];
+        for file in ["enrolment.token", "keyserver/root.key", "recovery.key"] {
+            // Some have a title, too.
+            let (text, long) = (read(file), |line: &&str| line.len() >= 32 && !line.contains(' '));
+            secrets.extend(text.lines().map(str::trim).filter(long).map(str::to_owned));
+        }
+        for log in LOGS {
+            let text = read(log);
+            if let Some(secret) = secrets.iter().find(|secret| text.contains(secret.as_str())) {
+                return Some(format!("{secret} is in {log}"));
+            }
+        }
+        None
+    }
+}
+
 impl Drop for Site {
     fn drop(&mut self) {
         // The daemon first: it talks to the key server while it ends.
         self.daemon.take();
         self.key_server.take();
-        if std::thread::panicking() {
-            for log in ["keyserver.log", "tobarid.log"] {
+        if !std::thread::panicking() {
+            assert_eq!(self.leaked(), None, "no secret reaches a log");
+        } else {
+            for log in LOGS {
                 let text = std::fs::read_to_string(self.path(log)).unwrap_or_default();
                 let tail: Vec<&str> = text.lines().rev().take(15).collect();
                 let tail: Vec<&str> = tail.into_iter().rev().collect();

@@ -1,6 +1,5 @@
 //! The desktop finds what `deploy/desktop` installs: by our own reading of the files, and by the desktop's tools where they are.
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use tobari_core::envelope::MAGIC;
@@ -32,7 +31,7 @@ fn the_desktops_tools_know_a_sealed_file_and_its_application() {
     let there = |program: &str| Command::new(program).arg("--version").output().is_ok();
     let needed = ["update-mime-database", "update-desktop-database", "gio"];
     if let Some(missing) = needed.iter().find(|program| !there(program)) {
-        let _ = writeln!(std::io::stderr(), "!! SKIPPED: the desktop's tools: no {missing}");
+        tobari_tests::skipped(format!("the desktop's tools: no {missing}"));
         return;
     }
     let root = tempfile::tempdir().unwrap();

@@ -179,7 +179,7 @@ mod tests {
     #[test]
     fn only_an_empty_directory_of_root_becomes_a_mount_point() {
         if !rustix::process::geteuid().is_root() {
-            return eprintln!("!! SKIPPED: not root: mount points belong to root");
+            return crate::testing::skipped("not root: mount points belong to root");
         }
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name);
@@ -220,7 +220,7 @@ mod tests {
         if locked {
             assert!(written.is_err(), "not even root writes beneath a view");
         } else {
-            eprintln!("!! SKIPPED: this file system knows no immutable directories");
+            crate::testing::skipped("this file system knows no immutable directories");
         }
     }
 }

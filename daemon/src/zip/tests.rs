@@ -1,7 +1,7 @@
 use super::*;
 use crate::testing::{Differs, Sample, Site, sealed_file};
 use std::fs::File;
-use std::io::{Read as _, Write as _};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use tobari_core::policy::Rights;
@@ -83,7 +83,7 @@ impl Case {
 fn installed(program: &str) -> bool {
     let found = Command::new(program).arg("--help").output().is_ok();
     if !found {
-        let _ = writeln!(std::io::stderr(), "SKIPPED: {program} is not installed");
+        crate::testing::skipped(format!("{program} is not installed"));
     }
     found
 }

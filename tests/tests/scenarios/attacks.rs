@@ -64,7 +64,7 @@ fn a_full_disk_under_the_audit_log_stops_every_key_and_loses_no_record() -> Resu
     let (data, moved) = (site.path("keyserver"), site.path("keyserver.before"));
     std::fs::rename(&data, &moved)?;
     let Some(disk) = SmallDisk::mount(data.clone(), 8)? else {
-        let _ = writeln!(std::io::stderr(), "!! SKIPPED: this machine does not allow mounts");
+        tobari_tests::skipped("this machine does not allow mounts");
         return Ok(());
     };
     for entry in std::fs::read_dir(&moved)? {

@@ -102,10 +102,9 @@ fn an_export_is_checked_without_the_key_server_and_every_change_is_found() -> Re
 }
 
 /// The key of a sealed file's contents, by the independent decoder, which is not in need of anything of ours.
-#[expect(clippy::print_stderr, reason = "what is skipped is said")]
 fn dek_of(recovery: &Path, file: &Path) -> Result<Option<Vec<u8>>> {
     let Some(python) = std::env::var_os("TOBARI_ORACLE_PYTHON") else {
-        eprintln!("!! SKIPPED: the search for data keys: TOBARI_ORACLE_PYTHON is not set");
+        tobari_tests::skipped("the search for data keys: TOBARI_ORACLE_PYTHON is not set");
         return Ok(None);
     };
     let oracle = Path::new(env!("CARGO_MANIFEST_DIR")).join("oracle/oracle.py");
@@ -153,6 +152,27 @@ fn hash_of(token: &str) -> String {
 fn names_a_token(bytes: &[u8], hashes: &HashSet<String>) -> bool {
     let base64url = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
     runs(bytes, 43, base64url).iter().any(|window| hashes.contains(&hash_of(window)))
+}
+
+/// Every site looks for its secrets in its logs when it ends; and finds them.
+#[test]
+fn a_secret_in_a_log_fails_the_test() -> Result<()> {
+    use std::io::Write as _;
+    let dropped = |site: Site| std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(site)));
+    let secrets: [fn(&Site) -> Result<String>; 4] = [
+        |_| Ok(password("admin")),
+        |site| Ok(std::fs::read_to_string(site.path("enrolment.token"))?),
+        |site| Ok(std::fs::read_to_string(site.path("keyserver/root.key"))?),
+        |site| Ok(std::fs::read_to_string(site.path("recovery.key"))?),
+    ];
+    for secret in secrets {
+        let site = Site::key_server_only()?;
+        let mut log = std::fs::File::options().append(true).open(site.path("keyserver.log"))?;
+        log.write_all(secret(&site)?.as_bytes())?;
+        ensure!(dropped(site).is_err());
+    }
+    ensure!(dropped(Site::key_server_only()?).is_ok());
+    Ok(())
 }
 
 /// Passwords, tokens, codes, keys and contents: none of them is in what the programs log, in the audit log or, as it is, in

@@ -4,7 +4,7 @@
 use anyhow::{Context as _, Result, ensure};
 use std::fs;
 use std::io::{self, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -26,7 +26,7 @@ fn skipped() -> bool {
         ("chattr", found("chattr")),
     ] {
         if !there {
-            let _ = writeln!(io::stderr(), "!! SKIPPED: a gateway with Samba: no {what}");
+            tobari_tests::skipped(format!("a gateway with Samba: no {what}"));
             return true;
         }
     }
@@ -136,7 +136,7 @@ impl Share {
         let shipped = include_str!("../../../deploy/samba/smb.conf");
         ensure!(shipped.matches("/srv/share/総務部").count() == 2, "the example has another path");
         let shipped = shipped.replace("/srv/share/総務部", &self.at().to_string_lossy());
-        self.port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
+        self.port = tobari_tests::free_port()?;
         let own = format!(
             "    smb ports = {}\n    interfaces = 127.0.0.1/8\n    bind interfaces only = yes\n    disable netbios = yes\n\
              \x20   private dir = {s}/private\n    state directory = {s}/state\n    cache directory = {s}/cache\n\
@@ -171,9 +171,8 @@ impl Share {
             // When it ends it ends its process group, which must not be ours.
             .process_group(0)
             .spawn()?;
-        self.smbd = Some(Process::from(child));
-        let port = self.port;
-        wait_until("smbd to listen", || TcpStream::connect(("127.0.0.1", port)).is_ok())
+        let (smbd, port) = (self.smbd.insert(Process::from(child)), self.port);
+        smbd.wait_until("smbd to listen", || TcpStream::connect(("127.0.0.1", port)).is_ok())
     }
 
     /// What smbclient answers to commands of a person.
@@ -314,7 +313,7 @@ fn a_share_without_its_view_is_closed() -> Result<()> {
     assert!(!share.is_mounted());
     assert!(share.put("bucho", "b.txt", b"in the clear")?.is_err());
     if fs::write(share.at().join("b.txt"), b"in the clear").is_ok() {
-        eprintln!("!! SKIPPED: this file system has no immutable directories");
+        tobari_tests::skipped("this file system has no immutable directories");
     }
     assert!(!share.site.folder().join("b.txt").exists());
     Ok(())

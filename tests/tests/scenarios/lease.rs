@@ -4,7 +4,6 @@
 use crate::sessions;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
-use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use tobari_tests::{ADMIN, Site, is_sealed, skipped_without_root, wait_until};
@@ -19,7 +18,7 @@ fn faketime() -> Option<&'static str> {
     if Path::new(library).exists() {
         return Some(library);
     }
-    let _ = writeln!(std::io::stderr(), "!! SKIPPED: a clock that is wrong: libfaketime is not installed");
+    tobari_tests::skipped("a clock that is wrong: libfaketime is not installed");
     None
 }
 

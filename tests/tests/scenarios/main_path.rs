@@ -1,7 +1,6 @@
 //! What the product is for: sealed on arrival, opened by those who may, refused to the others, sent as a ZIP.
 
 use anyhow::{Result, ensure};
-use std::io::Write as _;
 use std::process::Command;
 use tobari_tests::{PEOPLE, Site, is_root, is_sealed, password, set_mode, skipped_without_root, wait_until};
 
@@ -188,10 +187,7 @@ fn what_the_policy_takes_away_is_gone_at_the_next_opening() -> Result<()> {
 #[test]
 fn the_recovery_key_and_the_independent_decoder_open_a_file_without_any_server() -> Result<()> {
     let Some(python) = std::env::var_os("TOBARI_ORACLE_PYTHON") else {
-        writeln!(
-            std::io::stderr(),
-            "!! SKIPPED: recovery with the independent decoder: TOBARI_ORACLE_PYTHON is not set"
-        )?;
+        tobari_tests::skipped("recovery with the independent decoder: TOBARI_ORACLE_PYTHON is not set");
         return Ok(());
     };
     let mut site = Site::reference_case()?;

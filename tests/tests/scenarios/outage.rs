@@ -112,7 +112,7 @@ fn a_full_disk_leaves_the_file_as_it_was_and_is_reported() -> Result<()> {
     }
     let mut site = Site::reference_case()?;
     let Some(disk) = SmallDisk::mount(site.path("small"), 8)? else {
-        eprintln!("!! SKIPPED: this machine does not allow mounts");
+        tobari_tests::skipped("this machine does not allow mounts");
         return Ok(());
     };
     let folder = disk.0.to_str().expect("UTF-8");

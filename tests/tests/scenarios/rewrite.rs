@@ -260,7 +260,12 @@ fn a_run_that_is_killed_goes_on_when_it_is_repeated() -> Result<()> {
     let files = drop_files(&site, "中断", 150)?;
     let tree = site.folder().join("中断");
     let (mut resumed, mut partial) = (0, 0);
-    for round in 0..10_u64 {
+    for round in 0_u64.. {
+        // Until runs were cut in their middle: all files may be done before the cut.
+        if round >= 10 && resumed > 0 && partial > 0 {
+            break;
+        }
+        ensure!(round < 60, "no run was killed in its middle: {resumed} {partial}");
         let label = if round % 2 == 0 { "公開" } else { "社外秘" };
         let mut command = site.command_as("bucho", &relabel(label, &tree))?;
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
@@ -303,9 +308,7 @@ fn a_run_that_is_killed_goes_on_when_it_is_repeated() -> Result<()> {
         resumed += current;
         ensure!(labels_are(&site, &files, label)? == files.len());
     }
-    opens(&site, "bucho", &files[..20])?;
-    ensure!(resumed > 0 && partial > 0, "no run was killed in its middle: {resumed} {partial}");
-    Ok(())
+    opens(&site, "bucho", &files[..20])
 }
 
 #[test]

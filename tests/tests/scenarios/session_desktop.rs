@@ -3,7 +3,7 @@
 
 use crate::sessions::{command, home, site, uid_of};
 use anyhow::{Context as _, Result, ensure};
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -51,10 +51,7 @@ impl Desktop {
         let there =
             ["/usr/bin/dbus-daemon", "/usr/bin/notify-send"].iter().all(|path| Path::new(path).exists());
         if !there || !has_modules() {
-            let _ = writeln!(
-                std::io::stderr(),
-                "!! SKIPPED: notifications: no dbus-daemon, notify-send, python3-dbus or python3-gi"
-            );
+            tobari_tests::skipped("notifications: no dbus-daemon, notify-send, python3-dbus or python3-gi");
             return Ok(None);
         }
         let folder = site.path("desktop");

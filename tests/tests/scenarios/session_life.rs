@@ -83,7 +83,7 @@ impl Drop for Talk {
 fn has_python(what: &str) -> bool {
     let there = Path::new("/usr/bin/python3").exists();
     if !there {
-        let _ = writeln!(std::io::stderr(), "!! SKIPPED: {what}: no /usr/bin/python3");
+        tobari_tests::skipped(format!("{what}: no /usr/bin/python3"));
     }
     there
 }

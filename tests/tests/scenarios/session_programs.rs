@@ -3,7 +3,6 @@
 
 use crate::sessions::{run, shell, site, text};
 use anyhow::{Context as _, Result, ensure};
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use tobari_tests::{Site, is_sealed};
 
@@ -13,7 +12,7 @@ const MARK: &str = "REIWA8-HIMITSU";
 fn missing(program: &str) -> bool {
     let there = ["/usr/bin", "/bin"].iter().any(|folder| Path::new(folder).join(program).exists());
     if !there {
-        let _ = writeln!(std::io::stderr(), "!! SKIPPED: {program} in a session: it is not installed");
+        tobari_tests::skipped(format!("{program} in a session: it is not installed"));
     }
     !there
 }
@@ -157,7 +156,7 @@ fn libreoffice_edits_and_saves_documents_in_place() -> Result<()> {
     let Some(site) = site("LibreOffice in a session")? else { return Ok(()) };
     let uno = std::process::Command::new("/usr/bin/python3").args(["-c", "import uno"]).output();
     if missing("soffice") || !uno.is_ok_and(|output| output.status.success()) {
-        let _ = writeln!(std::io::stderr(), "!! SKIPPED: LibreOffice in a session: no python3-uno");
+        tobari_tests::skipped("LibreOffice in a session: no python3-uno");
         return Ok(());
     }
     let folder = site.folder();

@@ -14,7 +14,7 @@ pub(crate) fn site(what: &str) -> Result<Option<Site>> {
     }
     for needed in ["/usr/bin/bwrap", "/dev/fuse"] {
         if !Path::new(needed).exists() {
-            let _ = writeln!(std::io::stderr(), "!! SKIPPED: {what}: no {needed}");
+            tobari_tests::skipped(format!("{what}: no {needed}"));
             return Ok(None);
         }
     }

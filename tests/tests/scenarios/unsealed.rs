@@ -74,7 +74,7 @@ fn has(program: &str) -> bool {
         .output()
         .is_ok_and(|output| output.status.success());
     if !found {
-        let _ = writeln!(std::io::stderr(), "!! SKIPPED: {program} is not installed");
+        tobari_tests::skipped(format!("{program} is not installed"));
     }
     found
 }
@@ -137,7 +137,7 @@ fn linked_immutable_and_open_files_are_sealed_when_they_are_so_no_more() -> Resu
     let chattr = |flag: &str, name: &str| run("chattr", &[flag, text(&at(name))]);
     let can_flag = chattr("+i", "immutable").and_then(|()| chattr("+a", "appended")).is_ok();
     if !can_flag {
-        eprintln!("!! SKIPPED: this file system has no immutable files");
+        tobari_tests::skipped("this file system has no immutable files");
     }
     let mut writer = std::fs::File::options().append(true).open(at("open"))?;
     site.start_daemon()?;
@@ -204,7 +204,7 @@ fn a_file_on_bad_blocks_is_left_alone_until_it_is_written_anew() -> Result<()> {
     let disk = match Disk::make(&site, "bad", 128, &["mkfs.btrfs", "-q", "-f", "-d", "single"], "loop") {
         Ok(disk) => disk,
         Err(error) => {
-            eprintln!("!! SKIPPED: no btrfs here: {error}");
+            tobari_tests::skipped(format!("no btrfs here: {error}"));
             return Ok(());
         }
     };
@@ -263,7 +263,7 @@ fn what_is_over_its_owners_quota_is_sealed_once_there_is_more_of_it() -> Result<
     let disk = match Disk::make(&site, "quota", 64, &mkfs, "loop,usrquota") {
         Ok(disk) => disk,
         Err(error) if std::env::var_os(QUOTAS).is_none() => {
-            eprintln!("!! SKIPPED: this kernel has no quotas (bash tests/with-quotas.sh): {error}");
+            tobari_tests::skipped(format!("this kernel has no quotas (bash tests/with-quotas.sh): {error}"));
             return Ok(());
         }
         Err(error) => return Err(error),

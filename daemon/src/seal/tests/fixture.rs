@@ -200,7 +200,7 @@ fn sealer() -> Sealer {
 pub(crate) fn is_root() -> bool {
     let root = rustix::process::geteuid().is_root();
     if !root {
-        eprintln!("SKIPPED: this test needs root");
+        crate::testing::skipped("this test needs root");
     }
     root
 }

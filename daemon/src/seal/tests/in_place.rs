@@ -216,7 +216,7 @@ fn an_immutable_file_is_reported() {
     place.write("a.txt", "text");
     let run = |flag| std::process::Command::new("chattr").arg(flag).arg(place.path("a.txt")).status();
     if !run("+i").is_ok_and(|status| status.success()) {
-        eprintln!("SKIPPED: chattr does not work here");
+        crate::testing::skipped("chattr does not work here");
         return;
     }
     let result = place.seal("a.txt");
@@ -269,7 +269,7 @@ fn a_full_disk_keeps_the_original() {
         |program: &str, arguments: &[&OsStr]| std::process::Command::new(program).args(arguments).status();
     let arguments = ["-t", "tmpfs", "-o", "size=1m", "none"].map(OsStr::new);
     if !run("mount", &[&arguments[..], &[mount.as_os_str()]].concat()).is_ok_and(|status| status.success()) {
-        eprintln!("SKIPPED: cannot mount a small tmpfs");
+        crate::testing::skipped("cannot mount a small tmpfs");
         return;
     }
     let root = FolderRoot::open(&mount).unwrap();

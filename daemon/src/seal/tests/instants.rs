@@ -30,7 +30,7 @@ fn ways() -> Vec<Way> {
     let gates: &[bool] = match Gate::new() {
         Ok(_) => &[false, true],
         Err(error) => {
-            eprintln!("!! SKIPPED: late openers cannot be held up here: {error}");
+            crate::testing::skipped(format!("late openers cannot be held up here: {error}"));
             &[false]
         }
     };
@@ -208,7 +208,7 @@ fn nobody_comes_in_once_the_mode_is_taken() {
         let acl = acl();
         let set = rustix::fs::setxattr(&path, c"system.posix_acl_access", &acl, XattrFlags::empty());
         if let Err(errno) = set {
-            eprintln!("!! SKIPPED: no access control lists here: {errno}");
+            crate::testing::skipped(format!("no access control lists here: {errno}"));
         }
         let mode = fs::metadata(&path).unwrap().mode();
         let mut opener = Opener::nobody(&path);
@@ -248,7 +248,7 @@ fn acl() -> Vec<u8> {
 #[test]
 fn late_openers_of_a_group_are_sent_back_to_the_names() {
     if let Err(error) = Gate::new() {
-        return eprintln!("!! SKIPPED: late openers cannot be held up here: {error}");
+        return crate::testing::skipped(format!("late openers cannot be held up here: {error}"));
     }
     for step in [
         Step::CheckExchange,
@@ -290,7 +290,7 @@ fn late_openers_of_a_group_are_sent_back_to_the_names() {
 fn late_openers_of_a_file_that_goes_back_are_let_in() {
     const EIO: i32 = 5;
     if let Err(error) = Gate::new() {
-        return eprintln!("!! SKIPPED: late openers cannot be held up here: {error}");
+        return crate::testing::skipped(format!("late openers cannot be held up here: {error}"));
     }
     for step in [Step::CheckExchange, Step::SyncExchanged, Step::CompareDisplaced, Step::TakeMode] {
         let way = Way { grouped: true, wipe: Wipe::None, gate: true };

@@ -299,7 +299,7 @@ fn two_versions_are_both_kept() {
 #[test]
 fn a_late_opener_is_sent_back_to_the_name() {
     if let Err(error) = Gate::new() {
-        eprintln!("!! SKIPPED: late openers cannot be held up here: {error}");
+        crate::testing::skipped(format!("late openers cannot be held up here: {error}"));
         return;
     }
     for step in [

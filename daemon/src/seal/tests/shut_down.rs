@@ -86,7 +86,7 @@ fn a_disk_that_shut_down_makes_nothing_durable() {
     for kind in ["xfs", "ext4"] {
         let disk = match Disk::new(kind) {
             Ok(disk) => disk,
-            Err(why) => return eprintln!("!! SKIPPED: {why}"),
+            Err(why) => return crate::testing::skipped(why),
         };
         let directory = disk.point().join("directory");
         fs::create_dir(&directory).unwrap();
@@ -110,7 +110,7 @@ fn what_a_disk_that_shut_down_said_yes_to_is_not_reported_as_sealed() {
             for grouped in [false, true] {
                 let disk = match Disk::new(kind) {
                     Ok(disk) => disk,
-                    Err(why) => return eprintln!("!! SKIPPED: {why}"),
+                    Err(why) => return crate::testing::skipped(why),
                 };
                 let cut = Arc::new(Cut { step, point: disk.point(), done: AtomicBool::new(false) });
                 let place = Place::below(&disk.point()).suffering(Arc::clone(&cut) as Arc<dyn Faults>);

@@ -85,7 +85,7 @@ fn who_logs_out_does_not_keep_what_is_mapped() {
     {
         Ok(child) => child,
         Err(error) => {
-            eprintln!("SKIPPED: a program with a mapping: python3: {error}");
+            crate::testing::skipped(format!("a program with a mapping: python3: {error}"));
             return;
         }
     };
@@ -285,7 +285,7 @@ fn lists_of_a_directory_are_given_on_as_by_the_file_system() {
     };
     let expected = lists(&native);
     if !expected.0 {
-        eprintln!("SKIPPED: no setfacl, or no access control lists on this file system");
+        crate::testing::skipped("no setfacl, or no access control lists on this file system");
         return;
     }
     assert_eq!(lists(&shown.at("d")), expected);
@@ -315,7 +315,7 @@ fn a_bare_mount_point_takes_nothing() {
         rustix::fs::ioctl_setflags(&directory, flags.unwrap() - rustix::fs::IFlags::IMMUTABLE).unwrap();
         assert_eq!(number(&refused.unwrap_err()), libc::EPERM);
     } else {
-        eprintln!("SKIPPED: no immutable directories here");
+        crate::testing::skipped("no immutable directories here");
     }
     assert!(Mount::prepare(&shown.folder).is_err(), "not empty");
 }

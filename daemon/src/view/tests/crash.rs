@@ -161,7 +161,7 @@ fn a_full_disk_leaves_the_old_contents_readable() {
     let mounted =
         Command::new("mount").args(["-t", "tmpfs", "-o", size, "tmpfs"]).arg(&shown.folder).status();
     if !mounted.is_ok_and(|status| status.success()) {
-        eprintln!("SKIPPED: tmpfs cannot be mounted");
+        crate::testing::skipped("tmpfs cannot be mounted");
         return;
     }
     let _unmounted = Unmounted(shown.folder.clone());

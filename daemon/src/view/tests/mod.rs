@@ -90,7 +90,7 @@ impl Shown {
         answer: impl Fn(&Asked) -> Option<Said> + Send + Sync + 'static,
     ) -> Option<Self> {
         if !rustix::process::geteuid().is_root() || File::open("/dev/fuse").is_err() {
-            eprintln!("SKIPPED: a view needs root and /dev/fuse");
+            crate::testing::skipped("a view needs root and /dev/fuse");
             return None;
         }
         let directory = tempfile::tempdir().unwrap();
@@ -107,7 +107,7 @@ impl Shown {
         shown.login();
         match shown.try_mount() {
             Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
-                eprintln!("SKIPPED: mounting is not permitted here");
+                crate::testing::skipped("mounting is not permitted here");
                 return None;
             }
             mounted => shown.mount = Some(mounted.unwrap()),

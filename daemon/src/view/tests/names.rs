@@ -58,7 +58,7 @@ fn links_attributes_and_permissions_are_those_beneath() {
     std::fs::set_permissions(shown.at("file"), std::fs::Permissions::from_mode(0o640)).unwrap();
     assert_eq!(std::fs::metadata(shown.beneath("file")).unwrap().mode() & 0o7777, 0o640);
     match rustix::fs::setxattr(shown.at("file"), "user.note", b"value", XattrFlags::empty()) {
-        Err(rustix::io::Errno::OPNOTSUPP) => eprintln!("SKIPPED: no extended attributes here"),
+        Err(rustix::io::Errno::OPNOTSUPP) => crate::testing::skipped("no extended attributes here"),
         other => {
             other.unwrap();
             let mut value = [0; 16];
@@ -212,7 +212,7 @@ fn set_id_bits_and_capabilities_end_with_a_change_of_the_contents() {
         for _ in 0..2 {
             std::fs::set_permissions(shown.at(name), std::fs::Permissions::from_mode(0o6755)).unwrap();
             if let Err(error) = rustix::fs::setxattr(shown.at(name), NAME, &CAPABILITY, XattrFlags::empty()) {
-                eprintln!("SKIPPED: capabilities of files: {error}");
+                crate::testing::skipped(format!("capabilities of files: {error}"));
                 return;
             }
             (&file).write_all(b" and more").unwrap();
@@ -228,7 +228,7 @@ fn set_id_bits_and_capabilities_end_with_a_change_of_the_contents() {
         let line = ["--bounding-set", "-fsetid", "--inh-caps", "-fsetid", "sh", "-c", &script];
         let done = std::process::Command::new("setpriv").args(line).status();
         if !done.is_ok_and(|status| status.success()) {
-            eprintln!("SKIPPED: set-id bits: setpriv is not there, or may not take capabilities away");
+            crate::testing::skipped("set-id bits: setpriv is not there, or may not take capabilities away");
             return;
         }
         assert_eq!(mode(name), 0o755, "{name}");

@@ -153,7 +153,7 @@ fn pages_that_are_mapped_are_those_of_the_file() {
         assert m[:3]==b'aaa'\nm[5000:5005]=b'hello'\nm.flush()\nm[19999:20000]=b'z'\nm.close()\nf.close()\n";
     match std::process::Command::new("python3").args(["-c", python]).arg(shown.at("file")).status() {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return eprintln!("SKIPPED: python3 is not installed");
+            return crate::testing::skipped("python3 is not installed");
         }
         status => assert!(status.unwrap().success()),
     }

@@ -14,7 +14,7 @@ fn has(program: &str) -> bool {
         .status()
         .is_ok_and(|status| status.success());
     if !found {
-        skip(&format!("{program} is not installed"));
+        skip(format!("{program} is not installed"));
     }
     found
 }

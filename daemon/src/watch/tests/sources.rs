@@ -18,9 +18,7 @@ use tobari_core::proto::control::EventSource;
 /// Set in the process that is short of watches.
 const SHORT_OF_WATCHES: &str = "TOBARI_TEST_SHORT_OF_WATCHES";
 
-pub(super) fn skip(what: &str) {
-    eprintln!("!! SKIPPED: {what}");
-}
+pub(super) use crate::testing::skipped as skip;
 
 /// Whether fanotify can be used here; says so if not.
 fn has_fanotify(directory: &Path) -> bool {
@@ -357,7 +355,8 @@ fn without_watches_left_sweeps_find_everything() {
     if std::env::var_os(SHORT_OF_WATCHES).is_some() {
         return short_of_watches();
     }
-    let inner = std::thread::current().name().unwrap().to_owned();
+    let (_, module) = module_path!().split_once("::").unwrap();
+    let inner = format!("{module}::without_watches_left_sweeps_find_everything");
     let this = std::env::current_exe().unwrap();
     let script = r#"echo 10 > /proc/sys/user/max_inotify_watches && exec "$0" --exact "$1" --nocapture"#;
     let namespace = ["--user", "--map-root-user", "true"];
