@@ -76,8 +76,11 @@ done
 PATH=$bin_dir:$PATH
 
 # --- a folder of its own --------------------------------------------------------------------------------------------
+# A folder for temporary files that is not there would stop LibreOffice, too.
+if ! [ -d "${TMPDIR:-/tmp}" ] || ! [ -w "${TMPDIR:-/tmp}" ]; then unset TMPDIR; fi
 if [ -z "$dir" ]; then
-    dir=$(mktemp -d "${TMPDIR:-/tmp}/tobari-quickstart.XXXXXX")
+    # Not below $TMPDIR: the path of a socket is at most 107 bytes long.
+    dir=$(mktemp -d /tmp/tobari-quickstart.XXXXXX)
 else
     mkdir -p "$dir"
     [ -z "$(ls -A "$dir")" ] || die "--dir $dir is not empty"
@@ -102,17 +105,20 @@ trap 'exit 130' INT TERM
 free_port() { # a TCP port on which nobody listens now
     local port
     for _ in $(seq 50); do
-        port=$((20000 + RANDOM % 20000))
+        port=$((20000 + RANDOM % 12000)) # below what the kernel gives to clients (from 32768)
         if ! (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then echo "$port"; return; fi
     done
     die 'no free port found'
 }
 wait_for() { # what seconds command...
-    local what=$1 limit=$((SECONDS + $2)); shift 2
+    local what=$1 limit=$((SECONDS + $2)) pid; shift 2
     until "$@" >/dev/null 2>&1; do
+        for pid in $server_pid $daemon_pid; do kill -0 "$pid" 2>/dev/null || die "waited for $what, but process $pid has ended"; done
         [ $SECONDS -lt $limit ] || die "waited too long for $what"
         sleep 0.05
     done
+    # Whoever answers must be ours.
+    for pid in $server_pid $daemon_pid; do kill -0 "$pid" 2>/dev/null || die "not ours, $what: process $pid has ended"; done
 }
 
 # --- key server -----------------------------------------------------------------------------------------------------
@@ -127,7 +133,7 @@ cat "$dir/init.log"
 tobari-keyserver serve --data-dir "$dir/keyserver" --listen "127.0.0.1:$port" >"$dir/keyserver.log" 2>&1 &
 server_pid=$!
 answers() { (exec 3<>"/dev/tcp/127.0.0.1/$port"); }
-wait_for 'the key server' 20 answers
+wait_for 'the key server' 120 answers
 
 # --- daemon ---------------------------------------------------------------------------------------------------------
 step 'Daemon: file server and terminal in one'
@@ -147,7 +153,7 @@ uids = 64
 CONFIG
 tobarid run --config "$dir/tobarid.toml" >"$dir/tobarid.log" 2>&1 &
 daemon_pid=$!
-wait_for 'the daemon' 20 tobari status
+wait_for 'the daemon' 120 tobari status
 
 # --- policy: the 社外秘 case with three people --------------------------------------------------------------------
 step 'Policy: 社外秘, three people in 総務部'
@@ -189,7 +195,7 @@ all_sealed() {
     while IFS= read -r -d '' file; do is_sealed "$file" || return 1; done \
         < <(find "$folder" -name .tobari -prune -o -type f -print0)
 }
-wait_for 'the files to be sealed' 30 all_sealed
+wait_for 'the files to be sealed' 120 all_sealed
 (cd "$folder" && find . -name .tobari -prune -o -type f -printf '%s bytes  %p\n' | sort -k3)
 echo 'What a thief gets of 打合せ記録.txt:'
 xxd -l 48 "$folder/打合せ記録.txt"

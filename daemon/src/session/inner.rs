@@ -82,12 +82,28 @@ fn command(inner: &Inner) -> Result<Command> {
     let variables = || inner.program.environment.iter().map(|(name, value)| (text(&name.0), text(&value.0)));
     let path = variables().find(|(name, _)| name == "PATH").map(|(_, value)| value);
     let mut command = Command::new(find(&name, path.as_deref())?);
-    command.arg0(&name).args(words).env_clear().envs(variables());
+    command.arg0(&name).args(words).env_clear();
     let wanted = Path::new(OsStr::from_bytes(&inner.program.directory.0)).to_owned();
     let directory = if wanted.is_dir() { wanted } else { inner.home.clone() };
     std::env::set_current_dir(&directory).with_context(|| format!("the folder {}", directory.display()))?;
+    for (name, value) in variables() {
+        let folder_is_missing =
+            TEMPORARY.iter().any(|known| name == *known) && !may_write(Path::new(&value), &inner.writable);
+        command.env(name, if folder_is_missing { OsStr::new("/tmp") } else { &value });
+    }
     command.env("PWD", &directory);
     Ok(command)
+}
+
+/// Variables that name the folder for temporary files. The caller's need not be in the session: pam_tmpdir's is not.
+const TEMPORARY: [&str; 3] = ["TMPDIR", "TMP", "TEMP"];
+
+/// Whether `folder` is a folder of the session in which files can be made: by its mode, and by what [`confine`] allows.
+fn may_write(folder: &Path, writable: &[PathBuf]) -> bool {
+    use rustix::fs::Access;
+    let Ok(found) = folder.canonicalize() else { return false };
+    let allowed = writable.iter().any(|path| path.canonicalize().is_ok_and(|path| found.starts_with(path)));
+    allowed && found.is_dir() && rustix::fs::access(&found, Access::WRITE_OK | Access::EXEC_OK).is_ok()
 }
 
 /// The program's file, by the caller's `PATH`.

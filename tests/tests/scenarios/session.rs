@@ -2,7 +2,7 @@
 
 use crate::sessions::{command, home, lower_folder, run, shell, site, text, uid_of};
 use anyhow::{Context as _, Result, bail, ensure};
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -77,6 +77,32 @@ fn a_program_reads_and_writes_sealed_files_at_their_own_path() -> Result<()> {
     ensure!(run(&site, "kacho", &["cat", text(&new)])?.ok()?.text() == "予算の件追記\n");
     let label = site.tobari("bucho", &["info", "--json", text(&new)])?.ok()?.text();
     ensure!(label.contains("社外秘"), "{label}");
+    Ok(())
+}
+
+#[test]
+fn temporary_files_have_a_folder_whatever_the_caller_calls_it() -> Result<()> {
+    let Some(site) = site("temporary files in sessions")? else { return Ok(()) };
+    // The first is there outside alone, as pam_tmpdir's is; the last but one is in the session and may not be written.
+    let outside = site.path("outside");
+    std::fs::create_dir(&outside)?;
+    set_mode(&outside, 0o1777)?;
+    let script = r#"file=$(mktemp) && echo "${file%/*} $TMP ${TEMP-unset}""#;
+    for (folder, expected) in [
+        (text(&outside), "/tmp"),
+        ("/nowhere", "/tmp"),
+        ("", "/tmp"),
+        ("/usr", "/tmp"),
+        ("/var/tmp", "/var/tmp"),
+    ] {
+        let answer = command(&site, "bucho", &["run", "--", "sh", "-c", script])?
+            .env("TMPDIR", folder)
+            .env("TMP", "/nowhere")
+            .env_remove("TEMP")
+            .output()?;
+        let answer = Answer::from(answer).ok().with_context(|| format!("TMPDIR={folder}"))?;
+        assert_eq!(answer.text().trim(), format!("{expected} /tmp unset"), "TMPDIR={folder}");
+    }
     Ok(())
 }
 
@@ -165,8 +191,7 @@ for path in sys.argv[3:]:
 fn a_program_cannot_reach_out_of_its_session() -> Result<()> {
     let Some(site) = site("attacks from inside a session")? else { return Ok(()) };
     if !Path::new("/usr/bin/python3").exists() || !cfg!(target_arch = "x86_64") {
-        let _ =
-            writeln!(std::io::stderr(), "!! SKIPPED: attacks from inside a session: no python3 on x86_64");
+        tobari_tests::skipped("attacks from inside a session: no python3 on x86_64");
         return Ok(());
     }
     // Listeners of an accomplice, wherever the user can make them; and a service of this host.
