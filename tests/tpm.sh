@@ -36,18 +36,22 @@ PATH=$work/bin:$PATH
 
 fail() { echo "tpm: $*" >&2; exit 1; }
 wait_for() { # what command...
-    local what=$1 limit=$((SECONDS + 60)); shift
+    local what=$1 limit=$((SECONDS + 120)) pid; shift
     until "$@" >/dev/null 2>&1; do
+        # Who has ended, as when somebody else came first on a port, is not waited for.
+        for pid in "${pids[@]}"; do kill -0 "$pid" 2>/dev/null || fail "waited for $what, but process $pid has ended"; done
         [ $SECONDS -lt $limit ] || fail "waited too long for $what"
         sleep 0.1
     done
 }
 listens() { (exec 3<>"/dev/tcp/127.0.0.1/$1"); }
+# A port below those that the kernel gives to clients (from 32768), any of which may come first.
+draw() { echo $((20000 + RANDOM % 12000)); }
 # A TPM with its state in a folder; its port is in $tpm_port.
 tpm() { # folder
     local pid
     for _ in $(seq 50); do
-        tpm_port=$((20000 + RANDOM % 20000))
+        tpm_port=$(draw)
         if listens "$tpm_port" 2>/dev/null || listens $((tpm_port + 1)) 2>/dev/null; then continue; fi
         mkdir -p "$1"
         swtpm socket --tpm2 --flags not-need-init,startup-clear --tpmstate "dir=$1" \
@@ -67,8 +71,8 @@ umask 077
 printf 'admin-Tobari-2026' >"$work/password"
 tobari-keyserver init --data-dir "$work/keyserver" --organisation 'みほん市' --admin admin --admin-password-file "$work/password" \
     --recovery-key-out "$work/recovery.key" --token-out "$work/token" >"$work/init.log"
-port=$((20000 + RANDOM % 20000))
-while listens "$port" 2>/dev/null; do port=$((20000 + RANDOM % 20000)); done
+port=$(draw)
+while listens "$port" 2>/dev/null; do port=$(draw); done
 tobari-keyserver serve --data-dir "$work/keyserver" --listen "127.0.0.1:$port" >"$work/keyserver.log" 2>&1 &
 pids+=($!)
 wait_for 'the key server' listens "$port"
@@ -94,10 +98,11 @@ for start in first second; do
     [ "$(tobari --json admin terminal show tpm | jq -r .protection)" = tpm ] || fail "the terminal does not claim its TPM ($start)"
     kill "$daemon"
     wait "$daemon" || true
+    unset 'pids[-1]'
 done
 
 tpm "$work/other"
-if TCTI=swtpm:host=127.0.0.1,port=$tpm_port timeout 60 tobarid run --config "$work/tobarid.toml" >"$work/refused.log" 2>&1; then
+if TCTI=swtpm:host=127.0.0.1,port=$tpm_port timeout 300 tobarid run --config "$work/tobarid.toml" >"$work/refused.log" 2>&1; then
     fail 'it starts with another TPM'
 fi
 grep -q 'TPM' "$work/refused.log" || fail "what it says of another TPM: $(cat "$work/refused.log")"

@@ -121,7 +121,7 @@ class Programs:
 def run(line, check=True, **options):
     """Runs a program to its end; it must not hang."""
     result = subprocess.run(
-        [str(part) for part in line], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=120,
+        [str(part) for part in line], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=600,
         check=False, **options,
     )
     if check and result.returncode:

@@ -45,14 +45,22 @@ def until(what, condition):
         time.sleep(0.02)
 
 
+def free_address():
+    """An address on which nobody listens, with a port below those that the kernel gives to clients (from 32768)."""
+    for _ in range(100):
+        address = ("127.0.0.1", random.randrange(20000, 32768))
+        with contextlib.suppress(OSError), socket.create_server(address):
+            return "%s:%d" % address
+    raise RuntimeError("no free port found")
+
+
 class Site:
     """A key server, a daemon that seals and opens, an administrator, and 部長, who may relabel; on a free port, in a folder."""
 
     def __init__(self, binaries, folder):
         self.binaries, self.folder, self.tree = binaries, folder, folder / "共有" / "部"
         self.running = {}
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            self.address = "127.0.0.1:%d" % listener.getsockname()[1]
+        self.address = free_address()
 
     def begin(self):
         """Makes all of it."""
@@ -90,10 +98,11 @@ class Site:
             self.running[program] = subprocess.Popen(
                 [self.binaries / program, *arguments], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environment()
             )
-        if program == "tobarid":
-            until("the daemon to answer", lambda: self.attempt("admin", "status").returncode == 0)
-        else:
-            until("the key server to listen", self.listens)
+        answers = self.listens if program == "tobari-keyserver" else lambda: self.attempt("admin", "status").returncode == 0
+        ended = lambda: self.running[program].poll() is not None
+        until(f"{program} to answer", lambda: ended() or answers())
+        if ended():
+            raise RuntimeError(f"{program} has ended: {(self.folder / f'{program}.log').read_text()[-500:]}")
 
     def listens(self):
         """Whether the key server does."""
