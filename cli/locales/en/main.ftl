@@ -502,6 +502,15 @@ error-conflict-refill = { $field ->
 error-conflict-lease-state = what this terminal says of its leases was not believed, and its leases are over
 hint-conflict-lease-state = the terminal has to be enrolled anew: stop tobarid, "tobarid enrol --force" with a new token, and start it
 hint-conflict-refill = see "tobari lease list"; ask for a new lease
+error-conflict-lease = { $field ->
+    [lease-is-requested] the lease is asked for, and nobody has decided on it yet
+    [lease-is-issued] the lease has been issued already
+    [lease-is-refused] the lease has been refused already
+    [lease-is-returned] the lease has been given back already
+    [lease-is-revoked] the lease has been taken back already
+   *[other] the lease is in another state: { $detail }
+}
+hint-conflict-lease = see "tobari admin lease show"
 kind-lease = lease
 warning-lease-exchange = the leases are shown as this terminal knows them: { $why }
 warning-not-lent = left out, because it is not a sealed file: { $path }

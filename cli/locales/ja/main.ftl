@@ -502,6 +502,15 @@ error-conflict-refill = { $field ->
 error-conflict-lease-state = この端末の持ち出しの記録が受け付けられず、持ち出しは終わりました
 hint-conflict-lease-state = 端末の登録をやり直してください。tobaridを止め、新しいトークンで「tobarid enrol --force」を実行してから起動します
 hint-conflict-refill = 「tobari lease list」で確かめ、新しい持ち出しを申請してください
+error-conflict-lease = { $field ->
+    [lease-is-requested] この持ち出しは申請中で、まだ決裁されていません
+    [lease-is-issued] この持ち出しは、もう発行されています
+    [lease-is-refused] この持ち出しは、もう却下されています
+    [lease-is-returned] この持ち出しは、もう返却されています
+    [lease-is-revoked] この持ち出しは、もう取り消されています
+   *[other] この持ち出しは別の状態にあります: { $detail }
+}
+hint-conflict-lease = 「tobari admin lease show」で確かめてください
 kind-lease = 持ち出し
 warning-lease-exchange = この端末が知っている持ち出しを示します: { $why }
 warning-not-lent = 封緘されたファイルではないので除きました: { $path }

@@ -9,7 +9,7 @@ use tobari_core::audit::ExportFault;
 use tobari_core::policy::Rights;
 use tobari_core::proto::api::Reason;
 use tobari_core::proto::control::Particulars;
-use tobari_core::proto::problem::ProblemCode;
+use tobari_core::proto::problem::{Problem, ProblemCode};
 
 /// There is no such program in a session.
 const PROGRAM: &str = "session-program";
@@ -154,6 +154,8 @@ impl Error {
         match (problem.code, problem.field.as_deref()?) {
             (ProblemCode::Conflict, "lease-state") => Some("-lease-state"),
             (ProblemCode::Conflict, field) if field.starts_with("refill-") => Some("-refill"),
+            // As `admin lease` tells it.
+            (ProblemCode::Conflict, field) if field.starts_with("lease-is-") => Some("-lease"),
             _ => None,
         }
     }
@@ -212,7 +214,7 @@ impl Error {
                 label: particulars.label_name.as_deref().unwrap_or_default(),
                 bytes: particulars.authentic_bytes.unwrap_or_default(),
                 subject: subject,
-                detail: match problem.detail.as_str() { "" => problem.title.as_str(), detail => detail },
+                detail: match problem.detail.as_str() { "" => problem.title.as_str(), detail => without_field(problem, detail) },
                 field: problem.field.as_deref().unwrap_or_default(),
                 seconds: problem.retry_after_seconds.unwrap_or(60),
                 request: problem.request_id.map(|id| id.to_string()).unwrap_or_else(|| "-".to_owned()),
@@ -248,6 +250,12 @@ impl Error {
             _ => arguments! { path: subject, name: subject, detail: subject, known: known },
         }
     }
+}
+
+/// The detail without the name of the field, with which the key server begins it, where the text names the field itself.
+fn without_field<'a>(problem: &Problem, detail: &'a str) -> &'a str {
+    let named = problem.field.as_deref().filter(|_| problem.code == ProblemCode::InvalidRequest);
+    named.and_then(|field| detail.strip_prefix(field)?.strip_prefix(": ")).unwrap_or(detail)
 }
 
 fn cause(error: &io::Error, language: Language) -> String {

@@ -196,3 +196,54 @@ fn a_lease_is_looked_up_by_the_beginning_of_its_id() {
         assert!(fake.asked().is_empty(), "{typed}");
     }
 }
+
+#[test]
+fn a_lease_in_another_state_is_found_and_its_state_said() {
+    for (state, line, english, japanese) in [
+        ("issued", "approve 1e1e", "has been issued already", "もう発行されています"),
+        ("issued", "refuse 1e1e --reason x", "has been issued already", "もう発行されています"),
+        ("refused", "approve 1e1e", "has been refused already", "もう却下されています"),
+        ("requested", "revoke 1e1e --reason x", "nobody has decided on it yet", "まだ決裁されていません"),
+        ("returned", "revoke 1e1e --reason x", "has been given back already", "もう返却されています"),
+        ("revoked", "revoke 1e1e --reason x", "has been taken back already", "もう取り消されています"),
+    ] {
+        let fake = Fake::saying(move |request, _| {
+            Some(done(match request {
+                Request::Forward { method, path, .. } if method == "POST" => {
+                    let mut problem = Problem::local(ProblemCode::Conflict, "lease: not in that state");
+                    problem.field = Some("lease".to_owned());
+                    assert!(path.starts_with("/v1/admin/leases/1e1e"), "{path}");
+                    Answer::Forwarded { status: 409, body: serde_json::to_value(problem).unwrap() }
+                }
+                Request::Forward { path, .. } if path.contains("&state=") => {
+                    Answer::Forwarded { status: 200, body: json!([]) }
+                }
+                Request::Forward { method, path, body } => {
+                    let (status, mut body) = key_server(&method, &path, body);
+                    let record = if body.is_array() { &mut body[0] } else { &mut body };
+                    record["state"] = json!(state);
+                    Answer::Forwarded { status, body }
+                }
+                _ => sample::notice(sample::bulletin(Vec::new())),
+            }))
+        });
+        let line = format!("admin lease {line}");
+        let words: Vec<&str> = line.split(' ').collect();
+        for (language, expected) in [("en", english), ("ja", japanese)] {
+            let ran = fake.run_in(language, &words, b"");
+            assert_eq!(ran.exit, Exit::Conflict, "{line}: {}", ran.err);
+            assert!(ran.err.contains(expected), "{line}: {}", ran.err);
+        }
+    }
+}
+
+#[test]
+fn a_field_is_named_once() {
+    let fake = Fake::saying(|_, _| {
+        let mut problem = Problem::local(ProblemCode::InvalidRequest, "term.ends_at: has passed");
+        problem.field = Some("term.ends_at".to_owned());
+        Some(failed(problem))
+    });
+    let ran = fake.run(&["whoami"]);
+    assert!(ran.err.contains("a value is not allowed (term.ends_at): has passed\n"), "{}", ran.err);
+}

@@ -10,6 +10,7 @@ use crate::error::Error;
 use tobari_core::proto::lease::{
     LeaseEnding, LeaseIssue, LeaseRecord, LeaseState, LedgerEntry, OfflineAct, OfflineRecord,
 };
+use tobari_core::proto::problem::ProblemCode;
 
 const COLUMNS: [&str; 10] =
     ["lease", "state", "login", "terminal", "from", "until", "opened", "rights", "files", "reason"];
@@ -40,8 +41,7 @@ pub(super) fn run(args: AdminLease, server: &mut Server, app: &mut App) -> Resul
             });
         }
         AdminLease::Approve(named) => {
-            let id = server.lease(&named.lease, Some(LeaseState::Requested))?;
-            server.post(&format!("leases/{id}/approve"), &serde_json::json!({}))?
+            decide(server, &named.lease, LeaseState::Requested, "approve", &serde_json::json!({}))?
         }
         AdminLease::Refuse(args) => end(server, args, LeaseState::Requested, "refuse")?,
         AdminLease::Revoke(args) => {
@@ -68,8 +68,27 @@ fn end(
     before: LeaseState,
     verb: &str,
 ) -> Result<LeaseRecord, Error> {
-    let id = server.lease(&args.lease, Some(before))?;
-    server.post(&format!("leases/{id}/{verb}"), &LeaseEnding { reason: args.reason })
+    decide(server, &args.lease, before, verb, &LeaseEnding { reason: args.reason })
+}
+
+/// Moves a lease on from the state `before`. Where it is in another one, the error names that in its field.
+fn decide(
+    server: &mut Server,
+    typed: &str,
+    before: LeaseState,
+    verb: &str,
+    body: &impl serde::Serialize,
+) -> Result<LeaseRecord, Error> {
+    let id = server.lease(typed, Some(before))?;
+    let mut decided = server.post(&format!("leases/{id}/{verb}"), body);
+    if let Err(Error::Problem { problem, .. }) = &mut decided
+        && problem.code == ProblemCode::Conflict
+        && problem.field.as_deref() == Some("lease")
+    {
+        let record: LeaseRecord = server.get(&format!("/v1/admin/leases/{id}"))?;
+        problem.field = Some(format!("lease-is-{}", kebab(&record.state)));
+    }
+    decided
 }
 
 fn server_ids(server: &mut Server, filter: &AdminLeaseList) -> Result<Vec<String>, Error> {

@@ -160,7 +160,12 @@ impl Server {
         let path = format!("/v1/admin/leases?limit={FEW}&id={typed}{state}");
         let found: Vec<LeaseId> = self.get::<Vec<LeaseRecord>>(&path)?.iter().map(|lease| lease.id).collect();
         let found: Vec<LeaseId> = found.into_iter().filter(|id| id.to_string().starts_with(typed)).collect();
-        names::at_most_one("lease", typed, &found)?.ok_or_else(|| unknown(Vec::new()))
+        match names::at_most_one("lease", typed, &found)? {
+            Some(id) => Ok(id),
+            // In another state, which whoever refuses it then says.
+            None if !state.is_empty() => self.lease(typed, None),
+            None => Err(unknown(Vec::new())),
+        }
     }
 
     fn by_id<T: Many>(&mut self, id: T::Id) -> Result<Option<T>, Error> {
