@@ -144,8 +144,10 @@ pub(super) fn router(service: Arc<Service>) -> Router {
 fn kind(path: &str) -> Kind {
     if path.starts_with("/v1/admin/") {
         Kind::Administration
-    } else if matches!(path, "/v1/grants" | "/v1/decisions") {
+    } else if path == "/v1/grants" {
         Kind::Files
+    } else if matches!(path, "/v1/decisions" | "/v1/bulletin") {
+        Kind::News
     } else {
         Kind::Other
     }

@@ -38,8 +38,10 @@ pub struct Limits {
     pub person_requests_per_second: u32,
     /// Requests of one person at once.
     pub person_burst: u32,
-    /// Requests for decisions and grants that are worked on at one time.
+    /// Requests for grants that are worked on at one time.
     pub file_places: u32,
+    /// Requests for decisions and bulletins that are worked on at one time.
+    pub news_places: u32,
     /// Requests of the administration, and others, that are worked on at one time, each.
     pub other_places: u32,
     /// Who is turned away is told after this, and later when many are: saying no costs work too, and who waits for it does not ask again meanwhile.
@@ -70,6 +72,7 @@ impl Default for Limits {
             person_requests_per_second: 2_000,
             person_burst: 8_000,
             file_places: 96,
+            news_places: 1024,
             other_places: 64,
             refusal_wait: Duration::from_secs(2),
             key_rest: SignedDuration::from_hours(24 * 30),

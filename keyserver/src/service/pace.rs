@@ -2,7 +2,7 @@
 //! work on, so that what it takes in is answered in time. `GET /v1/changes` waits and does no work; it does not count.
 //!
 //! Three parts: token buckets for each terminal and each person; room for bodies that are on their way, which may be slow; and
-//! places for requests that are there as a whole and are worked on. Buckets and places are apart for files, administration and
+//! places for requests that are there as a whole and are worked on. Buckets and places are apart for files, news, administration and
 //! everything else: however many files are asked for, an administrator is answered, be it on the terminal that asks too fast.
 //! Nobody has all of the room or all places; whoever is no terminal that may ask has a few of their own. Who is turned away
 //! is told a moment later, so that saying no does not take the time of those who were let in.
@@ -44,11 +44,13 @@ const PLACES_OF_STRANGERS: u64 = 16;
 /// What a request is about, for the places that it takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Kind {
-    /// Decisions and grants.
+    /// Grants.
     Files,
+    /// Decisions and bulletins: what all terminals ask at once after a change, and what costs little.
+    News,
     /// The administration.
     Administration,
-    /// Logging in, leases, bulletins.
+    /// Logging in, leases.
     Other,
     /// Whatever it is, of somebody who is no terminal that may ask.
     Stranger,
@@ -115,6 +117,7 @@ pub(super) struct Pace {
     connections: Arc<Shares<Digest>>,
     room: Arc<Shares<Option<Digest>>>,
     files: Arc<Shares<Digest>>,
+    news: Arc<Shares<Digest>>,
     administration: Arc<Shares<Digest>>,
     other: Arc<Shares<Digest>>,
     strangers: Arc<Shares<()>>,
@@ -138,6 +141,7 @@ impl Pace {
             terminals: buckets(limits.terminal_requests_per_second, limits.terminal_burst),
             people: buckets(limits.person_requests_per_second, limits.person_burst),
             files: places(limits.file_places),
+            news: places(limits.news_places),
             administration: places(limits.other_places),
             other: places(limits.other_places),
             strangers: Shares::new(PLACES_OF_STRANGERS, PLACES_OF_STRANGERS),
@@ -210,6 +214,7 @@ impl Service {
         let kind = if known { kind } else { Kind::Stranger };
         let full = match kind {
             Kind::Files => self.pace.files.is_full(),
+            Kind::News => self.pace.news.is_full(),
             Kind::Administration => self.pace.administration.is_full(),
             Kind::Other => self.pace.other.is_full(),
             Kind::Stranger => self.pace.strangers.is_full(),
@@ -232,6 +237,7 @@ impl Service {
         let wanted = 1 + length / BYTES_PER_PLACE;
         let places = match kind {
             Kind::Files => Some(&self.pace.files),
+            Kind::News => Some(&self.pace.news),
             Kind::Administration => Some(&self.pace.administration),
             Kind::Other => Some(&self.pace.other),
             Kind::Stranger => None,

@@ -61,7 +61,7 @@ async fn who_asks_too_fast_is_told_when_to_come_again_and_nobody_else_is_held_up
     assert!(refused[0] > 0 && refused[1] > 0, "{refused:?}");
     terminal.get("/v1/sessions/current", Some(&case.admin)).await.ok();
 
-    // No place for files: the administration is answered all the same.
+    // No place for files: the administration is answered all the same, and so is what terminals ask after a change.
     site.limits = crate::support::limits();
     site.limits.file_places = 0;
     site.restart().await;
@@ -69,6 +69,8 @@ async fn who_asks_too_fast_is_told_when_to_come_again_and_nobody_else_is_held_up
     let asked = serde_json::json!({ "items": [] });
     terminal.post("/v1/grants", Some(&case.admin), &asked).await.refused(ProblemCode::TooManyRequests);
     terminal.get("/v1/admin/people", Some(&case.admin)).await.ok();
+    assert_ne!(terminal.post("/v1/decisions", Some(&case.admin), &asked).await.status, 429);
+    terminal.get("/v1/bulletin", None).await.ok();
 }
 
 /// A body that is announced and never comes.
