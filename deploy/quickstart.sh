@@ -69,6 +69,7 @@ if [ -z "$bin_dir" ]; then
     (cd "$repo" && cargo build --release --locked --bins)
     bin_dir=$(cd "$repo" && cargo metadata --format-version 1 --no-deps --locked | jq -r .target_directory)/release
 fi
+[ -d "$bin_dir" ] || die "no folder $bin_dir (--bin-dir)"
 bin_dir=$(cd "$bin_dir" && pwd)
 for program in tobari tobarid tobari-keyserver; do
     [ -x "$bin_dir/$program" ] || die "no $program in $bin_dir"
